@@ -1,0 +1,46 @@
+# Two commands matter: `make run` and `make test`. Each installs what it needs into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
+
+.PHONY: run test install check bench lock clean
+
+run: .venv/.installed
+	@$(BIN)/comanda up --demo
+
+install: .venv/.installed
+
+# The whole suite: style, types, contracts, then tests on the embedded engines.
+test: .venv/.installed-dev check
+	$(BIN)/python -m pytest -n 2
+
+check: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Minutes each, on an idle machine; needs wrk. Every figure of the README comes from here.
+bench: .venv/.installed
+	$(BIN)/python benchmarks/accept.py
+	$(BIN)/python benchmarks/end_to_end.py
+
+.venv/.installed: requirements/runtime.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing Comanda into .venv ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed requirements/dev.txt
+	@echo "Installing the tools for tests ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# After an edit of pyproject.toml. A lock file names no index host.
+lock:
+	$(LOCK) pyproject.toml --group build --output-file requirements/runtime.txt
+	$(LOCK) pyproject.toml --group build --extra dataset --group dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
+
+clean:
+	rm -rf .venv .comanda

@@ -1,0 +1,55 @@
+"""Every fault that Comanda raises. A refusal (no stock, declined card) is a value, never one of these.
+
+Fault
+├── ConfigurationFault      a setting or an argument is wrong; exit code 2
+├── DependencyFault         something that Comanda needs does not answer; exit code 4
+│   ├── DatabaseFault
+│   ├── RedisFault
+│   └── GatewayFault
+│       ├── GatewayBusy     it answered: not now (safe to repeat)
+│       └── GatewaySilent   no answer: the charge may have happened
+├── DefinitionFault         a saga is declared or stored in a way that can't run
+└── MigrationFault          the schema can't be brought to where the code needs it
+"""
+
+
+class Fault(Exception):
+    """Something is broken; the message says what to do next."""
+
+    exit_code = 1
+
+
+class ConfigurationFault(Fault):
+    exit_code = 2
+
+
+class DependencyFault(Fault):
+    exit_code = 4
+
+
+class DatabaseFault(DependencyFault):
+    pass
+
+
+class RedisFault(DependencyFault):
+    pass
+
+
+class GatewayFault(DependencyFault):
+    pass
+
+
+class GatewayBusy(GatewayFault):
+    pass
+
+
+class GatewaySilent(GatewayFault):
+    pass
+
+
+class DefinitionFault(Fault):
+    pass
+
+
+class MigrationFault(Fault):
+    pass

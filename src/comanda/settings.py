@@ -1,0 +1,115 @@
+"""What can be set from outside: environment variables with the prefix `COMANDA_`."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from comanda.errors import ConfigurationFault
+
+MINIMUM_SECRET_BYTES = 32
+
+
+def _url_of(*schemes: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if value and not value.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+            raise ValueError(f"must start with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _range(value: object) -> object:
+    """`100-2000` as (100, 2000); `0` as (0, 0)."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", value.strip())
+    if not found:
+        raise ValueError("must read like 100-2000 (milliseconds)")
+    low, high = int(found[1]), int(found[2] or found[1])
+    if low > high:
+        raise ValueError("must not start above its end")
+    return low, high
+
+
+def _outcomes(value: object) -> object:
+    """`80/15/5`: success, retryable failure, permanent decline, in per cent."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d{1,3})/(\d{1,3})/(\d{1,3})", value.strip())
+    if not found or sum(map(int, found.groups())) != 100:  # noqa: PLR2004
+        raise ValueError("must read like 80/15/5 and add up to 100")
+    return tuple(map(int, found.groups()))
+
+
+PostgresUrl = Annotated[str, _url_of("postgresql", "postgres")]
+RedisUrl = Annotated[str, _url_of("redis", "rediss", "unix")]
+HttpUrl = Annotated[str, _url_of("http", "https")]
+Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
+
+
+class Settings(BaseSettings):
+    """One instance, made at the edge and passed on."""
+
+    model_config = SettingsConfigDict(env_prefix="COMANDA_", frozen=True, extra="ignore")
+
+    database_url: PostgresUrl = ""
+    database_replica_url: PostgresUrl = ""
+    redis_url: RedisUrl = ""
+    secret_key: SecretStr = SecretStr("")
+    admin_email: str = "admin@example.com"
+    admin_password: SecretStr = SecretStr("")
+
+    gateway: Literal["mock", "instant"] = "mock"
+    gateway_url: HttpUrl = ""
+    gateway_latency_ms: Annotated[tuple[int, int], BeforeValidator(_range)] = (100, 2000)
+    gateway_outcomes: Annotated[tuple[int, int, int], BeforeValidator(_outcomes)] = (80, 15, 5)
+    gateway_seed: int | None = None
+    gateway_timeout_seconds: Seconds = 5
+
+    payment_patience_seconds: Seconds = 900
+    reservation_ttl_seconds: Seconds = 1800
+    lease_seconds: Seconds = 10
+    retry_base_seconds: Seconds = 2
+    max_open_orders: Annotated[int, Field(ge=1)] = 1000
+    max_backlog: Annotated[int, Field(ge=1)] = 5000
+    rate_limits: Literal["on", "off"] = "on"
+
+    audit_days: Annotated[int, Field(ge=0)] = 0
+    log_dir: Path | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    environment: Literal["development", "production"] = "development"
+    access_token_seconds: Annotated[int, Field(ge=900)] = 3600
+    refresh_token_seconds: Annotated[int, Field(ge=900)] = 30 * 86400
+
+    @model_validator(mode="after")
+    def _production_is_strict(self) -> Self:
+        key = self.secret_key.get_secret_value()
+        if key and len(key.encode()) < MINIMUM_SECRET_BYTES:
+            raise ValueError(f"COMANDA_SECRET_KEY must have at least {MINIMUM_SECRET_BYTES} bytes")
+        if self.environment == "production" and not key:
+            raise ValueError("COMANDA_SECRET_KEY must be set in production (32 bytes or more, from a secret store)")
+        if self.environment == "production" and len(set(key)) < 8:  # noqa: PLR2004
+            raise ValueError("COMANDA_SECRET_KEY must not be a repeated letter: make one with `openssl rand -hex 32`")
+        if self.environment == "production" and self.gateway == "instant":
+            raise ValueError("COMANDA_GATEWAY=instant remembers nothing and charges nobody: benchmarks only")
+        return self
+
+
+def load() -> Settings:
+    """Read the environment.
+
+    Raises:
+        ConfigurationFault: with one sentence for each wrong setting.
+    """
+    try:
+        return Settings()
+    except ValidationError as refused:
+        sentences = []
+        for error in refused.errors():
+            name = "COMANDA_" + "_".join(str(part) for part in error["loc"][:1]).upper() if error["loc"] else ""
+            text = error["msg"].removeprefix("Value error, ")
+            sentences.append(f"{name}: {text}" if name else text)
+        raise ConfigurationFault("; ".join(sentences)) from None
