@@ -4,6 +4,7 @@ Fault
 ├── ConfigurationFault      a setting or an argument is wrong; exit code 2
 ├── DependencyFault         something that Comanda needs does not answer; exit code 4
 │   ├── DatabaseFault
+│   │   └── Deadlock        rolled back by PostgreSQL for a lock; the same work may be tried again at once
 │   ├── RedisFault
 │   └── GatewayFault
 │       ├── GatewayBusy     it answered: not now (safe to repeat)
@@ -28,6 +29,10 @@ class DependencyFault(Fault):
 
 
 class DatabaseFault(DependencyFault):
+    pass
+
+
+class Deadlock(DatabaseFault):
     pass
 
 

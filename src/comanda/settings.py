@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from comanda.errors import ConfigurationFault
 
@@ -64,8 +64,8 @@ class Settings(BaseSettings):
 
     gateway: Literal["mock", "instant"] = "mock"
     gateway_url: HttpUrl = ""
-    gateway_latency_ms: Annotated[tuple[int, int], BeforeValidator(_range)] = (100, 2000)
-    gateway_outcomes: Annotated[tuple[int, int, int], BeforeValidator(_outcomes)] = (80, 15, 5)
+    gateway_latency_ms: Annotated[tuple[int, int], NoDecode, BeforeValidator(_range)] = (100, 2000)
+    gateway_outcomes: Annotated[tuple[int, int, int], NoDecode, BeforeValidator(_outcomes)] = (80, 15, 5)
     gateway_seed: int | None = None
     gateway_timeout_seconds: Seconds = 5
 

@@ -1,0 +1,7 @@
+"""PostgreSQL: connections, statements in twin files, shared commits, migrations. The only user of the driver."""
+
+from comanda.db.batcher import Batcher
+from comanda.db.database import Database, Tx
+from comanda.db.statements import Record, Statement, twin
+
+__all__ = ["Batcher", "Database", "Record", "Statement", "Tx", "twin"]

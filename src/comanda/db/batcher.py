@@ -1,0 +1,71 @@
+"""Shared commits: whoever arrives while one write runs shares the next.
+
+There is no timer, so on an idle system nobody waits for company.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class Batcher(Generic[Item, Answer]):
+    """Hands items to `write` in batches, one batch at a time, and each answer back to who asked.
+
+    Args:
+        write: `(items) -> answers` in the order of the items. An answer that is an exception is raised to its own
+            caller. When `write` itself raises, the batch is repeated one by one, so that a poisoned item fails alone.
+        limit: the most items of one batch.
+    """
+
+    def __init__(self, write: Callable[[Sequence[Item]], Awaitable[Sequence[Answer | Exception]]], *, limit: int) -> None:
+        self._write = write
+        self._limit = limit
+        self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
+        self._writer: asyncio.Task[None] | None = None
+
+    @property
+    def depth(self) -> int:
+        """Items that wait for the next batch."""
+        return len(self._waiting)
+
+    def submit(self, item: Item) -> asyncio.Future[Answer]:
+        """Queue an item. Cancelling the returned future never cancels the write."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._run())
+        return future
+
+    async def drain(self) -> None:
+        """Return when everything submitted so far has been answered."""
+        while self._writer is not None:
+            await asyncio.wait([self._writer])
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
+                await self._settle(batch)
+        finally:
+            self._writer = None
+
+    async def _settle(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
+        answers: Sequence[Answer | Exception]
+        try:
+            answers = await self._write([item for item, _ in batch])
+        except Exception as fault:
+            if len(batch) > 1:
+                for pair in batch:
+                    await self._settle([pair])
+                return
+            answers = [fault]
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if future.done():  # whoever asked has gone away; the write counts all the same
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)

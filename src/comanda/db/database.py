@@ -1,0 +1,131 @@
+"""Connections to PostgreSQL, and the driver's faults in Comanda's words."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from comanda.errors import DatabaseFault, Deadlock
+
+if TYPE_CHECKING:
+    Tx = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+else:
+    Tx = asyncpg.Connection
+
+_LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    OSError,
+    asyncio.TimeoutError,
+)
+
+# What a frozen or lost process may cost the others: locks fall after seconds, not after minutes.
+HOT = {
+    "statement_timeout": "15s",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "3s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    # Every hot statement takes arrays and reads by key: planning it anew for each batch costs more than it can win.
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+}
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """The driver's connection errors as `DatabaseFault`, so that nobody else has to import the driver."""
+    try:
+        yield
+    except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError) as fault:
+        raise Deadlock(str(fault)) from fault
+    except _LOST as fault:
+        raise DatabaseFault(f"PostgreSQL: {fault or type(fault).__name__}") from fault
+
+
+async def _nothing(_connection: Any) -> None:
+    """Kept connections are clean: transactions end with their block, and nobody sets session state."""
+
+
+class Database:
+    """A pool of connections. Only the edges open transactions on it; everybody else is handed one."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", url: str) -> None:
+        self._pool = pool
+        self.url = url
+
+    @classmethod
+    async def open(cls, url: str, *, name: str, size: int = 10, least: int = 1) -> "Database":
+        """Connect.
+
+        Args:
+            url: a DSN.
+            name: shown in `pg_stat_activity`.
+            size: connections at the most.
+            least: connections that are kept open.
+
+        Raises:
+            DatabaseFault: when nobody answers there.
+        """
+        with translated():
+            try:
+                pool = await asyncpg.create_pool(
+                    url,
+                    min_size=least,
+                    max_size=size,
+                    max_inactive_connection_lifetime=0,
+                    command_timeout=30,
+                    timeout=5,
+                    reset=_nothing,
+                    server_settings={**HOT, "application_name": name},
+                )
+            except (ValueError, asyncpg.PostgresError) as fault:
+                raise DatabaseFault(f"PostgreSQL: {fault}") from fault
+        return cls(pool, url)
+
+    async def close(self) -> None:
+        try:
+            await asyncio.wait_for(self._pool.close(), 5)
+        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            self._pool.terminate()
+
+    @property
+    def size(self) -> int:
+        return self._pool.get_size()
+
+    @property
+    def idle(self) -> int:
+        return self._pool.get_idle_size()
+
+    @property
+    def limit(self) -> int:
+        return self._pool.get_max_size()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Tx]:
+        """A connection without a transaction: for reads, and for a write that is one statement."""
+        with translated():
+            async with self._pool.acquire(timeout=5) as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Tx]:
+        """Commit at the end of the block, roll back when it raises."""
+        with translated():
+            async with self._pool.acquire(timeout=5) as connection, connection.transaction():
+                yield connection
+
+
+async def connect(url: str, *, name: str) -> Tx:
+    """One connection of its own, with none of the hot limits: for migrations, LISTEN and long reads."""
+    with translated():
+        try:
+            return await asyncpg.connect(url, timeout=5, server_settings={"application_name": name})
+        except (ValueError, asyncpg.PostgresError) as fault:
+            raise DatabaseFault(f"PostgreSQL: {fault}") from fault

@@ -1,0 +1,61 @@
+"""Dead letters: what was given up on, with why, until somebody sends it round again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from comanda.clock import new_id
+from comanda.db import Tx, twin
+
+_sql = twin(__file__)
+BURY = _sql["bury"]
+LISTED = _sql["listed"]
+OPEN_COUNT = _sql["open_count"]
+MARK_REDRIVEN = _sql["mark_redriven"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Without a saga: a message that could not be read."""
+
+    queue: str
+    step: str
+    direction: str
+    error: str
+    saga_id: UUID | None = None
+    payload: dict[str, Any] = field(default_factory=dict)
+
+
+async def bury(tx: Tx, letters: Sequence[DeadLetter]) -> None:
+    if not letters:
+        return
+    await BURY.run(
+        tx,
+        [new_id() for _ in letters],
+        [letter.saga_id for letter in letters],
+        [letter.queue for letter in letters],
+        [letter.step for letter in letters],
+        [letter.direction for letter in letters],
+        [letter.error for letter in letters],
+        [msgspec.json.encode(letter.payload).decode() for letter in letters],
+    )
+
+
+async def listed(tx: Tx, *, with_redriven: bool = False, queue: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    """The newest dead letters."""
+    return [dict(row) for row in await LISTED.rows(tx, with_redriven, queue, limit)]
+
+
+async def open_count(tx: Tx) -> int:
+    """How many nobody has sent round again yet."""
+    count: int = await OPEN_COUNT.value(tx)
+    return count
+
+
+async def mark_redriven(tx: Tx, ids: Sequence[UUID] | None, *, actor: str, reason: str, limit: int = 1000) -> list[UUID]:
+    """Take dead letters out (all that are open, with None); the sagas that they are about."""
+    rows = await MARK_REDRIVEN.rows(tx, ids, actor, reason, limit)
+    return [row["saga_id"] for row in rows if row["saga_id"] is not None]

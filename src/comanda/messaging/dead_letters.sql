@@ -1,0 +1,23 @@
+-- What was given up on. See migrations/0004_sagas.sql.
+
+-- name: bury
+INSERT INTO dead_letters (id, saga_id, queue, step, direction, error, payload)
+SELECT id, saga_id, queue, step, direction, error, payload::jsonb
+  FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+       AS given (id, saga_id, queue, step, direction, error, payload);
+
+-- name: listed
+SELECT id, saga_id, queue, step, direction, error, payload::text AS payload, created_at, redriven_at, redriven_by, reason
+  FROM dead_letters
+ WHERE ($1::bool OR redriven_at IS NULL) AND ($2::text IS NULL OR queue = $2)
+ ORDER BY id DESC LIMIT $3;
+
+-- name: open_count
+SELECT count(*) FROM dead_letters WHERE redriven_at IS NULL;
+
+-- name: mark_redriven
+-- Each letter is sent round once: whoever comes second gets nothing.
+UPDATE dead_letters SET redriven_at = now(), redriven_by = $2, reason = $3
+ WHERE id IN (SELECT id FROM dead_letters WHERE redriven_at IS NULL AND ($1::uuid[] IS NULL OR id = ANY($1::uuid[]))
+               ORDER BY id LIMIT $4 FOR UPDATE SKIP LOCKED)
+RETURNING id, saga_id;

@@ -1,0 +1,90 @@
+"""Events, committed with the change that caused them, and the cursors of those who read them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+
+from comanda.clock import new_id, rfc3339
+from comanda.db import Record, Tx, twin
+
+_sql = twin(__file__)
+APPEND = _sql["append"]
+LOCKED_CURSOR = _sql["locked_cursor"]
+FOLLOWING = _sql["following"]
+ADVANCE_CURSOR = _sql["advance_cursor"]
+LAG = _sql["lag"]
+OF_AGGREGATES = _sql["of_aggregates"]
+
+Aggregate = Literal["order", "payment", "product", "reservation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened. `order_id`: the order that it concerns, whose correlation id it inherits."""
+
+    type: str
+    aggregate_type: Aggregate
+    aggregate_id: UUID
+    payload: dict[str, Any]
+    order_id: UUID | None = None
+    correlation_id: str | None = None
+    id: UUID = field(default_factory=new_id)
+
+
+async def append(tx: Tx, events: Sequence[Event]) -> None:
+    """Write events; the relay is woken when the transaction commits."""
+    if not events:
+        return
+    await APPEND.run(
+        tx,
+        [event.id for event in events],
+        [event.type for event in events],
+        [event.aggregate_type for event in events],
+        [event.aggregate_id for event in events],
+        [event.correlation_id for event in events],
+        [event.order_id for event in events],
+        [msgspec.json.encode(event.payload).decode() for event in events],
+    )
+
+
+async def take(tx: Tx, sink: str, limit: int) -> list[Record] | None:
+    """The next events for a sink, in order; its cursor moves on when the transaction commits.
+
+    None when another relay holds the cursor.
+    """
+    cursor = await LOCKED_CURSOR.row(tx, sink)
+    if cursor is None:
+        return None
+    rows = await FOLLOWING.rows(tx, cursor["xid"], cursor["id"], limit)
+    if rows:
+        await ADVANCE_CURSOR.run(tx, sink, rows[-1]["xid"], rows[-1]["id"], len(rows))
+    return rows
+
+
+def envelope(row: Record) -> dict[str, str]:
+    """An event as it leaves: flat, every value a text."""
+    return {
+        "id": str(row["id"]),
+        "type": row["type"],
+        "version": str(row["version"]),
+        "aggregateType": row["aggregate_type"],
+        "aggregateId": str(row["aggregate_id"]),
+        "correlationId": row["correlation_id"] or "",
+        "causationId": str(row["causation_id"] or ""),
+        "time": rfc3339(row["at"]),
+        "data": row["payload"],
+    }
+
+
+async def lag(tx: Tx, sink: str) -> tuple[int, float]:
+    """Events that the sink has not seen (up to 10,000), and the age in seconds of the oldest of them."""
+    row = await LAG.row(tx, sink)
+    return (row["behind"], row["oldest_seconds"]) if row else (0, 0.0)
+
+
+async def of_aggregates(tx: Tx, ids: Sequence[UUID]) -> list[dict[str, Any]]:
+    """Every event of these aggregates, oldest first."""
+    return [dict(row) for row in await OF_AGGREGATES.rows(tx, ids)]

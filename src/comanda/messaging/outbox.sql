@@ -1,0 +1,40 @@
+-- Events, committed with the change that caused them. See migrations/0005_outbox.sql.
+
+-- name: append
+-- The correlation id, where the writer has none at hand, is that of the order it concerns. Wakes the relay at COMMIT.
+WITH appended AS (
+    INSERT INTO outbox (id, type, aggregate_type, aggregate_id, correlation_id, payload)
+    SELECT given.id, given.type, given.aggregate_type, given.aggregate_id,
+           coalesce(given.correlation_id, (SELECT orders.correlation_id FROM orders WHERE orders.id = given.order_id)),
+           given.payload::jsonb
+      FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::uuid[], $7::text[])
+           AS given (id, type, aggregate_type, aggregate_id, correlation_id, order_id, payload)
+     RETURNING 1
+)
+SELECT pg_notify('comanda_outbox', '') FROM (SELECT count(*) FROM appended) AS one;
+
+-- name: locked_cursor
+-- Where a sink stands; another relay that works on it is not waited for.
+SELECT xid::text AS xid, id FROM outbox_cursors WHERE sink = $1 FOR UPDATE SKIP LOCKED;
+
+-- name: following
+-- What comes after a position, up to the oldest transaction that may still write: nothing can appear before it.
+SELECT id, xid::text AS xid, type, version, aggregate_type, aggregate_id, correlation_id, causation_id,
+       payload::text AS payload, at
+  FROM outbox
+ WHERE (xid, id) > ($1::text::xid8, $2::uuid) AND xid < pg_snapshot_xmin(pg_current_snapshot())
+ ORDER BY xid, id LIMIT $3;
+
+-- name: advance_cursor
+UPDATE outbox_cursors SET xid = $2::text::xid8, id = $3, published = published + $4, updated_at = now()
+ WHERE sink = $1;
+
+-- name: lag
+-- Events that a sink has not seen yet (counted up to 10,000), and the age of the oldest in seconds.
+SELECT count(*) AS behind, coalesce(extract(epoch FROM now() - min(at)), 0)::float AS oldest_seconds
+  FROM (SELECT at FROM outbox, outbox_cursors AS cursor
+         WHERE cursor.sink = $1 AND (outbox.xid, outbox.id) > (cursor.xid, cursor.id) LIMIT 10000) AS unseen;
+
+-- name: of_aggregates
+SELECT id, type, version, aggregate_type, aggregate_id, correlation_id, payload, at FROM outbox
+ WHERE aggregate_id = ANY($1::uuid[]) ORDER BY at, id;

@@ -1,0 +1,244 @@
+"""The queues' Redis streams. They carry hints only: what is due stands in PostgreSQL, so all of this may vanish.
+
+A queue has a stream for each priority, under one hash tag. A message is a pack of saga ids.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from comanda.errors import RedisFault
+from comanda.resilience import limits
+
+QUEUES = ("order-processing", "payment-processing", "inventory-management", "notification-sending")
+PRIORITIES = (0, 1, 2)
+GROUP = "workers"
+EVENTS = "comanda:events"
+_PACK = 100  # ids in one message at the most
+_CAP = 10_000  # messages that a stream keeps at the most: the relay offers again what falls off
+_EVENTS_CAP = 100_000
+_ID_BYTES = 16
+
+# KEYS[1] the bucket; ARGV: rate (tokens a second, and the burst), wanted. Redis' clock, so that all workers share it.
+_TAKE = """
+local now = redis.call('TIME')
+local at = now[1] + now[2] / 1000000
+local rate, wanted = tonumber(ARGV[1]), tonumber(ARGV[2])
+local kept = redis.call('HMGET', KEYS[1], 'tokens', 'at')
+local tokens = math.min(rate, (tonumber(kept[1]) or rate) + math.max(0, at - (tonumber(kept[2]) or at)) * rate)
+local granted = math.min(wanted, math.floor(tokens))
+redis.call('HSET', KEYS[1], 'tokens', tostring(tokens - granted), 'at', tostring(at))
+redis.call('EXPIRE', KEYS[1], 60)
+return granted
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """One message: the saga ids that it carries (None: unreadable), and what to acknowledge."""
+
+    ids: list[UUID] | None
+    stream: str
+    message_id: bytes
+    body: Mapping[bytes, bytes]
+
+
+def stream_of(queue: str, priority: int) -> str:
+    return f"comanda:{{{queue}}}:{priority}"
+
+
+def _key(queue: str, what: str) -> str:
+    return f"comanda:{{{queue}}}:{what}"
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as fault:
+        raise RedisFault(f"Redis: {fault or type(fault).__name__}") from fault
+
+
+def pack(ids: Sequence[UUID]) -> list[bytes]:
+    """Saga ids as the bodies of messages."""
+    return [b"".join(one.bytes for one in ids[at : at + _PACK]) for at in range(0, len(ids), _PACK)]
+
+
+def unpack(body: Mapping[bytes, bytes]) -> list[UUID] | None:
+    """The saga ids of a message; None when it is not one of ours."""
+    ids = body.get(b"ids")
+    if not ids or len(ids) % _ID_BYTES:
+        return None
+    return [UUID(bytes=bytes(ids[at : at + _ID_BYTES])) for at in range(0, len(ids), _ID_BYTES)]
+
+
+class Streams:
+    """A client of the queues' streams. Every method raises `RedisFault` when Redis does not answer."""
+
+    def __init__(self, redis: Redis, *, block: float) -> None:
+        self._redis = redis
+        self._block_ms = int(block * 1000)
+        self._local_buckets: dict[str, limits.Bucket] = {}
+
+    @classmethod
+    def open(cls, url: str, *, name: str, block: float = 1.0) -> "Streams":
+        """Make a client; it connects when it is first used.
+
+        Args:
+            url: of Redis or Valkey.
+            name: shown in `CLIENT LIST`.
+            block: seconds that a read waits for a message. The socket's time-out has to be longer, or idle reads
+                look like failures.
+        """
+        redis = Redis.from_url(
+            url,
+            protocol=2,
+            socket_timeout=block + 2,
+            socket_connect_timeout=2,
+            retry=Retry(NoBackoff(), 0),
+            client_name=name,
+            max_connections=64,
+        )
+        return cls(redis, block=block)
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def ping(self) -> None:
+        with _translated():
+            await self._redis.ping()
+
+    async def offer(self, queue: str, ids: Sequence[UUID], *, priority: int = 1) -> None:
+        """Hint that these sagas are due in this queue."""
+        await self.offer_all({(queue, priority): ids})
+
+    async def offer_all(self, due: Mapping[tuple[str, int], Sequence[UUID]]) -> None:
+        """Hint for several queues and priorities in one round trip."""
+        with _translated():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for (queue, priority), ids in due.items():
+                    for body in pack(ids):
+                        pipe.xadd(stream_of(queue, priority), {"ids": body}, maxlen=_CAP)
+                if len(pipe):
+                    await pipe.execute()
+
+    async def read(self, queue: str, consumer: str, count: int) -> list[Hint]:
+        """New messages, the most urgent first; waits for the first one, and is empty after a while."""
+        streams: dict[Any, Any] = {stream_of(queue, priority): ">" for priority in PRIORITIES}
+        with _translated():
+            try:
+                answer = await self._redis.xreadgroup(GROUP, consumer, streams, count=count, block=self._block_ms)
+            except ResponseError as refusal:
+                if not str(refusal).startswith("NOGROUP"):
+                    raise
+                await self._create_groups(queue)
+                return []
+        return [hint for stream, messages in answer or [] for hint in self._hints(stream, messages)]
+
+    async def take_over(self, queue: str, consumer: str, idle: float) -> list[Hint]:
+        """Messages that a worker read and never acknowledged within so many seconds."""
+        found: list[Hint] = []
+        with _translated():
+            for priority in PRIORITIES:
+                stream = stream_of(queue, priority)
+                try:
+                    answer = await self._redis.xautoclaim(stream, GROUP, consumer, int(idle * 1000), count=100)
+                except ResponseError as refusal:
+                    if not str(refusal).startswith("NOGROUP"):
+                        raise
+                    continue
+                found += self._hints(stream, answer[1])
+        return found
+
+    async def acknowledge(self, queue: str, hints: Sequence[Hint], *, completed: int = 0, failed: int = 0) -> None:
+        """Forget messages, and count the jobs that they led to."""
+        with _translated():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for stream in {hint.stream for hint in hints}:
+                    ids = [hint.message_id for hint in hints if hint.stream == stream]
+                    pipe.xack(stream, GROUP, *ids)
+                    pipe.xdel(stream, *ids)
+                if completed:
+                    pipe.hincrby(_key(queue, "counters"), "completed", completed)
+                if failed:
+                    pipe.hincrby(_key(queue, "counters"), "failed", failed)
+                if len(pipe):
+                    await pipe.execute()
+
+    async def unread(self, queue: str) -> int:
+        """Messages that no worker has read yet."""
+        unread = 0
+        with _translated():
+            for priority in PRIORITIES:
+                try:
+                    groups = await self._redis.xinfo_groups(stream_of(queue, priority))
+                except ResponseError:
+                    continue  # no such stream: nothing to read
+                unread += sum(int(group["lag"] or 0) for group in groups)
+        return unread
+
+    async def counters(self, queue: str) -> dict[str, int]:
+        """Jobs completed and failed since Redis was last empty."""
+        with _translated():
+            counted: dict[bytes, bytes] = await self._redis.hgetall(_key(queue, "counters"))  # type: ignore[misc]
+        return {name.decode(): int(value) for name, value in counted.items()}
+
+    async def grant(self, queue: str, rate: int | None, wanted: int) -> int:
+        """How many of the wanted jobs may start now under the queue's limit, shared by all workers.
+
+        Without Redis each worker keeps a bucket of its own: the limit then holds for each of them.
+        """
+        if rate is None:
+            return wanted
+        try:
+            with _translated():
+                return int(await self._redis.eval(_TAKE, 1, _key(queue, "bucket"), str(rate), str(wanted)))  # type: ignore[misc]
+        except RedisFault:
+            granted, bucket = limits.take(self._local_buckets.get(queue), rate, wanted, time.monotonic())
+            self._local_buckets[queue] = bucket
+            return granted
+
+    async def publish(self, events: Sequence[Mapping[str, str]]) -> None:
+        """Add events to the stream that other systems read."""
+        with _translated():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for event in events:
+                    pipe.xadd(EVENTS, dict(event), maxlen=_EVENTS_CAP)
+                await pipe.execute()
+
+    async def forget_consumers(self, queue: str, idle: float) -> None:
+        """Drop the names of workers that have been gone for so many seconds and hold nothing."""
+        with _translated():
+            for priority in PRIORITIES:
+                stream = stream_of(queue, priority)
+                try:
+                    consumers = await self._redis.xinfo_consumers(stream, GROUP)
+                except ResponseError:
+                    continue
+                for consumer in consumers:
+                    if consumer["pending"] == 0 and consumer["idle"] > idle * 1000:
+                        await self._redis.xgroup_delconsumer(stream, GROUP, consumer["name"])
+
+    async def _create_groups(self, queue: str) -> None:
+        for priority in PRIORITIES:
+            try:
+                await self._redis.xgroup_create(stream_of(queue, priority), GROUP, id="0", mkstream=True)
+            except ResponseError as refusal:
+                if not str(refusal).startswith("BUSYGROUP"):
+                    raise
+
+    @staticmethod
+    def _hints(stream: bytes | str, messages: Sequence[Any]) -> Iterator[Hint]:
+        name = stream.decode() if isinstance(stream, bytes) else stream
+        for message_id, body in messages:
+            if body is not None:  # deleted since it was read
+                yield Hint(unpack(body), name, message_id, body)
+

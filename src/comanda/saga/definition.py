@@ -1,0 +1,192 @@
+"""How a process is declared: a table of steps, each an action and its compensation.
+
+What is stored (the saga's name, its steps' names, their marks) is named by hand: a refactoring can't orphan rows.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal, Protocol
+from uuid import UUID
+
+from comanda.db import Tx
+from comanda.errors import DefinitionFault
+from comanda.resilience.backoff import Policy
+
+Direction = Literal["forward", "backward"]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """It happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """It did not happen and never will; the steps before it are undone. `reason` is a stable code."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Not tried: no attempt is counted, until the step's patience is over."""
+
+    reason: str
+    after: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Tried, and not known to have happened: tried again by policy, then undone as if it had.
+
+    `code` becomes the saga's reason if this was the last attempt.
+    """
+
+    error: str
+    code: str = "STEP_FAILED"
+
+
+Outcome = Done | Refused | Later | Failed
+DONE = Done()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One subject at one remote step.
+
+    `key` is the same for every attempt; `attempt` is 1 for the first; `since`: when it came to this step.
+    """
+
+    saga_id: UUID
+    subject: UUID
+    key: str
+    attempt: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """That a subject passed a point of its process; told to `Saga.follow` in the transaction that moves it on."""
+
+    subject: UUID
+    step: str
+    direction: Direction
+    event: Literal["begun", "done", "refused", "exhausted"]
+    reason: str | None = None
+
+
+LocalAction = Callable[[Tx, Sequence[UUID]], Awaitable[Sequence[Outcome]]]
+Ending = Callable[[Tx, Sequence[UUID], Sequence[str]], Awaitable[None]]
+Following = Callable[[Tx, Sequence[Passage]], Awaitable[None]]
+
+
+class RemoteAction(Protocol):
+    """An action outside. Whatever it does there must be harmless when repeated under the same key."""
+
+    async def prepare(self, tx: Tx, jobs: Sequence[Job]) -> Sequence[Any | Outcome]:
+        """Store the intent of each; what `call` will be given, or an outcome that needs no call."""
+
+    async def call(self, request: Any, key: str) -> Any:
+        """Do it, with no transaction open. Raises a `Fault` when there is no answer."""
+
+    async def record(self, tx: Tx, jobs: Sequence[Job], answers: Sequence[Any]) -> Sequence[Outcome]:
+        """Store the result of each; an answer is what `call` returned, or the exception that it raised."""
+
+
+async def nothing(_tx: Tx, subjects: Sequence[UUID]) -> Sequence[Outcome]:
+    """For a step that leaves nothing behind."""
+    return [DONE] * len(subjects)
+
+
+async def _no_ending(_tx: Tx, _subjects: Sequence[UUID], _reasons: Sequence[str]) -> None:
+    return
+
+
+async def _no_following(_tx: Tx, _passages: Sequence[Passage]) -> None:
+    return
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of the table.
+
+    `reached` is the mark that stands once the action is done; `under_way` the one while a remote action is out.
+    `retry` bounds the action, `undo_retry` its compensation.
+    """
+
+    name: str
+    action: LocalAction | RemoteAction
+    compensate: LocalAction | RemoteAction
+    queue: str
+    reached: str
+    is_remote: bool
+    retry: Policy = Policy()
+    undo_retry: Policy = Policy(attempts=7)
+    under_way: str | None = None
+    # Runs in the transaction that prepares a remote action, and may refuse it before anything goes out.
+    alongside: LocalAction | None = None
+    # Where an action that ran out of attempts leads: undo everything, or wait for an operator.
+    exhausted: Literal["undo", "stuck"] = "undo"
+
+    def acts_remotely(self, direction: Direction) -> bool:
+        return not callable(self.action if direction == "forward" else self.compensate)
+
+    def handler(self, direction: Direction) -> Any:
+        return self.action if direction == "forward" else self.compensate
+
+    def policy(self, direction: Direction) -> Policy:
+        return self.retry if direction == "forward" else self.undo_retry
+
+
+def local(name: str, action: LocalAction, compensate: LocalAction, *, queue: str, reached: str, **more: Any) -> Step:
+    """A step inside the transaction that also moves the saga on: a crash leaves nothing."""
+    return Step(name, action, compensate, queue, reached, is_remote=False, **more)
+
+
+def remote(
+    name: str, action: RemoteAction, compensate: LocalAction | RemoteAction, *, queue: str, reached: str, **more: Any
+) -> Step:
+    """A step outside: the intent is committed first, then the call, then the result."""
+    return Step(name, action, compensate, queue, reached, is_remote=True, **more)
+
+
+@dataclass(frozen=True)
+class Saga:
+    """A process as a table.
+
+    Args:
+        name: as it is stored.
+        steps: in order; undone in reverse.
+        version: running sagas stay with the version that they started under.
+        undone: told, in the same transaction, about those whose last compensation is done, and why.
+        follow: told about each passage (see `Passage`).
+        started: the mark before the first step.
+    """
+
+    name: str
+    steps: Sequence[Step]
+    version: int = 1
+    undone: Ending = _no_ending
+    follow: Following = _no_following
+    started: str = "STARTED"
+    _positions: Mapping[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        positions = {step.name: index for index, step in enumerate(self.steps)}
+        if not self.steps or len(positions) != len(self.steps):
+            raise DefinitionFault(f"saga {self.name}: a saga has steps, and each a name of its own")
+        object.__setattr__(self, "_positions", positions)
+
+    def __getitem__(self, step: str) -> Step:
+        return self.steps[self.position(step)]
+
+    def position(self, step: str) -> int:
+        try:
+            return self._positions[step]
+        except KeyError:
+            raise DefinitionFault(f"saga {self.name} v{self.version} has no step named {step}") from None
+
+    @property
+    def first(self) -> Step:
+        return self.steps[0]

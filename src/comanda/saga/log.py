@@ -1,0 +1,249 @@
+"""The sagas' rows and the history of their attempts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from comanda.clock import new_id
+from comanda.db import Record, Tx, twin
+from comanda.saga.definition import Direction, Saga
+from comanda.saga.transitions import Move, Standing
+
+_sql = twin(__file__)
+START = _sql["start"]
+CLAIM_HINTED = _sql["claim_hinted"]
+CLAIM_DUE = _sql["claim_due"]
+HELD = _sql["held"]
+MOVE = _sql["move"]
+REMEMBER = _sql["remember"]
+RENEW = _sql["renew"]
+PROMOTE = _sql["promote"]
+NEXT_WAIT = _sql["next_wait"]
+OVERDUE = _sql["overdue"]
+DEPTHS = _sql["depths"]
+SHOW = _sql["show"]
+HISTORY = _sql["history"]
+LISTED = _sql["listed"]
+STUCK_COUNT = _sql["stuck_count"]
+RESUME = _sql["resume"]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A saga to be started; the id may be made beforehand, so that others can store it."""
+
+    saga: Saga
+    subject: UUID
+    correlation_id: str
+    id: UUID
+    priority: int = 1
+
+    @classmethod
+    def of(cls, saga: Saga, subject: UUID, correlation_id: str, *, priority: int = 1) -> "Start":
+        return cls(saga, subject, correlation_id, new_id(), priority)
+
+
+@dataclass(slots=True)
+class Claimed:
+    """A saga that this transaction holds. What `advance` moves are the fields of `standing`."""
+
+    id: UUID
+    kind: str
+    version: int
+    subject: UUID
+    queue: str
+    priority: int
+    since: datetime
+    now: datetime
+    token: int
+    lost_worker: str | None
+    correlation_id: str
+    step: str
+    direction: Direction
+    attempt: int
+    reached: str
+    reason: str | None
+
+    def standing(self, attempt: int) -> Standing:
+        waited = self.now - self.since
+        return Standing(self.step, self.direction, attempt, waited, self.reached, self.reason)
+
+    def follow(self, move: Move) -> None:
+        """Stand where the move leads."""
+        self.step, self.direction, self.queue = move.step, move.direction, move.queue
+        self.attempt, self.reached, self.reason = move.attempt, move.reached, move.reason
+        if move.is_new_step:
+            self.since = self.now
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One line of history."""
+
+    saga_id: UUID
+    step: str
+    direction: Direction
+    attempt: int
+    outcome: str
+    detail: str | None
+    worker: str
+    duration_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A saga that is due, as a hint names it."""
+
+    id: UUID
+    queue: str
+    priority: int
+
+
+def _claimed(row: Record, *, is_rescue: bool) -> Claimed:
+    return Claimed(
+        id=row["id"],
+        kind=row["kind"],
+        version=row["version"],
+        subject=row["subject"],
+        queue=row["queue"],
+        priority=row["priority"],
+        since=row["since"],
+        now=row["now"],
+        token=row["token"],
+        lost_worker=row["worker"] if is_rescue and row["lease_until"] is not None else None,
+        correlation_id=row["correlation_id"],
+        step=row["step"],
+        direction=row["direction"],
+        attempt=row["attempt"],
+        reached=row["reached"],
+        reason=row["reason"],
+    )
+
+
+async def start(tx: Tx, starts: Sequence[Start]) -> list[Due]:
+    """Start sagas; those whose subject already has one of that kind are left out of the answer."""
+    rows = await START.rows(
+        tx,
+        [one.id for one in starts],
+        [one.saga.name for one in starts],
+        [one.saga.version for one in starts],
+        [one.subject for one in starts],
+        [one.saga.first.name for one in starts],
+        [one.saga.first.queue for one in starts],
+        [one.priority for one in starts],
+        [one.saga.started for one in starts],
+        [one.correlation_id for one in starts],
+    )
+    began = {row["id"] for row in rows}
+    return [Due(one.id, one.saga.first.queue, one.priority) for one in starts if one.id in began]
+
+
+async def claim(tx: Tx, queue: str, ids: Sequence[UUID] | None, limit: int) -> list[Claimed]:
+    """Lock what is due: of these ids, or, with None, of the whole queue."""
+    if ids is None:
+        rows = await CLAIM_DUE.rows(tx, queue, limit)
+    else:
+        rows = await CLAIM_HINTED.rows(tx, ids, queue)
+    return [_claimed(row, is_rescue=True) for row in rows]
+
+
+async def held(tx: Tx, leases: Sequence[tuple[UUID, int]]) -> list[Claimed]:
+    """Of these leases (saga, fencing token), those that still stand, locked."""
+    rows = await HELD.rows(tx, [saga_id for saga_id, _ in leases], [token for _, token in leases])
+    return [_claimed(row, is_rescue=False) for row in rows]
+
+
+async def move(
+    tx: Tx, moves: Sequence[tuple[UUID, Move, bool]], *, lease: timedelta, worker: str
+) -> None:
+    """Write where each saga goes; the flag says that a lease goes with it."""
+    await MOVE.run(
+        tx,
+        [saga_id for saga_id, _, _ in moves],
+        [to.state for _, to, _ in moves],
+        [to.step for _, to, _ in moves],
+        [to.direction for _, to, _ in moves],
+        [to.queue for _, to, _ in moves],
+        [to.attempt for _, to, _ in moves],
+        [to.wait for _, to, _ in moves],
+        [to.reached for _, to, _ in moves],
+        [to.reason for _, to, _ in moves],
+        [to.is_new_step for _, to, _ in moves],
+        [is_leased for _, _, is_leased in moves],
+        lease,
+        worker,
+    )
+
+
+async def remember(tx: Tx, attempts: Sequence[Attempt]) -> None:
+    """Add to the history."""
+    await REMEMBER.run(
+        tx,
+        [one.saga_id for one in attempts],
+        [one.step for one in attempts],
+        [one.direction for one in attempts],
+        [one.attempt for one in attempts],
+        [one.outcome for one in attempts],
+        [one.detail for one in attempts],
+        [one.worker for one in attempts],
+        [one.duration_ms for one in attempts],
+    )
+
+
+async def renew(tx: Tx, leases: Sequence[tuple[UUID, int]], lease: timedelta) -> set[UUID]:
+    """Prolong leases; the sagas of those that still stand."""
+    rows = await RENEW.rows(tx, [saga_id for saga_id, _ in leases], [token for _, token in leases], lease)
+    return {row["id"] for row in rows}
+
+
+def _due(rows: Sequence[Record]) -> list[Due]:
+    return [Due(row["id"], row["queue"], row["priority"]) for row in rows]
+
+
+async def promote(tx: Tx, limit: int) -> list[Due]:
+    """End the waits that are over."""
+    return _due(await PROMOTE.rows(tx, limit))
+
+
+async def next_wait(tx: Tx) -> float | None:
+    """Seconds until the next wait is over; None when nobody waits."""
+    seconds: float | None = await NEXT_WAIT.value(tx)
+    return seconds
+
+
+async def overdue(tx: Tx, age: timedelta, limit: int) -> list[Due]:
+    """What has been due for longer than `age` without being taken."""
+    return _due(await OVERDUE.rows(tx, age, limit))
+
+
+async def depths(tx: Tx) -> list[dict[str, Any]]:
+    """Ready, delayed and running sagas of each queue, and the age in seconds of the oldest that is ready."""
+    return [dict(row) for row in await DEPTHS.rows(tx)]
+
+
+async def show(tx: Tx, subject_or_id: UUID) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The sagas of a subject (or one by its id), and all their attempts."""
+    sagas = [dict(row) for row in await SHOW.rows(tx, subject_or_id)]
+    return sagas, [dict(row) for row in await HISTORY.rows(tx, [saga["id"] for saga in sagas])]
+
+
+async def listed(tx: Tx, states: Sequence[str] | None, queue: str | None, limit: int) -> list[dict[str, Any]]:
+    """The newest sagas, on a filter."""
+    return [dict(row) for row in await LISTED.rows(tx, states, queue, limit)]
+
+
+async def stuck_count(tx: Tx) -> int:
+    count: int = await STUCK_COUNT.value(tx)
+    return count
+
+
+async def resume(tx: Tx, ids: Sequence[UUID], *, actor: str, reason: str) -> list[Due]:
+    """Put stuck sagas back to their step, and say in their history who did it and why."""
+    rows = await RESUME.rows(tx, ids)
+    await remember(
+        tx,
+        [Attempt(row["id"], row["step"], row["direction"], 0, "operator", f"redrive: {reason}", actor, 0) for row in rows],
+    )
+    return _due(rows)

@@ -1,0 +1,131 @@
+-- The sagas' rows and the history of their attempts. See migrations/0004_sagas.sql.
+
+-- name: start
+-- Sagas for subjects that have none of that kind yet; a second start of the same subject does nothing.
+INSERT INTO sagas (id, kind, version, subject, step, queue, priority, reached, since, correlation_id, created_at, updated_at)
+SELECT given.id, given.kind, given.version, given.subject, given.step, given.queue, given.priority, given.reached,
+       now(), given.correlation_id, now(), now()
+  FROM unnest($1::uuid[], $2::text[], $3::int[], $4::uuid[], $5::text[], $6::text[], $7::int[], $8::text[], $9::text[])
+       AS given (id, kind, version, subject, step, queue, priority, reached, correlation_id)
+ ORDER BY given.id
+    ON CONFLICT (subject, kind) DO NOTHING
+RETURNING id;
+
+-- name: claim_hinted
+-- Those of the hinted ids that are due in this queue, locked. Whoever holds one already is not waited for.
+SELECT id, kind, version, subject, step, direction, queue, priority, reached, attempt, since, lease_until, worker, token,
+       reason, correlation_id, now() AS now
+  FROM sagas
+ WHERE id = ANY($1::uuid[]) AND queue = $2 AND state IN ('RUNNING', 'COMPENSATING')
+   AND (waits_until IS NULL OR waits_until <= now()) AND (lease_until IS NULL OR lease_until <= now())
+ ORDER BY id
+   FOR UPDATE SKIP LOCKED;
+
+-- name: claim_due
+-- What is due in this queue, hint or no hint: the oldest that wait for nothing, then those whose wait is over.
+WITH ready AS (
+    SELECT * FROM sagas
+     WHERE waits_until IS NULL AND state IN ('RUNNING', 'COMPENSATING') AND queue = $1
+       AND (lease_until IS NULL OR lease_until <= now())
+     ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
+), waited AS (
+    SELECT * FROM sagas
+     WHERE waits_until <= now() AND state IN ('RUNNING', 'COMPENSATING') AND queue = $1
+       AND (lease_until IS NULL OR lease_until <= now())
+     ORDER BY waits_until LIMIT $2 FOR UPDATE SKIP LOCKED
+), due AS (SELECT * FROM ready UNION ALL SELECT * FROM waited)
+SELECT id, kind, version, subject, step, direction, queue, priority, reached, attempt, since, lease_until, worker, token,
+       reason, correlation_id, now() AS now
+  FROM due ORDER BY priority, id LIMIT $2;
+
+-- name: held
+-- Of the remote steps that were leased, those that are still ours: same token, same lease, nobody moved them on.
+SELECT sagas.id, kind, version, subject, step, direction, queue, priority, reached, attempt, since, lease_until, worker,
+       sagas.token, reason, correlation_id, now() AS now
+  FROM sagas JOIN unnest($1::uuid[], $2::bigint[]) AS mine (id, token)
+    ON sagas.id = mine.id AND sagas.token = mine.token
+ WHERE lease_until IS NOT NULL AND state IN ('RUNNING', 'COMPENSATING')
+ ORDER BY sagas.id
+   FOR UPDATE OF sagas;
+
+-- name: move
+-- Each saga's next standing, in one statement. A lease raises the fencing token.
+UPDATE sagas
+   SET state = given.state, step = given.step, direction = given.direction, queue = given.queue,
+       attempt = given.attempt, reached = given.reached, reason = given.reason,
+       since = CASE WHEN given.is_new_step THEN now() ELSE sagas.since END,
+       waits_until = now() + given.wait,
+       lease_until = CASE WHEN given.is_leased THEN now() + $12::interval END,
+       worker = CASE WHEN given.is_leased THEN $13::text END,
+       token = sagas.token + CASE WHEN given.is_leased THEN 1 ELSE 0 END,
+       updated_at = now(),
+       ended_at = CASE WHEN given.state IN ('COMPLETED', 'COMPENSATED') THEN now() END
+  FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::interval[], $8::text[],
+              $9::text[], $10::bool[], $11::bool[])
+       AS given (id, state, step, direction, queue, attempt, wait, reached, reason, is_new_step, is_leased)
+ WHERE sagas.id = given.id;
+
+-- name: remember
+-- The history: one row for each attempt.
+INSERT INTO saga_attempts (saga_id, at, step, direction, attempt, outcome, detail, worker, duration_ms)
+SELECT saga_id, now(), step, direction, attempt, outcome, detail, worker, duration_ms
+  FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[], $8::real[])
+       AS given (saga_id, step, direction, attempt, outcome, detail, worker, duration_ms);
+
+-- name: renew
+-- The heartbeat: those that are still ours live on.
+UPDATE sagas SET lease_until = now() + $3::interval
+  FROM unnest($1::uuid[], $2::bigint[]) AS mine (id, token)
+ WHERE sagas.id = mine.id AND sagas.token = mine.token AND lease_until IS NOT NULL
+RETURNING sagas.id;
+
+-- name: promote
+-- Waits that are over; the relay hints at them.
+UPDATE sagas SET waits_until = NULL, updated_at = now()
+ WHERE id IN (SELECT id FROM sagas WHERE waits_until <= now() AND state IN ('RUNNING', 'COMPENSATING')
+               ORDER BY waits_until LIMIT $1 FOR UPDATE SKIP LOCKED)
+RETURNING id, queue, priority;
+
+-- name: next_wait
+SELECT extract(epoch FROM min(waits_until) - now())::float FROM sagas WHERE waits_until IS NOT NULL
+   AND state IN ('RUNNING', 'COMPENSATING');
+
+-- name: overdue
+-- Due for longer than $1 and not taken: their hints were lost, or their worker died.
+SELECT id, queue, priority FROM sagas
+ WHERE waits_until IS NULL AND state IN ('RUNNING', 'COMPENSATING')
+   AND updated_at < now() - $1::interval AND (lease_until IS NULL OR lease_until < now())
+ ORDER BY id LIMIT $2;
+
+-- name: depths
+-- For each queue: what is ready, what waits, what is under way.
+SELECT queues.name AS queue,
+       count(sagas.id) FILTER (WHERE waits_until IS NULL AND lease_until IS NULL) AS ready,
+       count(sagas.id) FILTER (WHERE waits_until IS NOT NULL) AS delayed,
+       count(sagas.id) FILTER (WHERE lease_until IS NOT NULL) AS running,
+       coalesce(extract(epoch FROM now() - min(sagas.updated_at)
+                FILTER (WHERE waits_until IS NULL AND lease_until IS NULL)), 0)::float AS oldest_seconds
+  FROM queues LEFT JOIN sagas ON sagas.queue = queues.name AND sagas.state IN ('RUNNING', 'COMPENSATING')
+   AND (sagas.waits_until IS NULL OR sagas.waits_until IS NOT NULL)
+ GROUP BY queues.name ORDER BY queues.name;
+
+-- name: show
+SELECT * FROM sagas WHERE id = $1 OR subject = $1 ORDER BY created_at;
+
+-- name: history
+SELECT * FROM saga_attempts WHERE saga_id = ANY($1::uuid[]) ORDER BY at;
+
+-- name: listed
+SELECT * FROM sagas
+ WHERE ($1::text[] IS NULL OR state = ANY($1::text[])) AND ($2::text IS NULL OR queue = $2)
+ ORDER BY id DESC LIMIT $3;
+
+-- name: stuck_count
+SELECT count(*) FROM sagas WHERE state = 'COMPENSATION_FAILED';
+
+-- name: resume
+-- Redrive: a stuck saga stands at its step again, with all its attempts before it.
+UPDATE sagas SET state = CASE direction WHEN 'forward' THEN 'RUNNING' ELSE 'COMPENSATING' END,
+       attempt = 0, since = now(), waits_until = NULL, updated_at = now()
+ WHERE id = ANY($1::uuid[]) AND state = 'COMPENSATION_FAILED'
+RETURNING id, queue, priority, step, direction;

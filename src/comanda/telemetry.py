@@ -1,0 +1,104 @@
+"""Logs and metrics. One event is one line of JSON; metrics hold no ids in their labels."""
+
+import logging
+import logging.handlers
+import sys
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+ORDERS = Counter("orders_processed", "Orders that ended, by state", ["status"])
+DURATION = Histogram(
+    "order_processing_duration_seconds",
+    "From the order's acceptance to its end",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 300, 900, 1800),
+)
+QUEUE_LENGTH = Gauge("queue_length", "Jobs that are ready, by queue", ["queue"], multiprocess_mode="mostrecent")
+JOBS = Counter("queue_jobs_completed", "Jobs completed, by queue", ["queue"])
+REQUESTS = Histogram(
+    "http_request_duration_seconds",
+    "Requests, by route",
+    ["endpoint", "method"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+ATTEMPTS = Counter("saga_attempts", "Attempts at steps, by outcome", ["outcome"])
+LEASES_LOST = Counter("saga_leases_lost", "Results that a fencing token refused")
+STUCK = Gauge("sagas_stuck", "Sagas that could not be undone", multiprocess_mode="mostrecent")
+DEAD_LETTERS = Gauge("dead_letters", "Dead letters that nobody has redriven", multiprocess_mode="mostrecent")
+OUTBOX_BEHIND = Gauge("outbox_unpublished_events", "Events that wait for the relay", multiprocess_mode="mostrecent")
+BREAKER = Gauge("gateway_breaker_open", "1 while the breaker is open", multiprocess_mode="mostrecent")
+
+
+def _fields(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The document's field names."""
+    event["message"] = event.pop("event")
+    return event
+
+
+def _dumps(event: Any, **_: Any) -> str:
+    return msgspec.json.encode(event, enc_hook=str).decode()
+
+
+_SHARED: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
+    structlog.processors.format_exc_info,
+]
+
+
+def configure(*, level: str, directory: Path | None, process: str) -> None:
+    """JSON lines on stderr, and daily files (kept for 14 days) where a directory is given."""
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+        handlers.append(
+            logging.handlers.TimedRotatingFileHandler(
+                directory / f"{process}.log", when="midnight", utc=True, backupCount=14, encoding="utf-8"
+            )
+        )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_SHARED,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            _fields,
+            structlog.processors.JSONRenderer(serializer=_dumps),
+        ],
+    )
+    root = logging.getLogger()
+    root.handlers[:] = handlers
+    for handler in handlers:
+        handler.setFormatter(formatter)
+    root.setLevel(level.upper())
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(process=process)
+
+
+def log(context: str) -> structlog.stdlib.BoundLogger:
+    """A logger; `context` says which part of Comanda speaks."""
+    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(context).bind(context=context)
+    return logger
+
+
+@contextmanager
+def correlated(correlation_id: str) -> Iterator[None]:
+    """Every line logged in the block carries the request's correlation id; calls outside send it on."""
+    with structlog.contextvars.bound_contextvars(correlationId=correlation_id):
+        yield
+
+
+def correlation_id() -> str | None:
+    """The correlation id of what runs right now."""
+    found: str | None = structlog.contextvars.get_contextvars().get("correlationId")
+    return found

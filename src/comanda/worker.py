@@ -1,0 +1,228 @@
+"""A worker: reads hints, lets the engine carry sagas on, makes the calls outside, hands on what others serve."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+from comanda import telemetry
+from comanda.db import Database
+from comanda.errors import DatabaseFault, RedisFault
+from comanda.messaging import dead_letters, switches
+from comanda.messaging.dead_letters import DeadLetter
+from comanda.messaging.streams import Hint, Streams
+from comanda.messaging.switches import Switch
+from comanda.resilience.loops import loop, nap
+from comanda.saga import Saga
+from comanda.saga.engine import Call, Engine, Result
+
+_log = telemetry.log("worker")
+_BATCH = 200  # sagas in one transaction at the most
+_MESSAGES = 4  # messages of one read; each carries up to 100 sagas
+_SWITCHES_EVERY = 1.0
+_NAP = 0.05  # seconds until a paused or limited queue is looked at again
+
+
+@dataclass
+class _Lanes:
+    """What the lanes of one worker share."""
+
+    switches: dict[str, Switch] = field(default_factory=dict)
+    in_flight: Counter[str] = field(default_factory=Counter)
+    calls: set[asyncio.Task[None]] = field(default_factory=set)
+    freed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Worker:
+    """One process of workers.
+
+    Args:
+        database: the truth.
+        streams: the hints.
+        sagas: the definitions that it can run.
+        name: in leases, history and logs.
+        queues: those that it serves.
+        lease: how long a call may go without a heartbeat.
+        in_flight: calls of each queue that may be out at once.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        streams: Streams,
+        sagas: Sequence[Saga],
+        *,
+        name: str,
+        queues: Sequence[str],
+        lease: timedelta,
+        in_flight: int = 100,
+    ) -> None:
+        self._database = database
+        self._streams = streams
+        self._name = name
+        self._queues = queues
+        self._lease = lease
+        self._limit = in_flight
+        self._lanes = _Lanes()
+        self._engine = Engine(
+            database, sagas, worker=name, lease=lease, serves=self._serves_freely, room=self._room
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve the queues until told to stop; then let the calls that are out come back, and end."""
+        alive = asyncio.Event()
+        heart = asyncio.create_task(
+            loop("heartbeat", self._beat, stop=alive, every=self._lease.total_seconds() / 3)
+        )
+        try:
+            async with asyncio.TaskGroup() as lanes:
+                lanes.create_task(loop("switches", self._read_switches, stop=stop, every=_SWITCHES_EVERY))
+                for queue in self._queues:
+                    lanes.create_task(loop(queue, self._turn(queue, stop), stop=stop, every=0))
+                    lanes.create_task(
+                        loop(f"{queue} take-over", self._take_over(queue), stop=stop, every=self._lease.total_seconds())
+                    )
+            while self._lanes.calls:
+                await asyncio.wait(self._lanes.calls)
+        finally:
+            alive.set()
+            await heart
+
+    def _serves_freely(self, queue: str) -> bool:
+        """Whether a step of that queue may be run right after another one: ours, not paused, no limit to count for."""
+        switch = self._lanes.switches.get(queue, Switch())
+        return queue in self._queues and not switch.is_paused and switch.rate_limit is None
+
+    def _room(self, queue: str) -> int:
+        return self._limit - self._lanes.in_flight[queue]
+
+    async def _beat(self) -> bool:
+        await self._engine.heartbeat()
+        return False
+
+    async def _read_switches(self) -> bool:
+        async with self._database.connection() as tx:
+            self._lanes.switches = await switches.read(tx)
+        return False
+
+    def _turn(self, queue: str, stop: asyncio.Event) -> Callable[[], "asyncio.Future[bool]"]:
+        """One turn of a lane: read hints, or, with none there, look into PostgreSQL."""
+
+        async def turn() -> bool:
+            if self._lanes.switches.get(queue, Switch()).is_paused:
+                await nap(_NAP, stop)
+                return True
+            hints = await self._read(queue, stop)
+            if hints:
+                await self._work_on(queue, hints)
+            elif not stop.is_set():
+                await self._look(queue, stop)
+            return True
+
+        return turn  # type: ignore[return-value]
+
+    async def _read(self, queue: str, stop: asyncio.Event) -> list[Hint]:
+        """Hints, or none after a while; a read that waits is given up when the worker is told to stop."""
+        reading = asyncio.ensure_future(self._streams.read(queue, self._name, _MESSAGES))
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                return []
+            try:
+                return reading.result()
+            except RedisFault:
+                await nap(0.2, stop)
+                return []
+        finally:
+            reading.cancel()
+            stopping.cancel()
+
+    def _take_over(self, queue: str) -> Callable[[], "asyncio.Future[bool]"]:
+        """What a worker that died had read and not acknowledged."""
+
+        async def turn() -> bool:
+            hints = await self._streams.take_over(queue, self._name, self._lease.total_seconds())
+            if hints:
+                await self._work_on(queue, hints)
+            return bool(hints)
+
+        return turn  # type: ignore[return-value]
+
+    async def _look(self, queue: str, stop: asyncio.Event) -> None:
+        """Claim from PostgreSQL itself, as long as there is something."""
+        while not stop.is_set():
+            limit = await self._granted(queue, min(_BATCH, self._room(queue)))
+            if limit == 0:
+                return
+            result = await self._engine.run(queue, None, limit)
+            await self._act_on(queue, result)
+            if result.claimed < limit:
+                return
+
+    async def _work_on(self, queue: str, hints: Sequence[Hint]) -> None:
+        """Carry on what the hints name, in pieces that there is room for; then acknowledge."""
+        ids = list(dict.fromkeys(one for hint in hints for one in hint.ids or []))
+        done: Counter[str] = Counter()
+        while ids:
+            self._lanes.freed.clear()
+            limit = await self._granted(queue, min(_BATCH, self._room(queue), len(ids)))
+            if limit <= 0:
+                await nap(_NAP, self._lanes.freed)
+                continue
+            piece, ids = ids[:limit], ids[limit:]
+            result = await self._engine.run(queue, piece, limit)
+            await self._act_on(queue, result)
+            done["completed"] += result.completed[queue]
+            done["failed"] += result.failed[queue]
+        unreadable = [hint for hint in hints if hint.ids is None]
+        if unreadable:
+            await self._bury(queue, unreadable)
+        try:
+            await self._streams.acknowledge(queue, hints, completed=done["completed"], failed=done["failed"])
+        except RedisFault as fault:
+            _log.warning("messages stay unacknowledged; working on them again is harmless", error=str(fault))
+
+    async def _granted(self, queue: str, wanted: int) -> int:
+        if wanted <= 0:
+            return 0
+        return await self._streams.grant(queue, self._lanes.switches.get(queue, Switch()).rate_limit, wanted)
+
+    async def _act_on(self, queue: str, result: Result) -> None:
+        """After a commit: start the calls, hint at what others carry on."""
+        for call in result.calls:
+            self._lanes.in_flight[call.step.queue] += 1
+            task = asyncio.create_task(self._call(call))
+            self._lanes.calls.add(task)
+            task.add_done_callback(self._lanes.calls.discard)
+        if result.onward:
+            try:
+                await self._streams.offer_all(result.onward)
+            except RedisFault as fault:
+                _log.warning("no hint could be given; workers look into PostgreSQL", queue=queue, error=str(fault))
+
+    async def _call(self, call: Call) -> None:
+        """One call, with the order's correlation id in every line that it logs."""
+        with telemetry.correlated(call.correlation_id):
+            try:
+                result = await self._engine.call(call)
+            except DatabaseFault as fault:
+                _log.warning(
+                    "a result was not stored in time; its saga is rescued and asks the other side first",
+                    saga=str(call.job.saga_id), error=str(fault),
+                )  # fmt: skip
+                return
+            finally:
+                self._lanes.in_flight[call.step.queue] -= 1
+                self._lanes.freed.set()
+        await self._act_on(call.step.queue, result)
+
+    async def _bury(self, queue: str, hints: Sequence[Hint]) -> None:
+        letters = [
+            DeadLetter(queue, "read", "forward", "unreadable message", payload={"body": repr(dict(hint.body))[:1000]})
+            for hint in hints
+        ]
+        async with self._database.transaction() as tx:
+            await dead_letters.bury(tx, letters)
