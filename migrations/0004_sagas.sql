@@ -26,7 +26,9 @@ CREATE TABLE sagas (
     lease_until    timestamptz,
     worker         text,
     token          bigint NOT NULL DEFAULT 0,
+    -- Why it is undone; what the last attempt said while it waits.
     reason         text,
+    note           text,
     correlation_id text NOT NULL,
     created_at     timestamptz NOT NULL,
     updated_at     timestamptz NOT NULL,

@@ -1,11 +1,22 @@
 """Comanda, put together by hand, top to bottom. Every collaborator is an argument; there is nothing global to find."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
+from comanda.catalog.cache import Catalogue
+from comanda.checkout.order_saga import Patience, order_saga
+from comanda.checkout.place_order import PlaceOrder
 from comanda.db import Database
+from comanda.errors import ConfigurationFault
 from comanda.messaging.streams import Streams
+from comanda.notifications.notifications import Notifications, delivery_saga
+from comanda.notifications.providers import MockProvider
+from comanda.payments.gateway import Gateway, HttpGateway, InstantGateway
+from comanda.payments.payments import Charge, Refund
+from comanda.resilience.breaker import Rule
+from comanda.saga import Saga
 from comanda.settings import Settings
 
 
@@ -14,8 +25,14 @@ class Assembly:
     """What the processes stand on."""
 
     settings: Settings
+    name: str
     database: Database
     streams: Streams
+    gateway: Gateway
+    catalogue: Catalogue
+    order: Saga
+    sagas: tuple[Saga, ...]
+    place_order: PlaceOrder
 
 
 @asynccontextmanager
@@ -26,11 +43,39 @@ async def assemble(settings: Settings, *, name: str, pool: int = 10) -> AsyncIte
         settings: with DATABASE_URL and REDIS_URL set.
         name: of this process: `api-1`, `worker-2`.
         pool: connections to PostgreSQL at the most.
+
+    Raises:
+        ConfigurationFault: something that has to be set is not.
+        DatabaseFault: PostgreSQL does not answer.
     """
-    database = await Database.open(settings.database_url, name=f"comanda-{name}", size=pool)
-    streams = Streams.open(settings.redis_url, name=name)
-    try:
-        yield Assembly(settings, database, streams)
-    finally:
-        await streams.close()
-        await database.close()
+    for setting in ("database_url", "redis_url"):
+        if not getattr(settings, setting):
+            raise ConfigurationFault(f"COMANDA_{setting.upper()} is not set; `comanda up` starts engines of its own")
+    async with AsyncExitStack() as stack:
+        database = await Database.open(settings.database_url, name=f"comanda-{name}", size=pool)
+        stack.push_async_callback(database.close)
+        streams = Streams.open(settings.redis_url, name=name)
+        stack.push_async_callback(streams.close)
+        gateway = await _gateway(settings, stack)
+
+        patience = Patience(
+            base=timedelta(seconds=settings.retry_base_seconds),
+            payment=timedelta(seconds=settings.payment_patience_seconds),
+            reservation=timedelta(seconds=settings.reservation_ttl_seconds),
+        )
+        # Half-way between the first two retries, as 5 s are with the usual base of 2 s.
+        rule = Rule(threshold=5, pause=patience.base * 2.5)
+        delivery = delivery_saga(MockProvider(database), patience.delivery())
+        order = order_saga(Charge(gateway, rule), Refund(gateway), Notifications(delivery), patience)
+        catalogue = Catalogue()
+        most_open = settings.max_open_orders if settings.rate_limits == "on" else None
+        placing = PlaceOrder(database, streams, catalogue, order, most_open=most_open)
+        yield Assembly(settings, name, database, streams, gateway, catalogue, order, (order, delivery), placing)
+
+
+async def _gateway(settings: Settings, stack: AsyncExitStack) -> Gateway:
+    if settings.gateway == "instant":
+        return InstantGateway()
+    if not settings.gateway_url:
+        raise ConfigurationFault("COMANDA_GATEWAY_URL is not set; `comanda up` starts a mock gateway of its own")
+    return await stack.enter_async_context(HttpGateway(settings.gateway_url, timeout=settings.gateway_timeout_seconds))

@@ -197,9 +197,9 @@ async def _wait_for_the_last_run(engine: Postgres, say: Callable[[str], None]) -
                 break
         else:
             raise DatabaseFault(f"PostgreSQL (pid {postmaster.pid}) still runs on {engine.folder} and does not stop")
-    if not await _gone(lambda: bool(_at_work(engine.folder)), ORPHAN_SECONDS):
+    if not await _gone(lambda: bool(at_work(engine.folder)), ORPHAN_SECONDS):
         raise DatabaseFault(
-            f"Processes of an earlier PostgreSQL still work on {engine.folder}: {_at_work(engine.folder)}"
+            f"Processes of an earlier PostgreSQL still work on {engine.folder}: {at_work(engine.folder)}"
         )
     _forget_a_reused_pid(pid_file)
 
@@ -232,7 +232,7 @@ def _pid_in(pid_file: Path) -> int | None:
         return None
 
 
-def _at_work(folder: Path) -> list[int]:
+def at_work(folder: Path) -> list[int]:
     """Pids of the PostgreSQL processes that work in this folder, which is where each of them stands."""
     found = []
     for process in psutil.process_iter(["name"]):

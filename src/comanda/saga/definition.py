@@ -17,8 +17,19 @@ Direction = Literal["forward", "backward"]
 
 
 @dataclass(frozen=True, slots=True)
+class Due:
+    """A saga that is due, as a hint names it."""
+
+    id: UUID
+    queue: str
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
-    """It happened."""
+    """It happened. `started`: the sagas that it started, so that they are hinted at after the commit."""
+
+    started: tuple[Due, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +88,7 @@ class Passage:
 
 
 LocalAction = Callable[[Tx, Sequence[UUID]], Awaitable[Sequence[Outcome]]]
-Ending = Callable[[Tx, Sequence[UUID], Sequence[str]], Awaitable[None]]
+Ending = Callable[[Tx, Sequence[UUID], Sequence[str]], Awaitable[Sequence[Due]]]
 Following = Callable[[Tx, Sequence[Passage]], Awaitable[None]]
 
 
@@ -99,8 +110,8 @@ async def nothing(_tx: Tx, subjects: Sequence[UUID]) -> Sequence[Outcome]:
     return [DONE] * len(subjects)
 
 
-async def _no_ending(_tx: Tx, _subjects: Sequence[UUID], _reasons: Sequence[str]) -> None:
-    return
+async def _no_ending(_tx: Tx, _subjects: Sequence[UUID], _reasons: Sequence[str]) -> Sequence[Due]:
+    return ()
 
 
 async def _no_following(_tx: Tx, _passages: Sequence[Passage]) -> None:
@@ -159,7 +170,7 @@ class Saga:
         name: as it is stored.
         steps: in order; undone in reverse.
         version: running sagas stay with the version that they started under.
-        undone: told, in the same transaction, about those whose last compensation is done, and why.
+        undone: told, in the same transaction, about those whose last compensation is done, and why; may start sagas.
         follow: told about each passage (see `Passage`).
         started: the mark before the first step.
     """

@@ -68,7 +68,7 @@ class _Batch:
 
     frontier: list[Claimed]
     is_chained: bool
-    moves: dict[UUID, tuple[Move, bool]] = field(default_factory=dict)
+    moves: dict[UUID, tuple[Move, bool, str | None]] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
     passages: dict[tuple[str, int], list[Passage]] = field(default_factory=lambda: defaultdict(list))
     letters: list[DeadLetter] = field(default_factory=list)
@@ -311,7 +311,7 @@ class Engine:
             move = Move(
                 state, step.name, direction, step.queue, job.attempt, None, mark, one.reason, is_new_step=is_new
             )
-            batch.moves[one.id] = (move, True)
+            batch.moves[one.id] = (move, True, one.note)
             batch.result.calls.append(Call(saga, step, direction, job, request, one.token + 1, one.correlation_id))
             called.append(one)
         self._note_begun(batch, saga, step, called)
@@ -333,7 +333,10 @@ class Engine:
             move = advance(saga, one.standing(attempt), outcome, random.random())  # noqa: S311 - jitter, no secret
             detail = outcome.error if isinstance(outcome, Failed) else getattr(outcome, "reason", None)
             took = durations[one.id] if durations else duration_ms
-            batch.attempts.append(self._attempt(one, attempt, _OUTCOMES[type(outcome)], detail, took))
+            # Patience is one line of history, however often it looks.
+            if not (isinstance(outcome, Later) and detail == one.note):
+                batch.attempts.append(self._attempt(one, attempt, _OUTCOMES[type(outcome)], detail, took))
+            one.note = detail if move.wait is not None or move.is_stuck else None
             if isinstance(outcome, Failed):
                 batch.result.failed[queue] += 1
             elif not isinstance(outcome, Later):
@@ -344,14 +347,17 @@ class Engine:
                 batch.passages[one.kind, one.version].append(passage)
             if move.is_stuck:
                 self._give_up(batch, one, attempt, str(detail))
-            if batch.moves.get(one.id, (move, False))[0].is_new_step and not move.is_new_step:
+            if batch.moves.get(one.id, (move, False, None))[0].is_new_step and not move.is_new_step:
                 # It came to this step within this very transaction: its patience starts here.
                 move = Move(
                     move.state, move.step, move.direction, move.queue, move.attempt, move.wait, move.reached,
                     move.reason, is_new_step=True, event=move.event,
                 )  # fmt: skip
-            batch.moves[one.id] = (move, False)
+            batch.moves[one.id] = (move, False, one.note)
             one.follow(move)
+            if isinstance(outcome, Done):
+                for due in outcome.started:
+                    batch.result.onward[due.queue, due.priority].append(due.id)
             if move.state == "COMPENSATED":
                 undone[one.kind, one.version].append(one)
             elif move.wait is None and not move.is_ended and not move.is_stuck:
@@ -362,7 +368,9 @@ class Engine:
         for (kind, version), group in undone.items():
             saga = self._saga(kind, version)
             await self._tell(tx, batch, saga)
-            await saga.undone(tx, [one.subject for one in group], [one.reason or "" for one in group])
+            started = await saga.undone(tx, [one.subject for one in group], [one.reason or "" for one in group])
+            for due in started:
+                batch.result.onward[due.queue, due.priority].append(due.id)
 
     def _may_go_on(self, batch: _Batch, saga: Saga, move: Move) -> bool:
         if not self._serves(move.queue):
@@ -382,7 +390,7 @@ class Engine:
     async def _write(self, tx: Tx, batch: _Batch) -> None:
         for kind, version in list(batch.passages):
             await self._tell(tx, batch, self._saga(kind, version))
-        moves = [(saga_id, move, is_leased) for saga_id, (move, is_leased) in batch.moves.items()]
+        moves = [(saga_id, *what) for saga_id, what in batch.moves.items()]
         if moves:
             await log.move(tx, moves, lease=self._lease, worker=self._worker)
         if batch.attempts:

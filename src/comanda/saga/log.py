@@ -8,7 +8,7 @@ from uuid import UUID
 
 from comanda.clock import new_id
 from comanda.db import Record, Tx, twin
-from comanda.saga.definition import Direction, Saga
+from comanda.saga.definition import Direction, Due, Saga
 from comanda.saga.transitions import Move, Standing
 
 _sql = twin(__file__)
@@ -65,6 +65,7 @@ class Claimed:
     attempt: int
     reached: str
     reason: str | None
+    note: str | None
 
     def standing(self, attempt: int) -> Standing:
         waited = self.now - self.since
@@ -92,15 +93,6 @@ class Attempt:
     duration_ms: float
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A saga that is due, as a hint names it."""
-
-    id: UUID
-    queue: str
-    priority: int
-
-
 def _claimed(row: Record, *, is_rescue: bool) -> Claimed:
     return Claimed(
         id=row["id"],
@@ -119,6 +111,7 @@ def _claimed(row: Record, *, is_rescue: bool) -> Claimed:
         attempt=row["attempt"],
         reached=row["reached"],
         reason=row["reason"],
+        note=row["note"],
     )
 
 
@@ -156,22 +149,23 @@ async def held(tx: Tx, leases: Sequence[tuple[UUID, int]]) -> list[Claimed]:
 
 
 async def move(
-    tx: Tx, moves: Sequence[tuple[UUID, Move, bool]], *, lease: timedelta, worker: str
+    tx: Tx, moves: Sequence[tuple[UUID, Move, bool, str | None]], *, lease: timedelta, worker: str
 ) -> None:
-    """Write where each saga goes; the flag says that a lease goes with it."""
+    """Write where each saga goes: its move, whether a lease goes with it, and what is to be noted of why it waits."""
     await MOVE.run(
         tx,
-        [saga_id for saga_id, _, _ in moves],
-        [to.state for _, to, _ in moves],
-        [to.step for _, to, _ in moves],
-        [to.direction for _, to, _ in moves],
-        [to.queue for _, to, _ in moves],
-        [to.attempt for _, to, _ in moves],
-        [to.wait for _, to, _ in moves],
-        [to.reached for _, to, _ in moves],
-        [to.reason for _, to, _ in moves],
-        [to.is_new_step for _, to, _ in moves],
-        [is_leased for _, _, is_leased in moves],
+        [saga_id for saga_id, _, _, _ in moves],
+        [to.state for _, to, _, _ in moves],
+        [to.step for _, to, _, _ in moves],
+        [to.direction for _, to, _, _ in moves],
+        [to.queue for _, to, _, _ in moves],
+        [to.attempt for _, to, _, _ in moves],
+        [to.wait for _, to, _, _ in moves],
+        [to.reached for _, to, _, _ in moves],
+        [to.reason for _, to, _, _ in moves],
+        [note for _, _, _, note in moves],
+        [to.is_new_step for _, to, _, _ in moves],
+        [is_leased for _, _, is_leased, _ in moves],
         lease,
         worker,
     )

@@ -14,7 +14,7 @@ RETURNING id;
 -- name: claim_hinted
 -- Those of the hinted ids that are due in this queue, locked. Whoever holds one already is not waited for.
 SELECT id, kind, version, subject, step, direction, queue, priority, reached, attempt, since, lease_until, worker, token,
-       reason, correlation_id, now() AS now
+       reason, note, correlation_id, now() AS now
   FROM sagas
  WHERE id = ANY($1::uuid[]) AND queue = $2 AND state IN ('RUNNING', 'COMPENSATING')
    AND (waits_until IS NULL OR waits_until <= now()) AND (lease_until IS NULL OR lease_until <= now())
@@ -35,13 +35,13 @@ WITH ready AS (
      ORDER BY waits_until LIMIT $2 FOR UPDATE SKIP LOCKED
 ), due AS (SELECT * FROM ready UNION ALL SELECT * FROM waited)
 SELECT id, kind, version, subject, step, direction, queue, priority, reached, attempt, since, lease_until, worker, token,
-       reason, correlation_id, now() AS now
+       reason, note, correlation_id, now() AS now
   FROM due ORDER BY priority, id LIMIT $2;
 
 -- name: held
 -- Of the remote steps that were leased, those that are still ours: same token, same lease, nobody moved them on.
 SELECT sagas.id, kind, version, subject, step, direction, queue, priority, reached, attempt, since, lease_until, worker,
-       sagas.token, reason, correlation_id, now() AS now
+       sagas.token, reason, note, correlation_id, now() AS now
   FROM sagas JOIN unnest($1::uuid[], $2::bigint[]) AS mine (id, token)
     ON sagas.id = mine.id AND sagas.token = mine.token
  WHERE lease_until IS NOT NULL AND state IN ('RUNNING', 'COMPENSATING')
@@ -52,17 +52,17 @@ SELECT sagas.id, kind, version, subject, step, direction, queue, priority, reach
 -- Each saga's next standing, in one statement. A lease raises the fencing token.
 UPDATE sagas
    SET state = given.state, step = given.step, direction = given.direction, queue = given.queue,
-       attempt = given.attempt, reached = given.reached, reason = given.reason,
+       attempt = given.attempt, reached = given.reached, reason = given.reason, note = given.note,
        since = CASE WHEN given.is_new_step THEN now() ELSE sagas.since END,
        waits_until = now() + given.wait,
-       lease_until = CASE WHEN given.is_leased THEN now() + $12::interval END,
-       worker = CASE WHEN given.is_leased THEN $13::text END,
+       lease_until = CASE WHEN given.is_leased THEN now() + $13::interval END,
+       worker = CASE WHEN given.is_leased THEN $14::text END,
        token = sagas.token + CASE WHEN given.is_leased THEN 1 ELSE 0 END,
        updated_at = now(),
        ended_at = CASE WHEN given.state IN ('COMPLETED', 'COMPENSATED') THEN now() END
   FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::interval[], $8::text[],
-              $9::text[], $10::bool[], $11::bool[])
-       AS given (id, state, step, direction, queue, attempt, wait, reached, reason, is_new_step, is_leased)
+              $9::text[], $10::text[], $11::bool[], $12::bool[])
+       AS given (id, state, step, direction, queue, attempt, wait, reached, reason, note, is_new_step, is_leased)
  WHERE sagas.id = given.id;
 
 -- name: remember

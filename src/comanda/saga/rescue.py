@@ -8,7 +8,7 @@ from uuid import UUID
 from comanda.db import Database
 from comanda.messaging.streams import QUEUES, Streams
 from comanda.saga import log
-from comanda.saga.log import Due
+from comanda.saga.definition import Due
 
 OVERDUE_AFTER = timedelta(seconds=5)
 _OFFER_AGAIN_AFTER = 30.0  # seconds

@@ -1,0 +1,280 @@
+"""What goes out: camelCase, times in UTC, amounts in minor units."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+from comanda.clock import rfc3339
+
+Time = Annotated[
+    datetime,
+    PlainSerializer(rfc3339, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
+]
+
+
+class Answer(BaseModel):
+    """Made by our own names, read by anybody's attributes."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, from_attributes=True, frozen=True
+    )
+
+
+class AccountAnswer(Answer):
+    id: UUID
+    email: str
+    first_name: str
+    last_name: str
+    phone_number: str | None
+    language: str
+    role: str
+    is_active: bool
+    created_at: Time
+    updated_at: Time
+
+
+class SessionAnswer(Answer):
+    """`expiresIn`: seconds that the access token lives."""
+
+    access_token: str
+    refresh_token: str
+    token_type: str = "Bearer"
+    expires_in: int
+    user: AccountAnswer
+
+
+class ProductAnswer(Answer):
+    id: UUID
+    sku: str
+    name: str
+    description: str | None
+    brand: str | None
+    tags: Sequence[str]
+    images: Sequence[str]
+    attributes: Mapping[str, Any]
+    category_id: UUID | None
+    weight: float | None
+    price: int
+    currency: str
+    compare_at_price: int | None
+    track_inventory: bool
+    minimum_stock: int
+    is_active: bool
+    created_at: Time
+    updated_at: Time
+
+
+class AdminProductAnswer(ProductAnswer):
+    cost_price: int | None
+    deleted_at: Time | None
+
+
+class PageAnswer(Answer):
+    """`total`: how many there are on all pages."""
+
+    total: int
+    page: int
+    limit: int
+    total_pages: int
+
+
+class ProductPage(PageAnswer):
+    items: Sequence[ProductAnswer]
+
+
+class StockAnswer(Answer):
+    """One product at one location; physical = available + reserved."""
+
+    product_id: UUID
+    sku: str
+    product_name: str
+    location: str
+    physical_stock: int
+    reserved_stock: int
+    available_stock: int
+    status: str
+    minimum_stock: int
+    maximum_stock: int | None
+    reorder_point: int | None
+    reorder_quantity: int | None
+    notes: str | None
+
+
+class StockPage(PageAnswer):
+    items: Sequence[StockAnswer]
+
+
+class ProductStockAnswer(Answer):
+    """Summed over the locations."""
+
+    product_id: UUID
+    physical_stock: int
+    reserved_stock: int
+    available_stock: int
+    locations: Sequence[StockAnswer]
+
+
+class AvailabilityAnswer(Answer):
+    product_id: UUID
+    location: str | None
+    requested: int
+    available_stock: int
+    is_available: bool
+
+
+class StockStatsAnswer(Answer):
+    products: int
+    locations: int
+    physical_stock: int
+    reserved_stock: int
+    available_stock: int
+    low_stock: int
+    out_of_stock: int
+
+
+class OrderLineAnswer(Answer):
+    product_id: UUID
+    sku: str
+    product_name: str
+    quantity: int
+    unit_price: int
+    line_total: int
+
+
+class OrderAnswer(Answer):
+    order_id: UUID
+    customer_id: UUID
+    saga_id: UUID
+    status: str
+    saga_status: str | None
+    current_step: str | None
+    total_amount: int
+    currency: str
+    failure_reason: str | None
+    items: Sequence[OrderLineAnswer]
+    created_at: Time
+    updated_at: Time
+    ended_at: Time | None
+
+
+class PaymentAnswer(Answer):
+    payment_id: UUID
+    status: str
+    amount: int
+    captured: int
+    refunded: int
+    currency: str
+    decline_code: str | None
+    updated_at: Time
+
+
+class MoveAnswer(Answer):
+    """`from` is null for the first."""
+
+    from_status: str | None
+    to_status: str
+    reason: str | None
+    at: Time
+
+
+class OrderDetailAnswer(OrderAnswer):
+    payment_method: str | None
+    shipping_address: Any
+    notes: str | None
+    correlation_id: str
+    payment: PaymentAnswer | None
+    history: Sequence[MoveAnswer]
+
+
+class OrderPage(Answer):
+    """`nextCursor`: send it as `cursor` to read on; null at the end."""
+
+    items: Sequence[OrderAnswer]
+    next_cursor: str | None
+
+
+class OrderStatusAnswer(Answer):
+    order_id: UUID
+    status: str
+    saga_status: str | None
+    current_step: str | None
+    failure_reason: str | None
+    updated_at: Time
+
+
+class PlacedLineAnswer(Answer):
+    product_id: UUID
+    quantity: int
+    unit_price: int
+
+
+class PlacedOrderAnswer(Answer):
+    """What a 202 says."""
+
+    order_id: UUID
+    saga_id: UUID
+    status: str
+    total_amount: int
+    currency: str
+    items: Sequence[PlacedLineAnswer]
+    created_at: Time
+
+
+class MailAnswer(Answer):
+    key: str
+    channel: str
+    recipient: str
+    subject: str
+    body_text: str
+    body_html: str | None
+    order_id: UUID | None
+    sent_at: Time
+
+
+class MailboxAnswer(Answer):
+    items: Sequence[MailAnswer]
+
+
+class FieldErrorAnswer(Answer):
+    field: str
+    message: str
+
+
+class ProblemAnswer(Answer):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    instance: str
+    correlation_id: str | None
+    errors: Sequence[FieldErrorAnswer] = ()
+
+
+class ProblemKindAnswer(Answer):
+    type: str
+    title: str
+    status: int
+    code: str
+
+
+class HealthAnswer(Answer):
+    status: str
+    checks: Mapping[str, str]
+
+
+class DetailedHealthAnswer(HealthAnswer):
+    version: str
+    uptime_seconds: float
+    pool: Mapping[str, int]
+    memory: Mapping[str, int]
+    disk: Mapping[str, int]
+    breaker: Mapping[str, Any] | None
+    queues: Sequence[Mapping[str, Any]]

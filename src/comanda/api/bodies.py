@@ -1,0 +1,256 @@
+"""What may come in. Bodies are closed: an unknown name, a wrong type or a text that can't be stored is a 422."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic.alias_generators import to_camel
+
+from comanda.accounts.passwords import LONGEST, SHORTEST
+from comanda.inventory.admin import MOST, Addition, Removal
+
+_MOST_MONEY = 9_000_000_000_000  # a million units of it still fit a bigint
+_MOST_UNITS = 1_000_000_000
+_MOST_DEPTH = 8
+_MOST_VALUES = 1000
+_EMAIL = re.compile(r"[^@\s\x00-\x20\x7f<>()\[\]\\,;:\"]{1,64}@[^@\s\x00-\x20\x7f<>()\[\]\\,;:\"]+\.[^@\s.<>()\\,;:\"]+")
+_PHONE = re.compile(r"\+?[0-9 ()./-]{5,30}")
+
+
+def storable(text: str) -> str:
+    """Refuse what PostgreSQL can't keep: NUL, and halves of surrogate pairs."""
+    if "\x00" in text:
+        raise ValueError("holds a NUL character")
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError("holds half of a surrogate pair")
+    return text
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is blank")
+    return text
+
+
+def _email(text: str) -> str:
+    if not _EMAIL.fullmatch(text):
+        raise ValueError("is no e-mail address")
+    return text
+
+
+def _phone(text: str) -> str:
+    if not _PHONE.fullmatch(text):
+        raise ValueError("is no phone number")
+    return text
+
+
+def _storable_json(value: Any) -> Any:
+    """Refuse a document that is deep, long, or holds a text or number that can't be stored."""
+    seen = 0
+    level = [value]
+    for _ in range(_MOST_DEPTH):
+        following: list[Any] = []
+        for one in level:
+            seen += 1
+            match one:
+                case str():
+                    storable(one)
+                case float() if one - one != 0:
+                    raise ValueError("holds a number that is not finite")
+                case dict():
+                    for name in one:
+                        storable(name)
+                    following += one.values()
+                case list():
+                    following += one
+        level = following
+        if not level:
+            return value
+        if seen + len(level) > _MOST_VALUES:
+            raise ValueError(f"holds more than {_MOST_VALUES} values")
+    raise ValueError(f"is nested more than {_MOST_DEPTH} levels deep")
+
+
+def _listed(value: Any) -> Any:
+    """`?tags=a,b` and `?tags=a&tags=b` are one."""
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return [tag for one in value for tag in one.split(",") if tag]
+    return value
+
+
+Storable = AfterValidator(storable)
+Text = Annotated[str, Storable]
+Name = Annotated[str, Field(min_length=1, max_length=100), Storable, AfterValidator(_not_blank)]
+Email = Annotated[str, Field(min_length=3, max_length=254), Storable, AfterValidator(_email)]
+Phone = Annotated[str, Storable, AfterValidator(_phone)]
+Password = Annotated[str, Field(min_length=SHORTEST, max_length=LONGEST), Storable]
+Token = Annotated[str, Field(min_length=1, max_length=200), Storable]
+Id = Annotated[UUID, Field(strict=False)]
+Money = Annotated[int, Field(ge=0, le=_MOST_MONEY, description="In minor units (cents)")]
+Currency = Annotated[str, Field(pattern="^[A-Z]{3}$")]
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Stocked = Annotated[int, Field(ge=0, le=MOST)]
+Quantity = Annotated[int, Field(ge=1, le=_MOST_UNITS)]
+Location = Annotated[str, Field(min_length=1, max_length=50), Storable, AfterValidator(_not_blank)]
+Reason = Annotated[str, Field(max_length=500), Storable]
+Notes = Annotated[str, Field(max_length=2000), Storable]
+Sku = Annotated[str, Field(min_length=1, max_length=100), Storable, AfterValidator(_not_blank)]
+ProductName = Annotated[str, Field(min_length=1, max_length=255), Storable, AfterValidator(_not_blank)]
+Description = Annotated[str, Field(max_length=10_000), Storable]
+Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=50), Storable]], Field(max_length=50)]
+Images = Annotated[list[Annotated[str, Field(min_length=1, max_length=2000), Storable]], Field(max_length=50)]
+Attributes = Annotated[dict[str, JsonValue], BeforeValidator(_storable_json)]
+Weight = Annotated[float, Field(ge=0, lt=1e9, allow_inf_nan=False)]
+
+# In a query everything is a text.
+Search = Annotated[str, Field(max_length=200), Storable]
+Page = Annotated[int, Field(ge=1, le=1_000_000)]
+Limit = Annotated[int, Field(ge=1, le=100)]
+Bound = Annotated[int, Field(ge=0, le=MOST)]
+QueryTags = Annotated[list[Search], BeforeValidator(_listed), Field(max_length=50)]
+
+
+class Body(BaseModel):
+    """Closed, strict, camelCase."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", alias_generator=to_camel, frozen=True)
+
+
+class RegisterBody(Body):
+    email: Email
+    password: Password
+    first_name: Name
+    last_name: Name
+    phone_number: Phone | None = None
+    language: Literal["en", "es"] = "en"
+
+
+class LoginBody(Body):
+    email: Annotated[str, Field(min_length=1, max_length=254), Storable]
+    password: Annotated[str, Field(min_length=1, max_length=LONGEST), Storable]
+
+
+class RefreshBody(Body):
+    refresh_token: Token
+
+
+class LogoutBody(Body):
+    """Without a token every session of the account ends."""
+
+    refresh_token: Token | None = None
+
+
+class ProductBody(Body):
+    name: ProductName
+    sku: Sku
+    price: Money
+    currency: Currency = "USD"
+    description: Description | None = None
+    brand: Name | None = None
+    tags: Tags = []
+    images: Images = []
+    attributes: Attributes = {}
+    category_id: Id | None = None
+    weight: Weight | None = None
+    cost_price: Money | None = None
+    compare_at_price: Money | None = None
+    track_inventory: bool = True
+    minimum_stock: Count = 0
+    is_active: bool = True
+
+
+class ProductPatch(Body):
+    """What is left out stays as it is; null empties a field that may be empty."""
+
+    name: ProductName | None = None
+    price: Money | None = None
+    currency: Currency | None = None
+    description: Description | None = None
+    brand: Name | None = None
+    tags: Tags | None = None
+    images: Images | None = None
+    attributes: Attributes | None = None
+    category_id: Id | None = None
+    weight: Weight | None = None
+    cost_price: Money | None = None
+    compare_at_price: Money | None = None
+    track_inventory: bool | None = None
+    minimum_stock: Count | None = None
+    is_active: bool | None = None
+
+    @model_validator(mode="after")
+    def _is_a_change(self) -> "ProductPatch":
+        if not self.model_fields_set:
+            raise ValueError("names nothing to change")
+        emptied = sorted(
+            to_camel(name)
+            for name in self.model_fields_set - _MAY_BE_EMPTY
+            if getattr(self, name) is None
+        )
+        if emptied:
+            raise ValueError(f"{', '.join(emptied)} can't be null")
+        return self
+
+    def changes(self) -> dict[str, Any]:
+        """The fields that were sent."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+_MAY_BE_EMPTY = {"description", "brand", "category_id", "weight", "cost_price", "compare_at_price"}
+
+
+class StockBody(Body):
+    """`sku` may be sent for the sake of older clients; the product's own counts."""
+
+    product_id: Id
+    initial_stock: Stocked
+    sku: Sku | None = None
+    location: Location = "MAIN"
+    minimum_stock: Count | None = None
+    maximum_stock: Count | None = None
+    reorder_point: Count | None = None
+    reorder_quantity: Count | None = None
+    notes: Notes | None = None
+
+
+class AddStockBody(Body):
+    product_id: Id
+    quantity: Quantity
+    location: Location = "MAIN"
+    reason: Reason | None = None
+    movement_type: Addition = "RESTOCK"
+
+
+class RemoveStockBody(Body):
+    product_id: Id
+    quantity: Quantity
+    location: Location = "MAIN"
+    reason: Reason | None = None
+    movement_type: Removal = "ADJUSTMENT"
+
+
+class AvailabilityBody(Body):
+    """Without a location: wherever it lies."""
+
+    product_id: Id
+    quantity: Quantity
+    location: Location | None = None
+
+
+class OrderItemBody(Body):
+    """Repeated lines of a product are summed."""
+
+    product_id: Id
+    quantity: Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class OrderBody(Body):
+    """For the document: the route that places orders reads its body by itself."""
+
+    items: Annotated[Sequence[OrderItemBody], Field(min_length=1, max_length=10_000)]
+    payment_method: Annotated[str, Field(max_length=100)] | None = None
+    shipping_address: dict[str, JsonValue] | None = None
+    notes: Notes | None = None
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=255)] | None = None

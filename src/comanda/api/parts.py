@@ -1,0 +1,52 @@
+"""What the routes are given: nothing of it is looked up elsewhere."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from comanda.accounts.tokens import Bearer
+from comanda.api.throttle import Throttle
+from comanda.assembly import Assembly
+from comanda.catalog.cache import Catalogue
+from comanda.db import Database
+from comanda.settings import Settings
+
+
+@dataclass(frozen=True)
+class Parts:
+    """`is_draining` tells that the process is about to stop; the free space of `data_dir` is shown."""
+
+    assembly: Assembly
+    bearer: Bearer
+    catalogue: Catalogue
+    logins: Throttle
+    is_draining: Callable[[], bool]
+    data_dir: Path
+
+    @property
+    def database(self) -> Database:
+        return self.assembly.database
+
+    @property
+    def settings(self) -> Settings:
+        return self.assembly.settings
+
+    @property
+    def access_lifetime(self) -> timedelta:
+        return timedelta(seconds=self.settings.access_token_seconds)
+
+    @property
+    def refresh_lifetime(self) -> timedelta:
+        return timedelta(seconds=self.settings.refresh_token_seconds)
+
+
+def _parts(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+Given = Annotated[Parts, Depends(_parts)]

@@ -1,0 +1,199 @@
+"""`POST /api/v1/orders`, as a thin ASGI route of its own: msgspec in, ready bytes out."""
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+
+from comanda.accounts.tokens import Bearer
+from comanda.api.problems import FieldError, problem_response
+from comanda.checkout.place_order import Accepted, PlaceOrder, Rejected, Wish
+from comanda.clock import new_id
+from comanda.errors import DependencyFault
+from comanda.idempotency.model import is_key
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+_MOST_BYTES = 1_048_576
+_MOST_UNITS = 1_000_000
+_MOST_ADDRESS = 4096
+_DEEPEST = 8
+
+
+class Item(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    product_id: UUID
+    quantity: Annotated[int, msgspec.Meta(ge=1, le=_MOST_UNITS)]
+
+
+class Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    items: Annotated[list[Item], msgspec.Meta(min_length=1, max_length=1000)]
+    payment_method: Annotated[str, msgspec.Meta(min_length=1, max_length=100)] | None = None
+    shipping_address: dict[Annotated[str, msgspec.Meta(max_length=50)], Any] | None = None
+    notes: Annotated[str, msgspec.Meta(max_length=2000)] | None = None
+    idempotency_key: Annotated[str, msgspec.Meta(max_length=255)] | None = None
+
+
+_decoder = msgspec.json.Decoder(Body)
+_JSON = (b"content-type", b"application/json")
+
+
+class _Refusal(Exception):  # noqa: N818 - carries a problem to the end of the route
+    def __init__(self, code: str, detail: str, **more: Any) -> None:
+        self.code, self.detail, self.more = code, detail, more
+
+
+class PlaceOrderRoute:
+    """The ASGI application of the one route.
+
+    Args:
+        placing: what accepts orders.
+        bearer: reads tokens.
+        most_waiting: requests that may wait for a commit; beyond, 503 at once.
+    """
+
+    def __init__(self, placing: PlaceOrder, bearer: Bearer, *, most_waiting: int) -> None:
+        self._placing = placing
+        self._bearer = bearer
+        self._most_waiting = most_waiting
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        correlation_id = scope.get("comanda.correlation_id") or str(new_id())
+        try:
+            wish = await self._wish(scope, receive, correlation_id)
+            if self._placing.backlog >= self._most_waiting:
+                raise _Refusal("OVERLOADED", "Too many orders at once: try again in a second.")
+            verdict = await self._placing.place(wish)
+            if isinstance(verdict, Rejected):
+                raise _Refusal(verdict.code, verdict.detail)
+        except _Refusal as refusal:
+            status, headers, body = problem_response(
+                refusal.code, refusal.detail, correlation_id=correlation_id, instance="/api/v1/orders", **refusal.more
+            )
+        except DependencyFault:
+            status, headers, body = problem_response(
+                "UNAVAILABLE",
+                "The order could not be stored right now: send it again with the same Idempotency-Key.",
+                correlation_id=correlation_id,
+                instance="/api/v1/orders",
+            )
+        else:
+            status, headers, body = 202, _accepted_headers(verdict), verdict.answer
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _wish(self, scope: Scope, receive: Receive, correlation_id: str) -> Wish:
+        headers = dict(scope["headers"])
+        claims = self._bearer.claims(headers.get(b"authorization"))
+        if claims is None:
+            raise _Refusal("UNAUTHENTICATED", "Sign in first: send `Authorization: Bearer <accessToken>`.")
+        raw = await _read(receive, headers)
+        kind = headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
+        if kind != b"application/json":
+            raise _Refusal("UNSUPPORTED_MEDIA_TYPE", "Send the order as application/json.")
+        body = _parse(raw)
+        key = _key(headers.get(b"idempotency-key"), body.idempotency_key)
+        quantities: dict[UUID, int] = {}
+        for item in body.items:
+            quantities[item.product_id] = quantities.get(item.product_id, 0) + item.quantity
+        if max(quantities.values()) > _MOST_UNITS:
+            raise _invalid("items", f"at most {_MOST_UNITS} units of a product")
+        body.idempotency_key = None
+        address = None
+        if body.shipping_address is not None:
+            address = msgspec.json.encode(body.shipping_address).decode()
+            if len(address) > _MOST_ADDRESS or _depth(body.shipping_address) > _DEEPEST:
+                raise _invalid("shippingAddress", f"at most {_MOST_ADDRESS} characters, nested at most {_DEEPEST} deep")
+        return Wish(
+            claims.account_id,
+            quantities,
+            key,
+            msgspec.json.encode(body),
+            correlation_id,
+            body.payment_method,
+            address,
+            body.notes,
+        )
+
+
+def _accepted_headers(verdict: Accepted) -> list[tuple[bytes, bytes]]:
+    headers = [
+        _JSON,
+        (b"content-length", str(len(verdict.answer)).encode()),
+        (b"location", f"/api/v1/orders/{verdict.order_id}".encode()),
+    ]
+    if verdict.is_replay:
+        headers.append((b"idempotent-replayed", b"true"))
+    return headers
+
+
+async def _read(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
+    """The whole body, up to 1 MiB."""
+    declared = headers.get(b"content-length", b"0")
+    if declared.isdigit() and int(declared) > _MOST_BYTES:
+        raise _Refusal("BODY_TOO_LARGE", "A body may have 1 MiB.")
+    chunks = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Refusal("MALFORMED_BODY", "The body ended early.")
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > _MOST_BYTES:
+            raise _Refusal("BODY_TOO_LARGE", "A body may have 1 MiB.")
+        chunks.append(chunk)
+        if not message.get("more_body"):
+            return b"".join(chunks)
+
+
+def _parse(raw: bytes) -> Body:
+    try:
+        body = _decoder.decode(raw)
+    except msgspec.ValidationError as refused:
+        text, _, path = str(refused).partition(" - at ")
+        raise _invalid(path.strip("`").removeprefix("$").removeprefix(".") or "body", text) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as refused:
+        raise _Refusal("MALFORMED_BODY", f"The body is not readable as JSON: {refused}") from None
+    if b"\\u0000" in raw and _has_nul(msgspec.to_builtins(body)):
+        raise _invalid("body", "no text may hold the character NUL")
+    return body
+
+
+def _key(header: bytes | None, in_body: str | None) -> str | None:
+    key = header.decode("latin-1") if header is not None else in_body
+    if key is None:
+        return None
+    if not is_key(key):
+        raise _invalid("Idempotency-Key", "1 to 255 printable ASCII characters")
+    if in_body is not None and in_body != key:
+        raise _invalid("idempotencyKey", "differs from the header Idempotency-Key")
+    return key
+
+
+def _invalid(field: str, message: str) -> _Refusal:
+    return _Refusal("VALIDATION_FAILED", f"{field}: {message}", errors=[FieldError(field, message)])
+
+
+def _has_nul(value: Any) -> bool:
+    match value:
+        case str():
+            return "\x00" in value
+        case dict():
+            return any(_has_nul(key) or _has_nul(inner) for key, inner in value.items())
+        case list():
+            return any(_has_nul(inner) for inner in value)
+        case _:
+            return False
+
+
+def _depth(value: Any) -> int:
+    match value:
+        case dict():
+            return 1 + max(map(_depth, value.values()), default=0)
+        case list():
+            return 1 + max(map(_depth, value), default=0)
+        case _:
+            return 0

@@ -1,0 +1,195 @@
+"""Errors as RFC 9457 problems. The only place where a status code stands beside what went wrong."""
+
+import http
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from comanda import telemetry
+from comanda.errors import DependencyFault
+
+PREFIX = "/api/v1/problems"
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER = "1"
+_MOST_ERRORS = 20
+_LONGEST_NAME = 100
+
+# code: status, title.
+CODES: dict[str, tuple[int, str]] = {
+    "MALFORMED_REQUEST": (400, "The request can't be read"),
+    "MALFORMED_BODY": (400, "The body is no JSON"),
+    "IDEMPOTENCY_KEY_REQUIRED": (400, "An Idempotency-Key is required here"),
+    "UNAUTHENTICATED": (401, "A valid access token is required"),
+    "CREDENTIALS_REFUSED": (401, "E-mail or password is wrong"),
+    "REFRESH_REFUSED": (401, "The refresh token is not valid"),
+    "FORBIDDEN": (403, "Your role does not allow this"),
+    "ROUTE_NOT_FOUND": (404, "There is nothing here"),
+    "ORDER_NOT_FOUND": (404, "There is no such order"),
+    "PRODUCT_NOT_FOUND": (404, "There is no such product"),
+    "STOCK_NOT_FOUND": (404, "That product has no stock there"),
+    "PROBLEM_NOT_FOUND": (404, "There is no such problem"),
+    "METHOD_NOT_ALLOWED": (405, "This method is not allowed here"),
+    "EMAIL_TAKEN": (409, "There is an account for this e-mail"),
+    "SKU_TAKEN": (409, "There is a product with this SKU"),
+    "STOCK_EXISTS": (409, "That product has stock at this location already"),
+    "STOCK_HELD": (409, "Orders hold this stock"),
+    "IDEMPOTENCY_KEY_IN_USE": (409, "A request with this key is still running"),
+    "CONFLICT": (409, "The state does not allow this"),
+    "BODY_TOO_LARGE": (413, "The body is too large"),
+    "UNSUPPORTED_MEDIA_TYPE": (415, "The body has to be JSON"),
+    "VALIDATION_FAILED": (422, "The request is not valid"),
+    "PRODUCT_UNKNOWN": (422, "There is no such product"),
+    "PRODUCT_INACTIVE": (422, "The product is not on sale"),
+    "CURRENCIES_MIXED": (422, "The products of an order need one currency"),
+    "AMOUNT_TOO_LARGE": (422, "The amount is too large"),
+    "STOCK_TOO_LARGE": (422, "That is more stock than can be counted"),
+    "IDEMPOTENCY_KEY_REUSED": (422, "This key belongs to another request"),
+    "TOO_MANY_OPEN_ORDERS": (429, "Too many orders are under way"),
+    "TOO_MANY_REQUESTS": (429, "Too many requests"),
+    "HEADERS_TOO_LARGE": (431, "The headers are too large"),
+    "INTERNAL": (500, "Something went wrong here"),
+    "OVERLOADED": (503, "Comanda is busy"),
+    "UNAVAILABLE": (503, "Something that Comanda needs does not answer"),
+    "DRAINING": (503, "This process is about to stop"),
+}
+_OF_STATUS = {
+    400: "MALFORMED_REQUEST",
+    401: "UNAUTHENTICATED",
+    403: "FORBIDDEN",
+    404: "ROUTE_NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    409: "CONFLICT",
+    413: "BODY_TOO_LARGE",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+    422: "VALIDATION_FAILED",
+    429: "TOO_MANY_REQUESTS",
+    431: "HEADERS_TOO_LARGE",
+    503: "UNAVAILABLE",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One field of a request (`items.0.quantity`) and what is wrong with it."""
+
+    field: str
+    message: str
+
+
+class Problem(HTTPException):
+    """Raised by a route: the request is answered with this."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str | None = None,
+        *,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(CODES[code][0], detail, dict(headers or {}))
+        self.code = code
+        self.detail = detail or CODES[code][1]
+        self.errors = errors
+
+
+def type_of(code: str) -> str:
+    """The problem's type: a path that describes it."""
+    return f"{PREFIX}/{code.lower().replace('_', '-')}"
+
+
+def problem_response(
+    code: str,
+    detail: str | None = None,
+    *,
+    instance: str,
+    correlation_id: str | None,
+    errors: Sequence[FieldError] = (),
+    headers: Mapping[str, str] | None = None,
+) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """A problem as status, raw headers and body, for whoever speaks ASGI."""
+    status, title = CODES[code]
+    body: dict[str, Any] = {
+        "type": type_of(code),
+        "title": title,
+        "status": status,
+        "detail": detail or title,
+        "code": code,
+        "instance": instance,
+        "correlationId": correlation_id,
+    }
+    if errors:
+        body["errors"] = [{"field": one.field, "message": one.message} for one in errors]
+    content = json.dumps(body).encode()  # escapes everything that is not ASCII, lone surrogates too
+    raw = {"content-type": MEDIA_TYPE, "content-length": str(len(content))}
+    if status == http.HTTPStatus.UNAUTHORIZED:
+        raw["www-authenticate"] = "Bearer"
+    elif status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+        raw["retry-after"] = RETRY_AFTER
+    raw.update((name.lower(), value) for name, value in (headers or {}).items())
+    return status, [(name.encode("latin-1"), value.encode("latin-1")) for name, value in raw.items()], content
+
+
+def field_errors(errors: Sequence[Any]) -> list[FieldError]:
+    """Pydantic's errors, without the input: what was refused is not sent back."""
+    found = []
+    for error in errors[:_MOST_ERRORS]:
+        place = ".".join(str(part) for part in error["loc"] if part not in {"body", "query", "path", "header"})
+        message = "This field is not known" if error["type"] == "extra_forbidden" else error["msg"]
+        found.append(FieldError(place[:_LONGEST_NAME], message.removeprefix("Value error, ")))
+    return found
+
+
+def _answer(request: Request, code: str, detail: str | None = None, **more: Any) -> Response:
+    status, headers, content = problem_response(
+        code, detail, instance=request.url.path, correlation_id=telemetry.correlation_id(), **more
+    )
+    response = Response(content, status)
+    response.raw_headers = headers
+    return response
+
+
+async def _of_problem(request: Request, raised: Exception) -> Response:
+    if isinstance(raised, Problem):
+        return _answer(request, raised.code, raised.detail, errors=raised.errors, headers=raised.headers)
+    assert isinstance(raised, HTTPException)
+    code = _OF_STATUS.get(raised.status_code, "INTERNAL")
+    headers = dict(raised.headers or {})
+    if code == "METHOD_NOT_ALLOWED":
+        headers["allow"] = ", ".join(_allowed(request)) or headers.get("Allow", "")
+        headers.pop("Allow", None)
+    return _answer(request, code, headers=headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """Every method of the path: the router itself names those of its first route only."""
+    scope = request.scope
+    known: dict[str, set[str]] = request.app.state.methods
+    return sorted(known.get(getattr(scope.get("route"), "path", ""), ()))
+
+
+async def _of_validation(request: Request, raised: Exception) -> Response:
+    assert isinstance(raised, RequestValidationError)
+    return _answer(request, "VALIDATION_FAILED", errors=field_errors(raised.errors()))
+
+
+async def _of_dependency(request: Request, raised: Exception) -> Response:
+    telemetry.log("http").warning("A dependency does not answer", error=str(raised), kind=type(raised).__name__)
+    return _answer(request, "UNAVAILABLE")
+
+
+async def _of_anything(request: Request, _raised: Exception) -> Response:
+    return _answer(request, "INTERNAL")  # the outer layer logs what it was
+
+
+def install(app: FastAPI) -> None:
+    """Answer everything that goes wrong in the application with a problem."""
+    app.add_exception_handler(HTTPException, _of_problem)
+    app.add_exception_handler(RequestValidationError, _of_validation)
+    app.add_exception_handler(DependencyFault, _of_dependency)
+    app.add_exception_handler(Exception, _of_anything)

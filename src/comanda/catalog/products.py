@@ -1,0 +1,193 @@
+"""Products: what is sold, and for how much. Money is in integer minor units."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+
+from comanda.clock import new_id
+from comanda.db import Record, Tx, twin
+
+_sql = twin(__file__)
+CREATE = _sql["create"]
+FIND = _sql["find"]
+LOCKED = _sql["locked"]
+REWRITE = _sql["rewrite"]
+DELETE = _sql["delete"]
+SET_ACTIVE = _sql["set_active"]
+PRICES = _sql["prices"]
+PAGE = _sql["page"]
+COUNT = _sql["count"]
+
+Status = Literal["active", "inactive", "all", "deleted"]
+SortBy = Literal["createdAt", "updatedAt", "name", "sku", "brand", "price"]
+SortOrder = Literal["asc", "desc"]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A product to be made."""
+
+    name: str
+    sku: str
+    price: int
+    currency: str = "USD"
+    description: str | None = None
+    brand: str | None = None
+    tags: Sequence[str] = ()
+    images: Sequence[str] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    category_id: UUID | None = None
+    weight: float | None = None
+    cost_price: int | None = None
+    compare_at_price: int | None = None
+    track_inventory: bool = True
+    minimum_stock: int = 0
+    is_active: bool = True
+    id: UUID = field(default_factory=new_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A stored product."""
+
+    id: UUID
+    sku: str
+    name: str
+    description: str | None
+    brand: str | None
+    tags: Sequence[str]
+    images: Sequence[str]
+    attributes: Mapping[str, Any]
+    category_id: UUID | None
+    weight: float | None
+    price: int
+    currency: str
+    cost_price: int | None
+    compare_at_price: int | None
+    track_inventory: bool
+    minimum_stock: int
+    is_active: bool
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SkuTaken:
+    """Refused: a product that is not deleted has that SKU."""
+
+    sku: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which products, in which order. None: whatever it is. `tags`: with at least one of these."""
+
+    search: str | None = None
+    brand: str | None = None
+    status: Status = "active"
+    min_price: int | None = None
+    max_price: int | None = None
+    on_sale: bool | None = None
+    tags: Sequence[str] = ()
+    sort_by: SortBy = "createdAt"
+    sort_order: SortOrder = "desc"
+
+
+def _product(row: Record) -> Product:
+    fields = dict(row)
+    fields["images"] = msgspec.json.decode(fields["images"])
+    fields["attributes"] = msgspec.json.decode(fields["attributes"])
+    fields["weight"] = None if fields["weight"] is None else float(fields["weight"])
+    return Product(**fields)
+
+
+def _columns(products: Sequence[Draft | Product]) -> list[list[Any]]:
+    """As `create` and `rewrite` take them, from `$2` on."""
+    return [
+        [one.name for one in products],
+        [one.description for one in products],
+        [one.brand for one in products],
+        [_json(list(one.tags)) for one in products],
+        [_json(list(one.images)) for one in products],
+        [_json(one.attributes) for one in products],
+        [one.category_id for one in products],
+        [None if one.weight is None else Decimal(str(one.weight)) for one in products],
+        [one.price for one in products],
+        [one.currency for one in products],
+        [one.cost_price for one in products],
+        [one.compare_at_price for one in products],
+        [one.track_inventory for one in products],
+        [one.minimum_stock for one in products],
+        [one.is_active for one in products],
+    ]
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+async def create(tx: Tx, drafts: Sequence[Draft]) -> list[Product | SkuTaken]:
+    """Make products. Of two with one SKU the first is made."""
+    rows = await CREATE.rows(tx, [one.id for one in drafts], *_columns(drafts), [one.sku for one in drafts])
+    made = {row["id"]: _product(row) for row in rows}
+    return [made.get(one.id) or SkuTaken(one.sku) for one in drafts]
+
+
+async def find(tx: Tx, ids: Sequence[UUID]) -> list[Product | None]:
+    """Products by their ids; None where there is none, or no more."""
+    found = {row["id"]: _product(row) for row in await FIND.rows(tx, ids)}
+    return [found.get(one) for one in ids]
+
+
+async def change(tx: Tx, changes: Sequence[tuple[UUID, Mapping[str, Any]]]) -> list[Product | None]:
+    """Set some fields of products (by the names of `Product`); None where there is none.
+
+    The SKU is how other systems know a product: it never changes. Later changes of the same product win.
+    """
+    standing = {row["id"]: _product(row) for row in await LOCKED.rows(tx, [one for one, _ in changes])}
+    for product_id, fields in changes:
+        if product_id in standing:
+            standing[product_id] = replace(standing[product_id], **fields)
+    products = list(standing.values())
+    rows = await REWRITE.rows(tx, [one.id for one in products], *_columns(products))
+    written = {row["id"]: _product(row) for row in rows}
+    return [written.get(product_id) for product_id, _ in changes]
+
+
+async def delete(tx: Tx, ids: Sequence[UUID]) -> list[bool]:
+    """Take products off the catalogue; what was sold keeps its name and price. False where there was none."""
+    gone = {row["id"] for row in await DELETE.rows(tx, ids)}
+    return [one in gone for one in ids]
+
+
+async def set_active(tx: Tx, ids: Sequence[UUID], *, is_active: bool) -> list[Product | None]:
+    """Put products on sale, or off it; None where there is none."""
+    found = {row["id"]: _product(row) for row in await SET_ACTIVE.rows(tx, ids, is_active)}
+    return [found.get(one) for one in ids]
+
+
+async def prices(tx: Tx, ids: Sequence[UUID]) -> list[Record]:
+    """`id, price, currency, sku, name, is_active` of those that exist."""
+    return await PRICES.rows(tx, ids)
+
+
+async def page(tx: Tx, filter_: Filter, *, number: int, limit: int) -> tuple[list[Product], int]:
+    """One page (from 1) of the products that the filter lets through, and how many these are in all."""
+    wanted = (
+        filter_.search or None,
+        filter_.brand,
+        filter_.status,
+        filter_.min_price,
+        filter_.max_price,
+        filter_.on_sale,
+        list(filter_.tags) or None,
+    )
+    total: int = await COUNT.value(tx, *wanted)
+    rows = await PAGE.rows(tx, *wanted, filter_.sort_by, filter_.sort_order == "desc", limit, (number - 1) * limit)
+    return [_product(row) for row in rows], total

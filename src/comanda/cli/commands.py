@@ -1,0 +1,91 @@
+"""The table of commands."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+
+from comanda import __version__, settings
+from comanda.cli import processes, up
+from comanda.messaging.streams import QUEUES
+
+app = typer.Typer(
+    name="comanda",
+    help="A headless order engine: accepts an order in milliseconds, never loses one, never charges twice.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+DataDir = Annotated[Path, typer.Option("--data-dir", help="Where everything is kept.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
+    """Options of every command."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command("up")
+def up_command(
+    host: Annotated[str, typer.Option(help="Address of the API.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the API; all others are chosen free.")] = 8000,
+    data_dir: DataDir = Path(".comanda"),
+    demo: Annotated[bool, typer.Option("--demo", help="With a small catalogue to try orders on.")] = False,
+    api: Annotated[int, typer.Option(min=1, max=64, help="API processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 2,
+    json: Json = False,
+) -> None:
+    """Everything in one: engines, migrations, gateway, relay, workers, API."""
+    known = settings.load()
+    code = uvloop.run(
+        up.up(known, host=host, port=port, data_dir=data_dir, demo=demo, api=api, workers=workers, json=json)
+    )
+    raise typer.Exit(code)
+
+
+@app.command("api")
+def api_command(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    fd: Annotated[int | None, typer.Option(help="A listening socket that was inherited; instead of host and port.")] = None,
+) -> None:
+    """One API process."""
+    uvloop.run(processes.api(settings.load(), host=host, port=port, fd=fd))
+
+
+@app.command("worker")
+def worker_command(
+    queues: Annotated[str, typer.Option(help="Which queues, separated by commas.")] = ",".join(QUEUES),
+) -> None:
+    """One worker process."""
+    uvloop.run(processes.worker(settings.load(), [name.strip() for name in queues.split(",") if name.strip()]))
+
+
+@app.command("relay")
+def relay_command() -> None:
+    """One relay: moves events on, hints at what is due."""
+    uvloop.run(processes.relay(settings.load()))
+
+
+@app.command("gateway")
+def gateway_command(
+    data_dir: DataDir = Path(".comanda"),
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 0,
+    fd: Annotated[int | None, typer.Option(help="A listening socket that was inherited; instead of a port.")] = None,
+) -> None:
+    """The mock payment gateway: a service of its own, with its own ledger."""
+    uvloop.run(processes.gateway(settings.load(), data_dir=data_dir, port=port, fd=fd))
+
+
+@app.command("migrate")
+def migrate_command(
+    demo: Annotated[bool, typer.Option("--demo", help="Add a small catalogue.")] = False,
+    json: Json = False,
+) -> None:
+    """Bring the schema up to date; make the first user."""
+    uvloop.run(processes.migrate(settings.load(), demo=demo, json=json))

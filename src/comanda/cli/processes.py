@@ -1,0 +1,141 @@
+"""One process each: what `comanda up` starts, and what production starts by itself."""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+import typer
+import uvicorn
+
+from comanda import relay as relaying
+from comanda import telemetry
+from comanda.accounts import accounts
+from comanda.accounts.tokens import Bearer
+from comanda.api.app import build
+from comanda.api.place_order import PlaceOrderRoute
+from comanda.assembly import assemble
+from comanda.cli.demo import stock_up
+from comanda.db import Database, migrations
+from comanda.errors import ConfigurationFault
+from comanda.gateway.serve import serve
+from comanda.messaging.streams import QUEUES
+from comanda.settings import Settings
+from comanda.worker import Worker
+
+_POOL = {"api": 16, "worker": 12, "relay": 8}
+
+
+@contextmanager
+def _process(settings: Settings, kind: str) -> Iterator[str]:
+    """Logs under the process's name; fewer pauses for garbage than the default has."""
+    name = os.environ.get("COMANDA_PROCESS_NAME") or f"{kind}-{os.getpid()}"
+    telemetry.configure(level=settings.log_level, directory=settings.log_dir, process=name)
+    # What is loaded by now lives for ever; what a batch makes is freed by its reference counts.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    yield name
+
+
+def _stopped_by_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    for which in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(which, stop.set)
+    return stop
+
+
+async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> None:
+    """Serve HTTP until SIGTERM; requests that are under way are answered first."""
+    key = settings.secret_key.get_secret_value()
+    if not key:
+        raise ConfigurationFault("COMANDA_SECRET_KEY is not set: it signs the tokens (32 bytes or more)")
+    with _process(settings, "api") as name:
+        async with assemble(settings, name=name, pool=_POOL["api"]) as assembly:
+            route = PlaceOrderRoute(assembly.place_order, Bearer(key), most_waiting=settings.max_backlog)
+            config = uvicorn.Config(
+                build(assembly, place_order=route),
+                host=host,
+                port=port,
+                fd=fd,
+                http="httptools",
+                loop="uvloop",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                ws="none",
+                backlog=4096,
+                timeout_graceful_shutdown=20,
+            )
+            await uvicorn.Server(config).serve()
+            await assembly.place_order.drain()
+
+
+async def worker(settings: Settings, queues: Sequence[str]) -> None:
+    """Work until SIGTERM; calls that are out come back first."""
+    unknown = [queue for queue in queues if queue not in QUEUES]
+    if unknown or not queues:
+        raise ConfigurationFault(f"No such queue: {', '.join(unknown) or '(none)'}. There are {', '.join(QUEUES)}.")
+    with _process(settings, "worker") as name:
+        stop = _stopped_by_signal()
+        async with assemble(settings, name=name, pool=_POOL["worker"]) as assembly:
+            one = Worker(
+                assembly.database,
+                assembly.streams,
+                assembly.sagas,
+                name=name,
+                queues=queues,
+                lease=timedelta(seconds=settings.lease_seconds),
+            )
+            await one.run(stop)
+
+
+async def relay(settings: Settings) -> None:
+    """Relay until SIGTERM."""
+    with _process(settings, "relay") as name:
+        stop = _stopped_by_signal()
+        async with assemble(settings, name=name, pool=_POOL["relay"]) as assembly:
+            await relaying.run(assembly, stop)
+
+
+async def gateway(settings: Settings, *, data_dir: Path, port: int, fd: int | None) -> None:
+    """Serve the mock gateway until SIGTERM."""
+    with _process(settings, "gateway"):
+        listener = socket.socket(fileno=fd) if fd is not None else socket.create_server(("127.0.0.1", port))
+        if fd is None:
+            typer.echo(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        await serve(
+            socket=listener,
+            data_dir=data_dir / "gateway",
+            latency_ms=settings.gateway_latency_ms,
+            outcomes=settings.gateway_outcomes,
+            seed=settings.gateway_seed,
+        )
+
+
+async def migrate(settings: Settings, *, demo: bool, json: bool) -> None:
+    """Bring the schema up to date; the first user; with `demo` a small catalogue."""
+    if not settings.database_url:
+        raise ConfigurationFault("COMANDA_DATABASE_URL is not set")
+    ran = await migrations.apply(settings.database_url)
+    if json:
+        typer.echo(msgspec.json.encode([{"number": one.number, "name": one.name} for one in ran]).decode())
+    database = await Database.open(settings.database_url, name="comanda-migrate", size=2)
+    try:
+        password = settings.admin_password.get_secret_value()
+        if password:
+            async with database.transaction() as tx:
+                await accounts.ensure_admin(tx, settings.admin_email, password)
+        if demo:
+            async with database.transaction() as tx:
+                await stock_up(tx)
+    finally:
+        await database.close()

@@ -1,0 +1,166 @@
+"""Stock of orders: verify, reserve, extend, release, confirm, restock, expire. All of an order, or nothing of it."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from comanda.clock import new_id
+from comanda.db import Record, Tx, twin
+from comanda.inventory.model import Demand, Share, allocate
+from comanda.messaging import outbox
+from comanda.messaging.outbox import Event
+from comanda.saga import Done, Outcome, Refused
+
+_sql = twin(__file__)
+VERDICTS = _sql["verdicts"]
+DEMANDS = _sql["demands"]
+FREE = _sql["free"]
+HOLD = _sql["hold"]
+EXTEND = _sql["extend"]
+END_OF_ORDERS = _sql["end_of_orders"]
+END_EXPIRED = _sql["end_expired"]
+SETTLE = _sql["settle"]
+
+UNAVAILABLE = Refused("PRODUCT_UNAVAILABLE")
+OUT_OF_STOCK = Refused("OUT_OF_STOCK")
+EXPIRED = Refused("RESERVATION_EXPIRED")
+
+
+async def verify(tx: Tx, order_ids: Sequence[UUID]) -> Sequence[Outcome]:
+    """Whether each order's products are on sale and there is enough for it alone. Holds nothing."""
+    rows = {row["order_id"]: row for row in await VERDICTS.rows(tx, order_ids)}
+    return [_verdict(rows.get(order_id)) for order_id in order_ids]
+
+
+def _verdict(row: Record | None) -> Outcome:
+    if row is None or not row["is_on_sale"]:
+        return UNAVAILABLE
+    return Done() if row["is_in_stock"] else OUT_OF_STOCK
+
+
+async def reserve(tx: Tx, order_ids: Sequence[UUID], *, ttl: timedelta) -> Sequence[Outcome]:
+    """Hold everything that each order needs, for `ttl`; who can't have all of it gets nothing."""
+    quantities: dict[UUID, dict[UUID, int]] = defaultdict(dict)
+    for row in await DEMANDS.rows(tx, order_ids):
+        quantities[row["order_id"]][row["product_id"]] = row["quantity"]
+    if not quantities:
+        return [Done()] * len(order_ids)
+    products = sorted({product_id for wanted in quantities.values() for product_id in wanted})
+    free = {(row["product_id"], row["location"]): row["free"] for row in await FREE.rows(tx, products)}
+    # Ids sort by the time of their order: the batch decides as if they had come one by one.
+    decided = allocate(free, [Demand(order_id, quantities[order_id]) for order_id in sorted(quantities)])
+    held = {order_id: shares for order_id, shares in decided.items() if shares}
+    if held:
+        await _hold(tx, held, ttl)
+    return [OUT_OF_STOCK if decided.get(order_id, []) is None else Done() for order_id in order_ids]
+
+
+async def _hold(tx: Tx, held: dict[UUID, list[Share]], ttl: timedelta) -> None:
+    reservation = {order_id: new_id() for order_id in held}
+    shares = [share for group in held.values() for share in group]
+    await HOLD.run(
+        tx,
+        list(reservation.values()),
+        list(reservation),
+        [reservation[share.order_id] for share in shares],
+        [share.order_id for share in shares],
+        [share.product_id for share in shares],
+        [share.location for share in shares],
+        [share.quantity for share in shares],
+        ttl,
+    )
+    await outbox.append(
+        tx,
+        [
+            Event(
+                "InventoryReserved",
+                "reservation",
+                reservation[order_id],
+                {
+                    "orderId": order_id,
+                    "lines": [
+                        {"productId": share.product_id, "location": share.location, "quantity": share.quantity}
+                        for share in group
+                    ],
+                },
+                order_id=order_id,
+            )
+            for order_id, group in held.items()
+        ],
+    )
+
+
+async def extend(tx: Tx, order_ids: Sequence[UUID], *, ttl: timedelta) -> Sequence[Outcome]:
+    """Prolong each order's reservation; one that has expired meanwhile is made anew, or the order is refused."""
+    active = {row["order_id"] for row in await EXTEND.rows(tx, order_ids, ttl)}
+    lapsed = [order_id for order_id in order_ids if order_id not in active]
+    again = dict(zip(lapsed, await reserve(tx, lapsed, ttl=ttl), strict=True)) if lapsed else {}
+    return [EXPIRED if isinstance(again.get(order_id), Refused) else Done() for order_id in order_ids]
+
+
+async def confirm(tx: Tx, order_ids: Sequence[UUID], *, ttl: timedelta) -> Sequence[Outcome]:
+    """Sell what is held: it leaves the stock, once. Whose reservation has expired reserves again or is refused."""
+    ended = await END_OF_ORDERS.rows(tx, order_ids, "ACTIVE", "FULFILLED")
+    sold = {row["order_id"] for row in ended}
+    late = [order_id for order_id in order_ids if order_id not in sold]
+    refused: set[UUID] = set()
+    if late:
+        again = await reserve(tx, late, ttl=ttl)
+        refused = {order_id for order_id, outcome in zip(late, again, strict=True) if isinstance(outcome, Refused)}
+        ended += await END_OF_ORDERS.rows(tx, late, "ACTIVE", "FULFILLED")
+    await _settle(tx, ended, "SALE", "ReservationConfirmed", on_hand=-1, held=-1)
+    return [EXPIRED if order_id in refused else Done() for order_id in order_ids]
+
+
+async def release(tx: Tx, order_ids: Sequence[UUID]) -> Sequence[Outcome]:
+    """Give back what is held. Nothing held (it expired, it never was): nothing to do."""
+    ended = await END_OF_ORDERS.rows(tx, order_ids, "ACTIVE", "RELEASED")
+    await _settle(tx, ended, "RELEASE_RESERVATION", "ReservationReleased", on_hand=0, held=-1)
+    return [Done()] * len(order_ids)
+
+
+async def restock(tx: Tx, order_ids: Sequence[UUID]) -> Sequence[Outcome]:
+    """Take back what was sold."""
+    ended = await END_OF_ORDERS.rows(tx, order_ids, "FULFILLED", "RELEASED")
+    await _settle(tx, ended, "RETURN", "ReservationReleased", on_hand=1, held=0)
+    return [Done()] * len(order_ids)
+
+
+async def expire(tx: Tx, limit: int) -> int:
+    """Let go of reservations whose time is over; how many."""
+    ended = await END_EXPIRED.rows(tx, limit)
+    await _settle(tx, ended, "EXPIRED", "ReservationExpired", on_hand=0, held=-1)
+    return len(ended)
+
+
+async def _settle(tx: Tx, ended: Sequence[Record], kind: str, event: str, *, on_hand: int, held: int) -> None:
+    """Book what the end of these reservations means: movements, stock, events."""
+    if not ended:
+        return
+    changed = await SETTLE.rows(
+        tx, [row["id"] for row in ended], [row["order_id"] for row in ended], on_hand, held, kind
+    )
+    events = [
+        Event(event, "reservation", row["id"], {"orderId": row["order_id"]}, order_id=row["order_id"]) for row in ended
+    ]
+    if on_hand:
+        events += [_stock_updated(row, kind) for row in changed]
+        events += [_low_stock(row) for row in changed if _fell_low(row, on_hand)]
+    await outbox.append(tx, events)
+
+
+def _stock_updated(row: Record, kind: str) -> Event:
+    payload = {"location": row["location"], "onHand": row["on_hand"], "held": row["held"], "kind": kind}
+    return Event("StockUpdated", "product", row["product_id"], payload)
+
+
+def _low_stock(row: Record) -> Event:
+    payload = {"location": row["location"], "onHand": row["on_hand"], "minimumStock": row["minimum_stock"]}
+    return Event("LowStock", "product", row["product_id"], payload)
+
+
+def _fell_low(row: Record, on_hand: int) -> bool:
+    """Said when the minimum is crossed, not at each sale below it."""
+    before = row["on_hand"] - on_hand * row["quantity"]
+    return bool(row["on_hand"] <= row["minimum_stock"] < before)

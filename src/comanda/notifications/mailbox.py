@@ -1,0 +1,29 @@
+"""What the mock providers sent, to be looked at."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from comanda.db import Tx, twin
+
+_sql = twin(__file__)
+LISTED = _sql["listed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """One message, as its recipient would have got it."""
+
+    key: str
+    channel: str
+    recipient: str
+    subject: str
+    body_text: str
+    body_html: str | None
+    order_id: UUID | None
+    sent_at: datetime
+
+
+async def listed(tx: Tx, recipient: str | None, order_id: UUID | None, limit: int) -> list[Mail]:
+    """The newest messages: of a recipient, about an order, or all."""
+    return [Mail(**dict(row)) for row in await LISTED.rows(tx, recipient, order_id, limit)]

@@ -1,0 +1,116 @@
+"""Messages to customers: stored with the change that they tell of, delivered by a saga of their own."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from comanda.db import Tx, twin
+from comanda.notifications.providers import Outgoing, Provider
+from comanda.notifications.render import render
+from comanda.resilience.backoff import Policy
+from comanda.saga import Done, Failed, Job, Outcome, Passage, Saga, Start, nothing, remote, start
+from comanda.saga.definition import Due
+
+_sql = twin(__file__)
+STORE = _sql["store"]
+PENDING = _sql["pending"]
+SETTLE = _sql["settle"]
+RETRACT = _sql["retract"]
+
+_AFTER_THE_ORDERS = 2  # priority: a mail may wait while orders don't
+
+
+def delivery_saga(provider: Provider, retry: Policy) -> Saga:
+    """How a message gets out. One that can't be delivered waits for an operator: nobody is told less than promised."""
+    return Saga(
+        "notification",
+        steps=[
+            remote(
+                "deliver",
+                Delivery(provider),
+                compensate=nothing,
+                queue="notification-sending",
+                reached="DELIVERED",
+                retry=retry,
+                exhausted="stuck",
+            )
+        ],
+        follow=_give_up,
+    )
+
+
+class Notifications:
+    """Stores messages, and starts the delivery of each in the same transaction."""
+
+    def __init__(self, delivery: Saga) -> None:
+        self._delivery = delivery
+
+    async def confirm(self, tx: Tx, order_ids: Sequence[UUID]) -> Sequence[Outcome]:
+        """Tell the customers that their orders are confirmed."""
+        started = await self._store(tx, order_ids, [None] * len(order_ids), "order_confirmation")
+        outcomes: list[Outcome] = [Done() for _ in order_ids]
+        if outcomes:
+            outcomes[0] = Done(started=tuple(started))
+        return outcomes
+
+    async def cancelled(self, tx: Tx, order_ids: Sequence[UUID], reasons: Sequence[str]) -> Sequence[Due]:
+        """Tell the customers that their orders came to nothing, and why; the deliveries that this starts."""
+        return await self._store(tx, order_ids, reasons, "order_cancellation")
+
+    async def retract(self, tx: Tx, order_ids: Sequence[UUID]) -> Sequence[Outcome]:
+        """Hold back confirmations that have not gone out yet."""
+        await RETRACT.run(tx, order_ids)
+        return [Done()] * len(order_ids)
+
+    async def _store(
+        self, tx: Tx, order_ids: Sequence[UUID], reasons: Sequence[str | None], kind: str
+    ) -> Sequence[Due]:
+        stored = await STORE.rows(tx, order_ids, reasons, kind)
+        if not stored:
+            return []
+        starts = [
+            Start.of(self._delivery, row["id"], row["correlation_id"], priority=_AFTER_THE_ORDERS) for row in stored
+        ]
+        return await start(tx, starts)
+
+
+class Delivery:
+    """Hand a message to its provider. The key is the provider's: the same message twice is one message."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+
+    async def prepare(self, tx: Tx, jobs: Sequence[Job]) -> Sequence[Outgoing | Outcome]:
+        rows = {row["id"]: row for row in await PENDING.rows(tx, [job.subject for job in jobs])}
+        return [self._outgoing(rows[job.subject]) if job.subject in rows else Done() for job in jobs]
+
+    async def call(self, request: Outgoing, key: str) -> str:
+        return await self._provider.send(request, key)
+
+    async def record(self, tx: Tx, jobs: Sequence[Job], answers: Sequence[Any]) -> Sequence[Outcome]:
+        is_sent = [isinstance(answer, str) for answer in answers]
+        await SETTLE.run(
+            tx,
+            [job.subject for job in jobs],
+            ["SENT" if sent else "PENDING" for sent in is_sent],
+            [answer if isinstance(answer, str) else None for answer in answers],
+            [None if isinstance(answer, str) else str(answer) for answer in answers],
+        )
+        return [
+            Done() if sent else Failed(str(answer) or repr(answer)) for sent, answer in zip(is_sent, answers, strict=True)
+        ]
+
+    @staticmethod
+    def _outgoing(row: Any) -> Outgoing:
+        variables = msgspec.json.decode(row["variables"])
+        message = render(row["kind"], row["channel"], row["language"], variables)
+        return Outgoing(row["channel"], row["recipient"], message.subject, message.text, message.html, row["order_id"])
+
+
+async def _give_up(tx: Tx, passages: Sequence[Passage]) -> None:
+    failed = [one.subject for one in passages if one.event == "exhausted"]
+    if failed:
+        count = len(failed)
+        await SETTLE.run(tx, failed, ["FAILED"] * count, [None] * count, ["given up on"] * count)

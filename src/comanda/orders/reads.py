@@ -1,0 +1,161 @@
+"""Orders as they are shown. Nothing here locks or writes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+
+from comanda.db import Record, Tx, twin
+
+_sql = twin(__file__)
+PAGE_OF_CUSTOMER = _sql["page_of_customer"]
+PAGE_OF_ALL = _sql["page_of_all"]
+FIND = _sql["find"]
+STATUSES = _sql["statuses"]
+LINES = _sql["lines"]
+PAYMENTS = _sql["payments"]
+MOVES = _sql["moves"]
+
+_NO_ID_IS_GREATER = UUID(int=2**128 - 1)
+
+State = Literal[
+    "PENDING",
+    "PROCESSING",
+    "PAYMENT_PENDING",
+    "PAYMENT_FAILED",
+    "CONFIRMED",
+    "SHIPPED",
+    "DELIVERED",
+    "CANCELLED",
+    "REFUNDED",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Without its lines. `saga_state` and `reached` are those of its saga."""
+
+    id: UUID
+    customer_id: UUID
+    saga_id: UUID
+    state: State
+    total_amount: int
+    currency: str
+    payment_method: str | None
+    shipping_address: Any
+    notes: str | None
+    failure_reason: str | None
+    correlation_id: str
+    created_at: datetime
+    updated_at: datetime
+    ended_at: datetime | None
+    saga_state: str | None
+    reached: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a client polls for; `updated_at` is when the order or its saga last moved."""
+
+    id: UUID
+    customer_id: UUID
+    state: State
+    saga_state: str | None
+    reached: str | None
+    failure_reason: str | None
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Name and price are as they were sold."""
+
+    order_id: UUID
+    product_id: UUID
+    sku: str
+    product_name: str
+    quantity: int
+    unit_price: int
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """Amounts in minor units."""
+
+    order_id: UUID
+    id: UUID
+    state: str
+    amount: int
+    captured: int
+    refunded: int
+    currency: str
+    method: str | None
+    decline_code: str | None
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One move from state to state."""
+
+    order_id: UUID
+    from_state: str | None
+    to_state: str
+    reason: str | None
+    actor: str
+    at: datetime
+
+
+def _order(row: Record) -> Order:
+    fields = dict(row)
+    address = fields["shipping_address"]
+    fields["shipping_address"] = None if address is None else msgspec.json.decode(address)
+    return Order(**fields)
+
+
+async def page(
+    tx: Tx, customer_id: UUID | None, states: Sequence[State] | None, *, before: UUID | None, limit: int
+) -> list[Order]:
+    """The newest orders older than `before` (None: the newest): a customer's or, with None, everybody's."""
+    before = before or _NO_ID_IS_GREATER
+    if customer_id is None:
+        rows = await PAGE_OF_ALL.rows(tx, states, before, limit)
+    else:
+        rows = await PAGE_OF_CUSTOMER.rows(tx, customer_id, states, before, limit)
+    return [_order(row) for row in rows]
+
+
+async def find(tx: Tx, ids: Sequence[UUID]) -> list[Order | None]:
+    """Orders by their ids; None where there is none."""
+    found = {row["id"]: _order(row) for row in await FIND.rows(tx, ids)}
+    return [found.get(one) for one in ids]
+
+
+async def statuses(tx: Tx, ids: Sequence[UUID]) -> list[Status | None]:
+    """Where orders stand; None where there is none."""
+    found = {row["id"]: Status(**dict(row)) for row in await STATUSES.rows(tx, ids)}
+    return [found.get(one) for one in ids]
+
+
+async def lines(tx: Tx, order_ids: Sequence[UUID]) -> dict[UUID, list[Line]]:
+    """The lines of each order, as they were ordered."""
+    found: dict[UUID, list[Line]] = {one: [] for one in order_ids}
+    for row in await LINES.rows(tx, order_ids):
+        found[row["order_id"]].append(Line(**dict(row)))
+    return found
+
+
+async def payments(tx: Tx, order_ids: Sequence[UUID]) -> dict[UUID, Payment]:
+    """The payment of each order that has one."""
+    return {row["order_id"]: Payment(**dict(row)) for row in await PAYMENTS.rows(tx, order_ids)}
+
+
+async def moves(tx: Tx, order_ids: Sequence[UUID]) -> dict[UUID, list[Move]]:
+    """The history of each order, oldest first."""
+    found: dict[UUID, list[Move]] = {one: [] for one in order_ids}
+    for row in await MOVES.rows(tx, order_ids):
+        found[row["order_id"]].append(Move(**dict(row)))
+    return found

@@ -1,0 +1,45 @@
+-- Orders as they are shown. See migrations/0003_orders.sql and 0004_sagas.sql.
+
+-- name: page_of_customer
+SELECT orders.id, customer_id, saga_id, orders.state, total_amount, currency, payment_method, shipping_address, notes,
+       failure_reason, orders.correlation_id, orders.created_at, orders.updated_at, orders.ended_at,
+       sagas.state AS saga_state, sagas.reached
+  FROM orders LEFT JOIN sagas ON sagas.id = orders.saga_id
+ WHERE customer_id = $1 AND ($2::text[] IS NULL OR orders.state = ANY($2)) AND orders.id < $3
+ ORDER BY orders.id DESC LIMIT $4;
+
+-- name: page_of_all
+SELECT orders.id, customer_id, saga_id, orders.state, total_amount, currency, payment_method, shipping_address, notes,
+       failure_reason, orders.correlation_id, orders.created_at, orders.updated_at, orders.ended_at,
+       sagas.state AS saga_state, sagas.reached
+  FROM orders LEFT JOIN sagas ON sagas.id = orders.saga_id
+ WHERE ($1::text[] IS NULL OR orders.state = ANY($1)) AND orders.id < $2
+ ORDER BY orders.id DESC LIMIT $3;
+
+-- name: find
+SELECT orders.id, customer_id, saga_id, orders.state, total_amount, currency, payment_method, shipping_address, notes,
+       failure_reason, orders.correlation_id, orders.created_at, orders.updated_at, orders.ended_at,
+       sagas.state AS saga_state, sagas.reached
+  FROM orders LEFT JOIN sagas ON sagas.id = orders.saga_id
+ WHERE orders.id = ANY($1::uuid[]);
+
+-- name: statuses
+SELECT orders.id, customer_id, orders.state, sagas.state AS saga_state, sagas.reached, failure_reason,
+       greatest(orders.updated_at, sagas.updated_at) AS updated_at
+  FROM orders LEFT JOIN sagas ON sagas.id = orders.saga_id
+ WHERE orders.id = ANY($1::uuid[]);
+
+-- name: lines
+SELECT order_id, product_id, sku, product_name, quantity, unit_price FROM order_lines
+ WHERE order_id = ANY($1::uuid[]) ORDER BY order_id, position;
+
+-- name: payments
+SELECT order_id, id, state, amount, captured, refunded, currency, method, decline_code, updated_at FROM payments
+ WHERE order_id = ANY($1::uuid[]);
+
+-- name: moves
+-- Moves of one transaction have one time: they come in the order of an order's life.
+SELECT order_id, from_state, to_state, reason, actor, at FROM order_moves
+ WHERE order_id = ANY($1::uuid[])
+ ORDER BY order_id, at, array_position(ARRAY['PENDING', 'PROCESSING', 'PAYMENT_PENDING', 'PAYMENT_FAILED', 'CONFIRMED',
+                                             'SHIPPED', 'DELIVERED', 'CANCELLED', 'REFUNDED'], to_state);

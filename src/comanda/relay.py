@@ -1,0 +1,90 @@
+"""The relay: moves events on, hints at what is due, lets reservations expire, sweeps up. Any number may run."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+
+import msgspec
+
+from comanda import telemetry
+from comanda.assembly import Assembly
+from comanda.db import Record
+from comanda.db.listener import listen
+from comanda.db.partitions import keep_partitions
+from comanda.idempotency import keys
+from comanda.inventory import stock
+from comanda.messaging import dead_letters, outbox
+from comanda.messaging.relay import SINK, publish
+from comanda.messaging.streams import QUEUES
+from comanda.payments import payments
+from comanda.resilience.loops import loop
+from comanda.saga import log, rescue
+
+_PUBLISH_EVERY = 0.5  # seconds; notifications come between
+_PROMOTE_EVERY = 0.1
+_RESCUE_EVERY = 1.0
+_EXPIRE_EVERY = 1.0
+_MEASURE_EVERY = 2.0
+_SWEEP_EVERY = 60.0
+_BATCH = 500
+_KEYS_LIVE = timedelta(hours=48)
+_GONE_AFTER = 600.0  # seconds after which a silent worker's name is dropped
+_STATUS = {"OrderConfirmed": "CONFIRMED", "OrderCancelled": "CANCELLED"}
+
+
+async def run(assembly: Assembly, stop: asyncio.Event) -> None:
+    """Until told to stop."""
+    database, streams = assembly.database, assembly.streams
+    wake = asyncio.Event()
+    rescuer = rescue.Rescuer(database, streams)
+
+    async def relay() -> bool:
+        return await publish(database, streams, _count)
+
+    async def promote() -> bool:
+        return await rescue.promote(database, streams)
+
+    async def offer_again() -> bool:
+        await rescuer.offer_again(time.monotonic())
+        return False
+
+    async def expire() -> bool:
+        async with database.transaction() as tx:
+            return await stock.expire(tx, _BATCH) == _BATCH
+
+    async def sweep() -> bool:
+        async with database.connection() as tx:
+            forgotten = await keys.forget(tx, _KEYS_LIVE, _BATCH)
+            await keep_partitions(tx, assembly.settings.audit_days)
+        for queue in QUEUES:
+            await streams.forget_consumers(queue, _GONE_AFTER)
+        return forgotten == _BATCH
+
+    async def measure() -> bool:
+        async with database.connection() as tx:
+            for depth in await log.depths(tx):
+                telemetry.QUEUE_LENGTH.labels(depth["queue"]).set(depth["ready"])
+            telemetry.STUCK.set(await log.stuck_count(tx))
+            telemetry.DEAD_LETTERS.set(await dead_letters.open_count(tx))
+            telemetry.OUTBOX_BEHIND.set((await outbox.lag(tx, SINK))[0])
+            telemetry.BREAKER.set(await payments.is_breaker_open(tx))
+        return False
+
+    async with asyncio.TaskGroup() as loops:
+        loops.create_task(listen(database.url, "comanda_outbox", wake, stop=stop, name=f"comanda-{assembly.name}-listen"))
+        loops.create_task(loop("outbox", relay, stop=stop, every=_PUBLISH_EVERY, wake=wake))
+        loops.create_task(loop("promote", promote, stop=stop, every=_PROMOTE_EVERY))
+        loops.create_task(loop("rescue", offer_again, stop=stop, every=_RESCUE_EVERY))
+        loops.create_task(loop("expire", expire, stop=stop, every=_EXPIRE_EVERY))
+        loops.create_task(loop("measure", measure, stop=stop, every=_MEASURE_EVERY))
+        loops.create_task(loop("sweep", sweep, stop=stop, every=_SWEEP_EVERY))
+
+
+def _count(events: Sequence[Record]) -> None:
+    """The business metrics come from the events: each is counted once, whichever worker ended the order."""
+    for event in events:
+        status = _STATUS.get(event["type"])
+        if status is not None:
+            telemetry.ORDERS.labels(status).inc()
+            telemetry.DURATION.observe(msgspec.json.decode(event["payload"])["seconds"])
