@@ -72,7 +72,9 @@ async def run(assembly: Assembly, stop: asyncio.Event) -> None:
         return False
 
     async with asyncio.TaskGroup() as loops:
-        loops.create_task(listen(database.url, "comanda_outbox", wake, stop=stop, name=f"comanda-{assembly.name}-listen"))
+        loops.create_task(
+            listen(database.url, "comanda_outbox", wake, stop=stop, name=f"comanda-{assembly.name}-listen")
+        )
         loops.create_task(loop("outbox", relay, stop=stop, every=_PUBLISH_EVERY, wake=wake))
         loops.create_task(loop("promote", promote, stop=stop, every=_PROMOTE_EVERY))
         loops.create_task(loop("rescue", offer_again, stop=stop, every=_RESCUE_EVERY))

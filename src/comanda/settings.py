@@ -39,7 +39,7 @@ def _outcomes(value: object) -> object:
     if not isinstance(value, str):
         return value
     found = re.fullmatch(r"(\d{1,3})/(\d{1,3})/(\d{1,3})", value.strip())
-    if not found or sum(map(int, found.groups())) != 100:  # noqa: PLR2004
+    if not found or sum(map(int, found.groups())) != 100:
         raise ValueError("must read like 80/15/5 and add up to 100")
     return tuple(map(int, found.groups()))
 
@@ -91,7 +91,7 @@ class Settings(BaseSettings):
             raise ValueError(f"COMANDA_SECRET_KEY must have at least {MINIMUM_SECRET_BYTES} bytes")
         if self.environment == "production" and not key:
             raise ValueError("COMANDA_SECRET_KEY must be set in production (32 bytes or more, from a secret store)")
-        if self.environment == "production" and len(set(key)) < 8:  # noqa: PLR2004
+        if self.environment == "production" and len(set(key)) < 8:
             raise ValueError("COMANDA_SECRET_KEY must not be a repeated letter: make one with `openssl rand -hex 32`")
         if self.environment == "production" and self.gateway == "instant":
             raise ValueError("COMANDA_GATEWAY=instant remembers nothing and charges nobody: benchmarks only")

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from uuid import UUID
 
 from comanda import telemetry
 from comanda.db import Database
@@ -66,16 +65,12 @@ class Worker:
         self._lease = lease
         self._limit = in_flight
         self._lanes = _Lanes()
-        self._engine = Engine(
-            database, sagas, worker=name, lease=lease, serves=self._serves_freely, room=self._room
-        )
+        self._engine = Engine(database, sagas, worker=name, lease=lease, serves=self._serves_freely, room=self._room)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve the queues until told to stop; then let the calls that are out come back, and end."""
         alive = asyncio.Event()
-        heart = asyncio.create_task(
-            loop("heartbeat", self._beat, stop=alive, every=self._lease.total_seconds() / 3)
-        )
+        heart = asyncio.create_task(loop("heartbeat", self._beat, stop=alive, every=self._lease.total_seconds() / 3))
         try:
             async with asyncio.TaskGroup() as lanes:
                 lanes.create_task(loop("switches", self._read_switches, stop=stop, every=_SWITCHES_EVERY))

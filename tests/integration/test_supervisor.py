@@ -28,6 +28,8 @@ STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(600)",
 )
 
+STAND_INS = len(["migrate", "gateway", "relay", "worker-1", "worker-2", "api-1", "api-2"])
+
 # Answers every request on the inherited socket with 200; writes down how it was called.
 STAND_IN = """
 import os, pathlib, signal, socket, sys, time
@@ -35,12 +37,12 @@ role, *rest = sys.argv[2:]
 notes = pathlib.Path(sys.argv[1])
 name = os.environ["COMANDA_PROCESS_NAME"]
 wanted = ("DATABASE_URL", "REDIS_URL", "GATEWAY_URL", "SECRET_KEY", "ADMIN_EMAIL", "ADMIN_PASSWORD")
-(notes / f"{name}.started").write_text(" ".join([role, *rest, *(os.environ["COMANDA_" + each] for each in wanted)]))
 def end(*_):
     with (notes / "ended").open("a") as file:
         file.write(name + chr(10))
     sys.exit(0)
 signal.signal(signal.SIGTERM, end)
+(notes / f"{name}.started").write_text(" ".join([role, *rest, *(os.environ["COMANDA_" + each] for each in wanted)]))
 if role == "migrate":
     sys.exit(int(os.environ.get("MIGRATE_EXIT", "0")))
 if "--fd" not in rest:
@@ -121,6 +123,7 @@ async def ready(folder: Path) -> AsyncIterator[Up]:
     try:
         await eventually(lambda: (folder / "up.json").exists() or instance.process.poll() is not None, 60)
         assert instance.process.poll() is None, instance.printed()
+        await eventually(lambda: len(list(instance.notes.glob("*.started"))) == STAND_INS)
         yield instance
     finally:
         if instance.process.poll() is None:

@@ -43,7 +43,7 @@ class SessionAnswer(Answer):
 
     access_token: str
     refresh_token: str
-    token_type: str = "Bearer"
+    token_type: str = "Bearer"  # noqa: S105 - the name of a scheme
     expires_in: int
     user: AccountAnswer
 
@@ -140,10 +140,10 @@ class StockStatsAnswer(Answer):
 class OrderLineAnswer(Answer):
     product_id: UUID
     sku: str
-    product_name: str
+    name: str
     quantity: int
     unit_price: int
-    line_total: int
+    total_price: int
 
 
 class OrderAnswer(Answer):
@@ -207,12 +207,6 @@ class OrderStatusAnswer(Answer):
     updated_at: Time
 
 
-class PlacedLineAnswer(Answer):
-    product_id: UUID
-    quantity: int
-    unit_price: int
-
-
 class PlacedOrderAnswer(Answer):
     """What a 202 says."""
 
@@ -221,7 +215,7 @@ class PlacedOrderAnswer(Answer):
     status: str
     total_amount: int
     currency: str
-    items: Sequence[PlacedLineAnswer]
+    items: Sequence[OrderLineAnswer]
     created_at: Time
 
 

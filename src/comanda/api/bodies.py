@@ -15,7 +15,9 @@ _MOST_MONEY = 9_000_000_000_000  # a million units of it still fit a bigint
 _MOST_UNITS = 1_000_000_000
 _MOST_DEPTH = 8
 _MOST_VALUES = 1000
-_EMAIL = re.compile(r"[^@\s\x00-\x20\x7f<>()\[\]\\,;:\"]{1,64}@[^@\s\x00-\x20\x7f<>()\[\]\\,;:\"]+\.[^@\s.<>()\\,;:\"]+")
+_EMAIL = re.compile(
+    r"[^@\s\x00-\x20\x7f<>()\[\]\\,;:\"]{1,64}@[^@\s\x00-\x20\x7f<>()\[\]\\,;:\"]+\.[^@\s.<>()\\,;:\"]+"
+)
 _PHONE = re.compile(r"\+?[0-9 ()./-]{5,30}")
 
 
@@ -185,9 +187,7 @@ class ProductPatch(Body):
         if not self.model_fields_set:
             raise ValueError("names nothing to change")
         emptied = sorted(
-            to_camel(name)
-            for name in self.model_fields_set - _MAY_BE_EMPTY
-            if getattr(self, name) is None
+            to_camel(name) for name in self.model_fields_set - _MAY_BE_EMPTY if getattr(self, name) is None
         )
         if emptied:
             raise ValueError(f"{', '.join(emptied)} can't be null")
@@ -249,8 +249,8 @@ class OrderItemBody(Body):
 class OrderBody(Body):
     """For the document: the route that places orders reads its body by itself."""
 
-    items: Annotated[Sequence[OrderItemBody], Field(min_length=1, max_length=10_000)]
-    payment_method: Annotated[str, Field(max_length=100)] | None = None
+    items: Annotated[Sequence[OrderItemBody], Field(min_length=1, max_length=1000)]
+    payment_method: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     shipping_address: dict[str, JsonValue] | None = None
     notes: Notes | None = None
     idempotency_key: Annotated[str, Field(min_length=1, max_length=255)] | None = None

@@ -44,7 +44,7 @@ class Parts:
         return timedelta(seconds=self.settings.refresh_token_seconds)
 
 
-def _parts(request: Request) -> Parts:
+async def _parts(request: Request) -> Parts:
     parts: Parts = request.app.state.parts
     return parts
 

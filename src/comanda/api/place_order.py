@@ -40,7 +40,7 @@ _decoder = msgspec.json.Decoder(Body)
 _JSON = (b"content-type", b"application/json")
 
 
-class _Refusal(Exception):  # noqa: N818 - carries a problem to the end of the route
+class _Refusal(Exception):
     def __init__(self, code: str, detail: str, **more: Any) -> None:
         self.code, self.detail, self.more = code, detail, more
 
@@ -62,12 +62,7 @@ class PlaceOrderRoute:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         correlation_id = scope.get("comanda.correlation_id") or str(new_id())
         try:
-            wish = await self._wish(scope, receive, correlation_id)
-            if self._placing.backlog >= self._most_waiting:
-                raise _Refusal("OVERLOADED", "Too many orders at once: try again in a second.")
-            verdict = await self._placing.place(wish)
-            if isinstance(verdict, Rejected):
-                raise _Refusal(verdict.code, verdict.detail)
+            verdict = await self._place(await self._wish(scope, receive, correlation_id))
         except _Refusal as refusal:
             status, headers, body = problem_response(
                 refusal.code, refusal.detail, correlation_id=correlation_id, instance="/api/v1/orders", **refusal.more
@@ -83,6 +78,14 @@ class PlaceOrderRoute:
             status, headers, body = 202, _accepted_headers(verdict), verdict.answer
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    async def _place(self, wish: Wish) -> Accepted:
+        if self._placing.backlog >= self._most_waiting:
+            raise _Refusal("OVERLOADED", "Too many orders at once: try again in a second.")
+        verdict = await self._placing.place(wish)
+        if isinstance(verdict, Rejected):
+            raise _Refusal(verdict.code, verdict.detail)
+        return verdict
 
     async def _wish(self, scope: Scope, receive: Receive, correlation_id: str) -> Wish:
         headers = dict(scope["headers"])

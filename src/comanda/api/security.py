@@ -32,7 +32,7 @@ class Guard:
         self.roles = roles
         self.when = when
 
-    def __call__(self, request: Request) -> Account | None:
+    async def __call__(self, request: Request) -> Account | None:
         account: Account | None = request.scope["comanda.account"]
         return account
 
@@ -87,11 +87,15 @@ class Route(APIRoute):
         async def handle(request: Request) -> Response:
             if self.guard is not None:
                 request.scope["comanda.account"] = await self.guard.judge(request)
-            if self.body_field is not None and not _is_json(request.headers.get("content-type")):
+            if self.body_field is not None and _has_body(request) and not _is_json(request.headers.get("content-type")):
                 raise Problem("UNSUPPORTED_MEDIA_TYPE")
             return await inner(_StrictRequest(request.scope, request.receive))
 
         return handle
+
+
+def _has_body(request: Request) -> bool:
+    return "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
 
 
 def _is_json(content_type: str | None) -> bool:

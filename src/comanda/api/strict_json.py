@@ -1,4 +1,4 @@
-"""JSON, and nothing that only looks like it: no repeated names, no NaN, no numbers or depths that cost a lot to read."""
+"""JSON, and nothing that only looks like it: no repeated names, no NaN, no numbers of thousands of digits."""
 
 import json
 from typing import Any

@@ -19,7 +19,7 @@ from comanda.clock import new_id, now, rfc3339
 from comanda.db import Batcher, Database, Record, twin
 from comanda.errors import DatabaseFault, RedisFault
 from comanda.idempotency import keys
-from comanda.idempotency.model import fingerprint
+from comanda.idempotency.model import Remembered, fingerprint
 from comanda.messaging.streams import Streams
 from comanda.saga import Saga
 
@@ -313,7 +313,7 @@ def _write_out(draft: _Draft) -> None:
     ).decode()
 
 
-def _replay(known: keys.Remembered, asked: bytes) -> Accepted | Rejected:
+def _replay(known: Remembered, asked: bytes) -> Accepted | Rejected:
     if known.fingerprint != asked:
         return _REUSED
     order_id: str = msgspec.json.decode(known.answer)["orderId"]

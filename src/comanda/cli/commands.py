@@ -7,7 +7,7 @@ import typer
 import uvloop
 
 from comanda import __version__, settings
-from comanda.cli import processes, up
+from comanda.cli import operate, processes, up
 from comanda.messaging.streams import QUEUES
 
 app = typer.Typer(
@@ -17,6 +17,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(operate.saga_app, name="saga")
+app.add_typer(operate.queue_app, name="queue")
+app.add_typer(operate.letters_app, name="dead-letters")
+app.add_typer(operate.orders_app, name="orders")
 
 DataDir = Annotated[Path, typer.Option("--data-dir", help="Where everything is kept.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -52,7 +57,9 @@ def up_command(
 def api_command(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
-    fd: Annotated[int | None, typer.Option(help="A listening socket that was inherited; instead of host and port.")] = None,
+    fd: Annotated[
+        int | None, typer.Option(help="A listening socket that was inherited; instead of host and port.")
+    ] = None,
 ) -> None:
     """One API process."""
     uvloop.run(processes.api(settings.load(), host=host, port=port, fd=fd))

@@ -20,7 +20,9 @@ class Batcher(Generic[Item, Answer]):
         limit: the most items of one batch.
     """
 
-    def __init__(self, write: Callable[[Sequence[Item]], Awaitable[Sequence[Answer | Exception]]], *, limit: int) -> None:
+    def __init__(
+        self, write: Callable[[Sequence[Item]], Awaitable[Sequence[Answer | Exception]]], *, limit: int
+    ) -> None:
         self._write = write
         self._limit = limit
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
@@ -56,7 +58,7 @@ class Batcher(Generic[Item, Answer]):
         answers: Sequence[Answer | Exception]
         try:
             answers = await self._write([item for item, _ in batch])
-        except Exception as fault:
+        except Exception as fault:  # noqa: BLE001 - whatever it is, it is handed to who asked
             if len(batch) > 1:
                 for pair in batch:
                     await self._settle([pair])

@@ -72,5 +72,5 @@ class Twin(Mapping[str, Statement]):
 
 
 def twin(module_file: str) -> Twin:
-    """The statements that stand beside a module: `sql = twin(__file__)`."""
+    """Read the statements that stand beside a module. Each module does it once: `_sql = twin(__file__)`."""
     return Twin(Path(module_file).with_suffix(".sql"))

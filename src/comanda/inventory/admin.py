@@ -196,9 +196,7 @@ def _decide(stock: Stock | None, quantity: int) -> Stock | NoStock | HeldStock |
     return TooMuchStock() if on_hand > MOST else replace(stock, on_hand=on_hand)
 
 
-async def _record(
-    tx: Tx, moves: Sequence[tuple[Stock, Change]], *, actor: UUID, correlation_id: str | None
-) -> None:
+async def _record(tx: Tx, moves: Sequence[tuple[Stock, Change]], *, actor: UUID, correlation_id: str | None) -> None:
     """The ledger's rows and the events of changes that were made; the stock is as it was after each."""
     moved = [change for _, change in moves if change.quantity]
     if moved:
@@ -223,9 +221,7 @@ async def _record(
             "availableStock": stock.free,
         }
         update = {**payload, "change": one.quantity, "movementType": one.kind, "reason": one.reason}
-        events.append(
-            Event("StockUpdated", "product", stock.product_id, update, correlation_id=correlation_id)
-        )
+        events.append(Event("StockUpdated", "product", stock.product_id, update, correlation_id=correlation_id))
         if stock.free <= stock.minimum_stock:
             low = {**payload, "minimumStock": stock.minimum_stock}
             events.append(Event("LowStock", "product", stock.product_id, low, correlation_id=correlation_id))

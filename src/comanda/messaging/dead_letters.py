@@ -44,7 +44,9 @@ async def bury(tx: Tx, letters: Sequence[DeadLetter]) -> None:
     )
 
 
-async def listed(tx: Tx, *, with_redriven: bool = False, queue: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+async def listed(
+    tx: Tx, *, with_redriven: bool = False, queue: str | None = None, limit: int = 100
+) -> list[dict[str, Any]]:
     """The newest dead letters."""
     return [dict(row) for row in await LISTED.rows(tx, with_redriven, queue, limit)]
 
@@ -55,7 +57,9 @@ async def open_count(tx: Tx) -> int:
     return count
 
 
-async def mark_redriven(tx: Tx, ids: Sequence[UUID] | None, *, actor: str, reason: str, limit: int = 1000) -> list[UUID]:
+async def mark_redriven(
+    tx: Tx, ids: Sequence[UUID] | None, *, actor: str, reason: str, limit: int = 1000
+) -> list[UUID]:
     """Take dead letters out (all that are open, with None); the sagas that they are about."""
     rows = await MARK_REDRIVEN.rows(tx, ids, actor, reason, limit)
     return [row["saga_id"] for row in rows if row["saga_id"] is not None]

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from comanda.clock import new_id, rfc3339
+from comanda.clock import new_id
 from comanda.db import Record, Tx, twin
 
 _sql = twin(__file__)
@@ -16,7 +16,7 @@ LOCKED_CURSOR = _sql["locked_cursor"]
 FOLLOWING = _sql["following"]
 ADVANCE_CURSOR = _sql["advance_cursor"]
 LAG = _sql["lag"]
-OF_AGGREGATES = _sql["of_aggregates"]
+OF_ORDERS = _sql["of_orders"]
 
 Aggregate = Literal["order", "payment", "product", "reservation"]
 
@@ -64,19 +64,21 @@ async def take(tx: Tx, sink: str, limit: int) -> list[Record] | None:
     return rows
 
 
-def envelope(row: Record) -> dict[str, str]:
-    """An event as it leaves: flat, every value a text."""
-    return {
-        "id": str(row["id"]),
-        "type": row["type"],
-        "version": str(row["version"]),
-        "aggregateType": row["aggregate_type"],
-        "aggregateId": str(row["aggregate_id"]),
-        "correlationId": row["correlation_id"] or "",
-        "causationId": str(row["causation_id"] or ""),
-        "time": rfc3339(row["at"]),
-        "data": row["payload"],
-    }
+def envelope(row: Record) -> bytes:
+    """An event as it leaves, in JSON."""
+    return msgspec.json.encode(
+        {
+            "id": row["id"],
+            "type": row["type"],
+            "version": row["version"],
+            "aggregateType": row["aggregate_type"],
+            "aggregateId": row["aggregate_id"],
+            "correlationId": row["correlation_id"],
+            "causationId": row["causation_id"],
+            "time": row["at"],
+            "data": msgspec.Raw(row["payload"].encode()),
+        }
+    )
 
 
 async def lag(tx: Tx, sink: str) -> tuple[int, float]:
@@ -85,6 +87,6 @@ async def lag(tx: Tx, sink: str) -> tuple[int, float]:
     return (row["behind"], row["oldest_seconds"]) if row else (0, 0.0)
 
 
-async def of_aggregates(tx: Tx, ids: Sequence[UUID]) -> list[dict[str, Any]]:
-    """Every event of these aggregates, oldest first."""
-    return [dict(row) for row in await OF_AGGREGATES.rows(tx, ids)]
+async def of_orders(tx: Tx, ids: Sequence[UUID]) -> list[dict[str, Any]]:
+    """Every event of these orders, their payments and reservations; oldest first."""
+    return [dict(row) for row in await OF_ORDERS.rows(tx, ids)]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from redis.asyncio import Redis
@@ -141,7 +141,8 @@ class Streams:
                     raise
                 await self._create_groups(queue)
                 return []
-        return [hint for stream, messages in answer or [] for hint in self._hints(stream, messages)]
+        pairs = cast("Sequence[tuple[bytes, Sequence[Any]]]", answer or [])
+        return [hint for stream, messages in pairs for hint in self._hints(stream, messages)]
 
     async def take_over(self, queue: str, consumer: str, idle: float) -> list[Hint]:
         """Messages that a worker read and never acknowledged within so many seconds."""
@@ -188,7 +189,7 @@ class Streams:
     async def counters(self, queue: str) -> dict[str, int]:
         """Jobs completed and failed since Redis was last empty."""
         with _translated():
-            counted: dict[bytes, bytes] = await self._redis.hgetall(_key(queue, "counters"))  # type: ignore[misc]
+            counted = cast("dict[bytes, bytes]", await self._redis.hgetall(_key(queue, "counters")))
         return {name.decode(): int(value) for name, value in counted.items()}
 
     async def grant(self, queue: str, rate: int | None, wanted: int) -> int:
@@ -200,18 +201,18 @@ class Streams:
             return wanted
         try:
             with _translated():
-                return int(await self._redis.eval(_TAKE, 1, _key(queue, "bucket"), str(rate), str(wanted)))  # type: ignore[misc]
+                return int(await self._redis.eval(_TAKE, 1, _key(queue, "bucket"), str(rate), str(wanted)))
         except RedisFault:
             granted, bucket = limits.take(self._local_buckets.get(queue), rate, wanted, time.monotonic())
             self._local_buckets[queue] = bucket
             return granted
 
-    async def publish(self, events: Sequence[Mapping[str, str]]) -> None:
-        """Add events to the stream that other systems read."""
+    async def publish(self, events: Sequence[bytes]) -> None:
+        """Add events (JSON) to the stream that other systems read, each in a field `event`."""
         with _translated():
             async with self._redis.pipeline(transaction=False) as pipe:
                 for event in events:
-                    pipe.xadd(EVENTS, dict(event), maxlen=_EVENTS_CAP)
+                    pipe.execute_command("XADD", EVENTS, "MAXLEN", "~", _EVENTS_CAP, "*", "event", event)
                 await pipe.execute()
 
     async def forget_consumers(self, queue: str, idle: float) -> None:
@@ -241,4 +242,3 @@ class Streams:
         for message_id, body in messages:
             if body is not None:  # deleted since it was read
                 yield Hint(unpack(body), name, message_id, body)
-

@@ -99,7 +99,8 @@ class Delivery:
             [None if isinstance(answer, str) else str(answer) for answer in answers],
         )
         return [
-            Done() if sent else Failed(str(answer) or repr(answer)) for sent, answer in zip(is_sent, answers, strict=True)
+            Done() if sent else Failed(str(answer) or repr(answer))
+            for sent, answer in zip(is_sent, answers, strict=True)
         ]
 
     @staticmethod

@@ -16,9 +16,7 @@ _FROM = [before for before, _ in LEGAL]
 _TO = [after for _, after in LEGAL]
 
 
-async def move(
-    tx: Tx, moves: Sequence[tuple[UUID, OrderState, str | None]], *, actor: str
-) -> dict[UUID, Record]:
+async def move(tx: Tx, moves: Sequence[tuple[UUID, OrderState, str | None]], *, actor: str) -> dict[UUID, Record]:
     """Move orders on, each through the states given for it, in order; a state that it has already is passed over.
 
     Raises:

@@ -10,7 +10,7 @@ import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -23,7 +23,7 @@ from comanda.messaging.dead_letters import DeadLetter
 from comanda.saga import log
 from comanda.saga.definition import Direction, Done, Failed, Job, Later, Outcome, Passage, Refused, Saga, Step
 from comanda.saga.log import Attempt, Claimed
-from comanda.saga.transitions import Move, advance
+from comanda.saga.transitions import Move, State, advance
 
 _log = telemetry.log("saga")
 _OUTCOMES: dict[type[Outcome], str] = {Done: "done", Refused: "refused", Later: "later", Failed: "failed"}
@@ -60,6 +60,10 @@ class Result:
     onward: dict[tuple[str, int], list[UUID]] = field(default_factory=lambda: defaultdict(list))
     completed: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
+
+    def hint(self, queue: str, priority: int, saga_id: UUID) -> None:
+        """Somebody has to be told that this saga is due there."""
+        self.onward[queue, priority].append(saga_id)
 
 
 @dataclass
@@ -131,7 +135,7 @@ class Engine:
                 continue
             except DatabaseFault:
                 raise
-            except Exception as fault:
+            except Exception as fault:  # noqa: BLE001 - one poisoned saga can't hold the others
                 _log.warning("a batch raised; its sagas are run one by one", queue=queue, error=repr(fault))
                 break
         return await self._one_by_one(queue, ids, limit)
@@ -142,7 +146,7 @@ class Engine:
         handler = call.step.handler(call.direction)
         try:
             answer: Any = await handler.call(call.request, call.job.key)
-        except Exception as fault:  # whatever it was: the call is not known to have happened
+        except Exception as fault:  # noqa: BLE001 - whatever it was: the call is not known to have happened
             answer = fault
         answered = _Answered(call, answer, (time.monotonic() - begun) * 1000)
         try:
@@ -179,7 +183,8 @@ class Engine:
             batch.result.claimed = len(claimed)
             for one in claimed:
                 if one.lost_worker:
-                    batch.attempts.append(self._attempt(one, one.attempt, "lost", "its lease ran out", 0, one.lost_worker))
+                    lost = self._attempt(one, one.attempt, "lost", "its lease ran out", 0, one.lost_worker)
+                    batch.attempts.append(lost)
             await self._carry(tx, batch)
             await self._write(tx, batch)
         self._commit(batch)
@@ -195,7 +200,7 @@ class Engine:
                 result = await self._transact(queue, [one], 1, is_chained=False)
             except DatabaseFault:
                 raise
-            except Exception as fault:
+            except Exception as fault:  # noqa: BLE001 - an attempt that raised is counted, whatever it was
                 _log.exception("a step raised", saga=str(one), queue=queue)
                 result = await self._fail(queue, one, fault)
             total.claimed += result.claimed
@@ -306,7 +311,7 @@ class Engine:
                 settled.append((one, _counted(one, request), request))
                 continue
             mark = step.under_way if direction == "forward" and step.under_way else one.reached
-            state = "RUNNING" if direction == "forward" else "COMPENSATING"
+            state: State = "RUNNING" if direction == "forward" else "COMPENSATING"
             is_new = one.id in batch.moves and batch.moves[one.id][0].is_new_step
             move = Move(
                 state, step.name, direction, step.queue, job.attempt, None, mark, one.reason, is_new_step=is_new
@@ -328,49 +333,53 @@ class Engine:
         """Turn outcomes into moves, history and passages; who may go on here joins the frontier again."""
         undone: dict[tuple[str, int], list[Claimed]] = defaultdict(list)
         for one, attempt, outcome in told:
-            saga = self._saga(one.kind, one.version)
-            step, direction, queue = saga[one.step], one.direction, one.queue
-            move = advance(saga, one.standing(attempt), outcome, random.random())  # noqa: S311 - jitter, no secret
-            detail = outcome.error if isinstance(outcome, Failed) else getattr(outcome, "reason", None)
             took = durations[one.id] if durations else duration_ms
-            # Patience is one line of history, however often it looks.
-            if not (isinstance(outcome, Later) and detail == one.note):
-                batch.attempts.append(self._attempt(one, attempt, _OUTCOMES[type(outcome)], detail, took))
-            one.note = detail if move.wait is not None or move.is_stuck else None
-            if isinstance(outcome, Failed):
-                batch.result.failed[queue] += 1
-            elif not isinstance(outcome, Later):
-                batch.result.completed[queue] += 1
-            if move.event is not None:
-                reason = move.reason if move.event != "done" else None
-                passage = Passage(one.subject, step.name, direction, move.event, reason)
-                batch.passages[one.kind, one.version].append(passage)
-            if move.is_stuck:
-                self._give_up(batch, one, attempt, str(detail))
-            if batch.moves.get(one.id, (move, False, None))[0].is_new_step and not move.is_new_step:
-                # It came to this step within this very transaction: its patience starts here.
-                move = Move(
-                    move.state, move.step, move.direction, move.queue, move.attempt, move.wait, move.reached,
-                    move.reason, is_new_step=True, event=move.event,
-                )  # fmt: skip
-            batch.moves[one.id] = (move, False, one.note)
-            one.follow(move)
-            if isinstance(outcome, Done):
-                for due in outcome.started:
-                    batch.result.onward[due.queue, due.priority].append(due.id)
+            move = self._decide(batch, one, attempt, outcome, took)
             if move.state == "COMPENSATED":
                 undone[one.kind, one.version].append(one)
             elif move.wait is None and not move.is_ended and not move.is_stuck:
-                if batch.is_chained and self._may_go_on(batch, saga, move):
+                if batch.is_chained and self._may_go_on(batch, self._saga(one.kind, one.version), move):
                     batch.frontier.append(one)
                 else:
-                    batch.result.onward[move.queue, one.priority].append(one.id)
+                    batch.result.hint(move.queue, one.priority, one.id)
         for (kind, version), group in undone.items():
             saga = self._saga(kind, version)
             await self._tell(tx, batch, saga)
             started = await saga.undone(tx, [one.subject for one in group], [one.reason or "" for one in group])
             for due in started:
-                batch.result.onward[due.queue, due.priority].append(due.id)
+                batch.result.hint(due.queue, due.priority, due.id)
+
+    def _decide(self, batch: _Batch, one: Claimed, attempt: int, outcome: Outcome, took: float) -> Move:
+        """One outcome: the move, its line of history, its passage, its dead letter. The saga stands where it leads."""
+        saga = self._saga(one.kind, one.version)
+        step, direction, queue = saga[one.step], one.direction, one.queue
+        move = advance(saga, one.standing(attempt), outcome, random.random())  # noqa: S311 - jitter, no secret
+        detail = outcome.error if isinstance(outcome, Failed) else getattr(outcome, "reason", None)
+        # Patience is one line of history, however often it looks.
+        if not (isinstance(outcome, Later) and detail == one.note):
+            batch.attempts.append(self._attempt(one, attempt, _OUTCOMES[type(outcome)], detail, took))
+        match outcome:
+            case Failed():
+                batch.result.failed[queue] += 1
+            case Done(started):
+                batch.result.completed[queue] += 1
+                for due in started:
+                    batch.result.hint(due.queue, due.priority, due.id)
+            case Refused():
+                batch.result.completed[queue] += 1
+        if move.event is not None:
+            reason = move.reason if move.event != "done" else None
+            batch.passages[one.kind, one.version].append(Passage(one.subject, step.name, direction, move.event, reason))
+        if move.is_stuck:
+            self._give_up(batch, one, attempt, str(detail))
+        known = batch.moves.get(one.id)
+        if known is not None and known[0].is_new_step and not move.is_new_step:
+            # It came to this step within this very transaction: its patience starts here.
+            move = replace(move, is_new_step=True)
+        one.note = detail if move.wait is not None or move.is_stuck else None
+        batch.moves[one.id] = (move, False, one.note)
+        one.follow(move)
+        return move
 
     def _may_go_on(self, batch: _Batch, saga: Saga, move: Move) -> bool:
         if not self._serves(move.queue):
@@ -423,9 +432,9 @@ class Engine:
         ]
 
     def _attempt(
-        self, one: Claimed, attempt: int, outcome: str, detail: str | None, duration_ms: float, worker: str | None = None
+        self, one: Claimed, attempt: int, outcome: str, detail: str | None, took: float, worker: str | None = None
     ) -> Attempt:
-        return Attempt(one.id, one.step, one.direction, attempt, outcome, detail, worker or self._worker, duration_ms)
+        return Attempt(one.id, one.step, one.direction, attempt, outcome, detail, worker or self._worker, took)
 
     def _saga(self, kind: str, version: int) -> Saga:
         return self._sagas[kind, version]

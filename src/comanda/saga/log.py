@@ -148,9 +148,7 @@ async def held(tx: Tx, leases: Sequence[tuple[UUID, int]]) -> list[Claimed]:
     return [_claimed(row, is_rescue=False) for row in rows]
 
 
-async def move(
-    tx: Tx, moves: Sequence[tuple[UUID, Move, bool, str | None]], *, lease: timedelta, worker: str
-) -> None:
+async def move(tx: Tx, moves: Sequence[tuple[UUID, Move, bool, str | None]], *, lease: timedelta, worker: str) -> None:
     """Write where each saga goes: its move, whether a lease goes with it, and what is to be noted of why it waits."""
     await MOVE.run(
         tx,
@@ -238,6 +236,9 @@ async def resume(tx: Tx, ids: Sequence[UUID], *, actor: str, reason: str) -> lis
     rows = await RESUME.rows(tx, ids)
     await remember(
         tx,
-        [Attempt(row["id"], row["step"], row["direction"], 0, "operator", f"redrive: {reason}", actor, 0) for row in rows],
+        [
+            Attempt(row["id"], row["step"], row["direction"], 0, "operator", f"redrive: {reason}", actor, 0)
+            for row in rows
+        ],
     )
     return _due(rows)

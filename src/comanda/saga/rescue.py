@@ -56,5 +56,7 @@ class Rescuer:
 
     async def _unless_busy(self, due: Sequence[Due]) -> list[Due]:
         """Queues with unread messages have workers who are behind, not hints that are lost."""
-        busy = {queue for queue in QUEUES if any(one.queue == queue for one in due) and await self._streams.unread(queue)}
+        busy = {
+            queue for queue in QUEUES if any(one.queue == queue for one in due) and await self._streams.unread(queue)
+        }
         return [one for one in due if one.queue not in busy]

@@ -99,9 +99,7 @@ def _onward(saga: Saga, step: Step, at: Standing) -> Move:
     return Move("RUNNING", ahead.name, "forward", ahead.queue, 0, None, step.reached, at.reason, True, "done")
 
 
-def _undo(
-    saga: Saga, position: int, at: Standing, reason: str, event: Literal["done", "refused", "exhausted"]
-) -> Move:
+def _undo(saga: Saga, position: int, at: Standing, reason: str, event: Literal["done", "refused", "exhausted"]) -> Move:
     if position < 0:
         first = saga.first
         return Move("COMPENSATED", first.name, "backward", first.queue, 0, None, at.reached, reason, True, event)
@@ -123,5 +121,14 @@ def _again(step: Step, at: Standing, wait: timedelta) -> Move:
 
 def _stuck(step: Step, at: Standing, reason: str | None) -> Move:
     return Move(
-        "COMPENSATION_FAILED", step.name, at.direction, step.queue, at.attempt, None, at.reached, reason, False, "exhausted"
+        "COMPENSATION_FAILED",
+        step.name,
+        at.direction,
+        step.queue,
+        at.attempt,
+        None,
+        at.reached,
+        reason,
+        False,
+        "exhausted",
     )

@@ -1,0 +1,232 @@
+"""The API, put together: routes, and around them what holds for every request."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from comanda import telemetry
+from comanda.accounts.tokens import Bearer
+from comanda.api import auth, health, inventory, kinds, mailbox, orders, problems, products
+from comanda.api.document import document_of, page_of
+from comanda.api.parts import Parts
+from comanda.api.problems import Problem
+from comanda.api.security import Route
+from comanda.api.throttle import Throttle
+from comanda.assembly import Assembly
+from comanda.clock import new_id
+from comanda.errors import DependencyFault
+
+MOST_BODY = 1024 * 1024
+MOST_HEADERS = 32 * 1024
+HOT = "/api/v1/orders"
+_SAFE = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.:"
+_LONGEST_ID = 128
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+_GUARDS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+]
+_ROUTERS = (
+    auth.routes,
+    products.routes,
+    inventory.routes,
+    orders.routes,
+    mailbox.routes,
+    health.routes,
+    kinds.routes,
+    health.metrics_route,
+)
+
+
+def build(
+    assembly: Assembly,
+    *,
+    place_order: ASGIApp,
+    bearer: Bearer | None = None,
+    is_draining: Callable[[], bool] = lambda: False,
+    data_dir: Path = Path(),
+) -> ASGIApp:
+    """The application.
+
+    Args:
+        assembly: what it stands on; SECRET_KEY has to be set.
+        place_order: answers `POST /api/v1/orders`; finds the correlation id in `scope["comanda.correlation_id"]`.
+        bearer: reads tokens; shared with `place_order`.
+        is_draining: the process is about to stop: not ready any more.
+        data_dir: whose free space is shown.
+
+    Raises:
+        ConfigurationFault: SECRET_KEY is too short.
+    """
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app.state.parts = Parts(
+        assembly=assembly,
+        bearer=bearer or Bearer(assembly.settings.secret_key.get_secret_value()),
+        catalogue=assembly.catalogue,
+        logins=Throttle(10 if assembly.settings.rate_limits == "on" else None, window=60),
+        is_draining=is_draining,
+        data_dir=data_dir,
+    )
+    problems.install(app)
+    for router in _ROUTERS:
+        app.include_router(router)
+    mine = [route for router in _ROUTERS for route in router.routes]
+    methods: dict[str, set[str]] = {}
+    for route in mine:
+        methods.setdefault(getattr(route, "path", ""), set()).update(getattr(route, "methods", None) or ())
+    app.state.methods = methods
+    guarded = [
+        (route, bool(route.guard.roles))
+        for route in mine
+        if isinstance(route, Route) and route.guard is not None and route.guard.when is None
+    ]
+    _show(app, document_of(app, guarded))
+    return _Edge(app, place_order)
+
+
+def _show(app: FastAPI, document: dict[str, Any]) -> None:
+    written, page = msgspec.json.encode(document), page_of(document)
+
+    async def openapi() -> Response:
+        return Response(written, media_type="application/json")
+
+    async def docs() -> Response:
+        return Response(page, media_type="text/html")
+
+    app.add_api_route("/api/openapi.json", openapi, include_in_schema=False)
+    app.add_api_route("/api/docs", docs, include_in_schema=False)
+
+
+class _Edge:
+    """What holds for every request: correlation id, limits, headers, metric, log line, and an answer to any fault."""
+
+    def __init__(self, routes: ASGIApp, place_order: ASGIApp) -> None:
+        self._routes = routes
+        self._place_order = place_order
+        self._log = telemetry.log("http")
+        self._logger = logging.getLogger("http")
+        self._observe_hot = telemetry.REQUESTS.labels(HOT, "POST").observe
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._routes(scope, receive, send)
+            return
+        began = perf_counter()
+        correlation_id, refusal, is_measured = _look_at(scope["headers"])
+        if not is_measured:
+            receive = _limited(receive)
+        answer = _Answer(send, correlation_id)
+        if scope["path"] == HOT and scope["method"] == "POST":
+            scope["comanda.correlation_id"] = correlation_id
+            await self._serve(self._place_order, scope, receive, answer, refusal)
+            took = perf_counter() - began
+            self._observe_hot(took)
+            if self._logger.isEnabledFor(logging.DEBUG):
+                self._tell(self._log.debug, scope, HOT, answer.status, took, correlationId=correlation_id)
+            return
+        with telemetry.correlated(correlation_id):
+            await self._serve(self._routes, scope, receive, answer, refusal)
+            took = perf_counter() - began
+            template = getattr(scope.get("route"), "path", None) or "unmatched"
+            method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+            telemetry.REQUESTS.labels(template, method).observe(took)
+            self._tell(self._log.info, scope, template, answer.status, took)
+
+    async def _serve(
+        self, app: ASGIApp, scope: Scope, receive: Receive, answer: "_Answer", refusal: str | None
+    ) -> None:
+        try:
+            if refusal is None:
+                await app(scope, receive, answer)
+                return
+            code = refusal
+        except Problem as problem:
+            code = problem.code
+        except DependencyFault as fault:
+            self._log.warning("A dependency does not answer", error=str(fault), kind=type(fault).__name__)
+            code = "UNAVAILABLE"
+        except Exception:  # noqa: BLE001 - nothing may get past here unanswered
+            self._log.exception("A request failed", method=scope["method"], correlationId=answer.correlation_id)
+            code = "INTERNAL"
+        if answer.status == 0:
+            await answer.refuse(code, scope["path"])
+
+    @staticmethod
+    def _tell(say: Callable[..., Any], scope: Scope, path: str, status: int, took: float, **more: str) -> None:
+        if "comanda.user" in scope:
+            more["userId"] = scope["comanda.user"]
+        say("Request", method=scope["method"], path=path, status=status, durationMs=round(took * 1000, 2), **more)
+
+
+class _Answer:
+    """`send`, with the headers of every answer; `status` is 0 until one has begun."""
+
+    __slots__ = ("_send", "correlation_id", "status")
+
+    def __init__(self, send: Send, correlation_id: str) -> None:
+        self._send = send
+        self.correlation_id = correlation_id
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [
+                *message.get("headers", ()),
+                (b"x-correlation-id", self.correlation_id.encode("ascii")),
+                *_GUARDS,
+            ]
+        await self._send(message)
+
+    async def refuse(self, code: str, path: str) -> None:
+        """Answer with a problem."""
+        status, headers, body = problems.problem_response(code, instance=path, correlation_id=self.correlation_id)
+        await self({"type": "http.response.start", "status": status, "headers": headers})
+        await self({"type": "http.response.body", "body": body})
+
+
+def _look_at(headers: list[tuple[bytes, bytes]]) -> tuple[str, str | None, bool]:
+    """The correlation id, a problem's code where the headers alone say no, and whether the body's length is known."""
+    correlation_id = refusal = None
+    is_measured = True
+    size = 0
+    for name, value in headers:
+        size += len(name) + len(value)
+        if name == b"x-correlation-id":
+            if 0 < len(value) <= _LONGEST_ID and not value.translate(None, _SAFE):
+                correlation_id = value.decode("ascii")
+        elif name == b"content-length":
+            if not value.isdigit():
+                refusal = "MALFORMED_REQUEST"
+            elif len(value) > len(str(MOST_BODY)) + 9 or int(value) > MOST_BODY:
+                refusal = "BODY_TOO_LARGE"
+        elif name == b"transfer-encoding":
+            is_measured = False
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            refusal = "UNSUPPORTED_MEDIA_TYPE"
+    if size > MOST_HEADERS:
+        refusal = "HEADERS_TOO_LARGE"
+    return correlation_id or str(new_id()), refusal, is_measured
+
+
+def _limited(receive: Receive) -> Receive:
+    """A body whose length nobody announced ends at the limit."""
+    left = MOST_BODY
+
+    async def limited() -> Message:
+        nonlocal left
+        message = await receive()
+        if message["type"] == "http.request":
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise Problem("BODY_TOO_LARGE")
+        return message
+
+    return limited

@@ -1,0 +1,146 @@
+"""Is it alive, is it ready, how is it: for probes and for people. And the metrics, for Prometheus."""
+
+import asyncio
+import os
+import shutil
+import time
+from typing import Any
+
+import psutil
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+import comanda
+from comanda.api.answers import DetailedHealthAnswer, HealthAnswer
+from comanda.api.document import answers
+from comanda.api.parts import Given, Parts
+from comanda.api.problems import Problem
+from comanda.api.security import router
+from comanda.clock import rfc3339
+from comanda.db import twin
+from comanda.errors import DependencyFault
+from comanda.saga import log
+
+_sql = twin(__file__)
+ALIVE = _sql["alive"]
+BREAKERS = _sql["breakers"]
+
+_PATIENCE = 2.0
+
+routes = router("/health", "health")
+metrics_route = APIRouter()
+_began = time.monotonic()
+
+
+async def _database(parts: Parts) -> str:
+    try:
+        async with asyncio.timeout(_PATIENCE), parts.database.connection() as tx:
+            await ALIVE.value(tx)
+    except (DependencyFault, TimeoutError):
+        return "down"
+    return "up"
+
+
+async def _redis(parts: Parts) -> str:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await parts.assembly.streams.ping()
+    except (DependencyFault, TimeoutError):
+        return "down"
+    return "up"
+
+
+async def _checked(parts: Parts) -> HealthAnswer:
+    database, redis = await asyncio.gather(_database(parts), _redis(parts))
+    # Without Redis orders are accepted and end all the same, only slower.
+    status = "down" if database == "down" else "degraded" if redis == "down" else "up"
+    return HealthAnswer(status=status, checks={"postgres": database, "redis": redis})
+
+
+@routes.get("")
+async def health(parts: Given) -> HealthAnswer:
+    """What answers: `up`, `degraded` (Redis is down, orders go on), `down`."""
+    return await _checked(parts)
+
+
+@routes.get("/live")
+async def live() -> HealthAnswer:
+    """The process runs; it asks nobody else."""
+    return HealthAnswer(status="up", checks={})
+
+
+@routes.get("/ready", responses=answers("DRAINING"))
+async def ready(parts: Given) -> HealthAnswer:
+    """Whether requests should come here: PostgreSQL answers, and the process is not about to stop."""
+    if parts.is_draining():
+        raise Problem("DRAINING")
+    checked = await _checked(parts)
+    if checked.status == "down":
+        raise Problem("UNAVAILABLE", "PostgreSQL does not answer")
+    return checked
+
+
+@routes.get("/detailed")
+async def detailed(parts: Given) -> DetailedHealthAnswer:
+    """The connection pool, Redis, memory and disk in bytes, the breaker, the queues."""
+    checked = await _checked(parts)
+    breaker, queues = await _inside(parts) if checked.status != "down" else (None, [])
+    memory, disk = psutil.virtual_memory(), await asyncio.to_thread(shutil.disk_usage, parts.data_dir)
+    return DetailedHealthAnswer(
+        status=checked.status,
+        checks=checked.checks,
+        version=comanda.__version__,
+        uptime_seconds=round(time.monotonic() - _began, 3),
+        pool={"size": parts.database.size, "idle": parts.database.idle, "limit": parts.database.limit},
+        memory={
+            "rss": psutil.Process().memory_info().rss,
+            "available": memory.available,
+            "total": memory.total,
+        },
+        disk={"free": disk.free, "total": disk.total},
+        breaker=breaker,
+        queues=queues,
+    )
+
+
+async def _inside(parts: Parts) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    try:
+        async with asyncio.timeout(_PATIENCE), parts.database.connection() as tx:
+            breakers = await BREAKERS.rows(tx)
+            queues = await log.depths(tx)
+    except (DependencyFault, TimeoutError):
+        return None, []
+    shown = [
+        {
+            "queue": one["queue"],
+            "ready": one["ready"],
+            "delayed": one["delayed"],
+            "running": one["running"],
+            "oldestSeconds": one["oldest_seconds"],
+        }
+        for one in queues
+    ]
+    breaker = next((one for one in breakers if one["name"] == "gateway"), None)
+    if breaker is None:
+        return None, shown
+    probe_at = breaker["probe_at"]
+    return {
+        "state": breaker["state"],
+        "failures": breaker["failures"],
+        "probeAt": None if probe_at is None else rfc3339(probe_at),
+    }, shown
+
+
+def _scrape() -> bytes:
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
+
+
+@metrics_route.get("/metrics", tags=["health"], response_class=Response)
+async def metrics() -> Response:
+    """Every metric of every process of this machine, in the format of Prometheus."""
+    return Response(await asyncio.to_thread(_scrape), media_type=CONTENT_TYPE_LATEST)

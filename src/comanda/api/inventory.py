@@ -1,0 +1,193 @@
+"""Stock: what is there, what is free, and what staff changes."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Query
+
+from comanda import telemetry
+from comanda.accounts.accounts import Account
+from comanda.api.answers import AvailabilityAnswer, ProductStockAnswer, StockAnswer, StockPage, StockStatsAnswer
+from comanda.api.bodies import (
+    AddStockBody,
+    AvailabilityBody,
+    Bound,
+    Limit,
+    Page,
+    RemoveStockBody,
+    Search,
+    StockBody,
+)
+from comanda.api.document import answers
+from comanda.api.parts import Given, Parts
+from comanda.api.problems import FieldError, Problem
+from comanda.api.security import Admin, router
+from comanda.inventory import admin
+from comanda.inventory.admin import (
+    Change,
+    Filter,
+    HeldStock,
+    NoStock,
+    Opening,
+    Status,
+    Stock,
+    StockExists,
+    TooMuchStock,
+    UnknownProduct,
+)
+
+routes = router("/inventory", "inventory")
+
+
+@routes.post("", status_code=201, responses=answers("PRODUCT_UNKNOWN", "STOCK_EXISTS"))
+async def create(account: Admin, body: StockBody, parts: Given) -> StockAnswer:
+    """Open the stock of a product at a location where it had none."""
+    opening = Opening(**{name: value for name, value in body if name != "sku"})
+    async with parts.database.transaction() as tx:
+        opened = await admin.create(tx, [opening], actor=account.id, correlation_id=telemetry.correlation_id())
+    match opened[0]:
+        case UnknownProduct():
+            raise _unknown_product()
+        case StockExists():
+            raise Problem("STOCK_EXISTS")
+        case stock:
+            return _answer(stock)
+
+
+@routes.post("/add-stock", responses=answers("STOCK_NOT_FOUND", "STOCK_TOO_LARGE"))
+async def add_stock(account: Admin, body: AddStockBody, parts: Given) -> StockAnswer:
+    """Units that came in."""
+    change = Change(body.product_id, body.quantity, body.movement_type, body.location, body.reason)
+    return await _change(parts, account, change)
+
+
+@routes.post("/remove-stock", responses=answers("STOCK_NOT_FOUND", "STOCK_HELD"))
+async def remove_stock(account: Admin, body: RemoveStockBody, parts: Given) -> StockAnswer:
+    """Units that are gone. What orders hold can't go."""
+    change = Change(body.product_id, -body.quantity, body.movement_type, body.location, body.reason)
+    return await _change(parts, account, change)
+
+
+@routes.post("/check-availability", responses=answers("PRODUCT_UNKNOWN"))
+async def check_availability(body: AvailabilityBody, parts: Given) -> AvailabilityAnswer:
+    """Whether so many units are free now. Only an order can hold them."""
+    places = await _places(parts, body.product_id)
+    if places is None:
+        raise _unknown_product()
+    free = sum(one.free for one in places if body.location in {None, one.location})
+    return AvailabilityAnswer(
+        product_id=body.product_id,
+        location=body.location,
+        requested=body.quantity,
+        available_stock=free,
+        is_available=free >= body.quantity,
+    )
+
+
+@routes.get("/product/{product_id}", responses=answers("PRODUCT_NOT_FOUND"))
+async def of_product(product_id: UUID, parts: Given) -> ProductStockAnswer:
+    """A product's stock, summed over the locations, and each of them."""
+    places = await _places(parts, product_id)
+    if places is None:
+        raise Problem("PRODUCT_NOT_FOUND")
+    return ProductStockAnswer(
+        product_id=product_id,
+        physical_stock=sum(one.on_hand for one in places),
+        reserved_stock=sum(one.held for one in places),
+        available_stock=sum(one.free for one in places),
+        locations=[_answer(one) for one in places],
+    )
+
+
+@routes.get("")
+async def page(
+    parts: Given,
+    *,
+    product_id: Annotated[UUID | None, Query(alias="productId")] = None,
+    location: Search | None = None,
+    status: Status | None = None,
+    min_stock: Annotated[Bound | None, Query(alias="minStock")] = None,
+    max_stock: Annotated[Bound | None, Query(alias="maxStock")] = None,
+    search: Search | None = None,
+    page: Page = 1,
+    limit: Limit = 20,
+) -> StockPage:
+    """Stock, a page at a time; `minStock` and `maxStock` are of free units."""
+    return await _page(parts, Filter(product_id, location, status, min_stock, max_stock, search), page, limit)
+
+
+@routes.get("/low-stock")
+async def low_stock(parts: Given, page: Page = 1, limit: Limit = 20) -> StockPage:
+    """Stock of which no more is free than its minimum, but some."""
+    return await _page(parts, Filter(status="low_stock"), page, limit)
+
+
+@routes.get("/out-of-stock")
+async def out_of_stock(parts: Given, page: Page = 1, limit: Limit = 20) -> StockPage:
+    """Stock of which nothing is free."""
+    return await _page(parts, Filter(status="out_of_stock"), page, limit)
+
+
+@routes.get("/stats")
+async def stats(_account: Admin, parts: Given) -> StockStatsAnswer:
+    """Sums over everything."""
+    async with parts.database.connection() as tx:
+        sums = await admin.stats(tx)
+    return StockStatsAnswer(
+        products=sums["products"],
+        locations=sums["locations"],
+        physical_stock=sums["on_hand"],
+        reserved_stock=sums["held"],
+        available_stock=sums["on_hand"] - sums["held"],
+        low_stock=sums["low"],
+        out_of_stock=sums["out"],
+    )
+
+
+def _answer(stock: Stock) -> StockAnswer:
+    return StockAnswer(
+        product_id=stock.product_id,
+        sku=stock.sku,
+        product_name=stock.product_name,
+        location=stock.location,
+        physical_stock=stock.on_hand,
+        reserved_stock=stock.held,
+        available_stock=stock.free,
+        status=stock.status,
+        minimum_stock=stock.minimum_stock,
+        maximum_stock=stock.maximum_stock,
+        reorder_point=stock.reorder_point,
+        reorder_quantity=stock.reorder_quantity,
+        notes=stock.notes,
+    )
+
+
+async def _change(parts: Parts, account: Account, change: Change) -> StockAnswer:
+    async with parts.database.transaction() as tx:
+        changed = await admin.change(tx, [change], actor=account.id, correlation_id=telemetry.correlation_id())
+    match changed[0]:
+        case NoStock():
+            raise Problem("STOCK_NOT_FOUND")
+        case HeldStock(free):
+            raise Problem("STOCK_HELD", f"Only {free} units are free to go")
+        case TooMuchStock():
+            raise Problem("STOCK_TOO_LARGE")
+        case stock:
+            return _answer(stock)
+
+
+async def _places(parts: Parts, product_id: UUID) -> list[Stock] | None:
+    async with parts.database.connection() as tx:
+        return (await admin.of_products(tx, [product_id]))[0]
+
+
+async def _page(parts: Parts, wanted: Filter, number: int, limit: int) -> StockPage:
+    async with parts.database.connection() as tx:
+        found, total = await admin.page(tx, wanted, number=number, limit=limit)
+    return StockPage(
+        items=[_answer(one) for one in found], total=total, page=number, limit=limit, total_pages=-(-total // limit)
+    )
+
+
+def _unknown_product() -> Problem:
+    return Problem("PRODUCT_UNKNOWN", errors=[FieldError("productId", "There is no such product")])

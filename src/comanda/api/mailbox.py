@@ -1,0 +1,28 @@
+"""What the mock providers sent to customers, for staff to look at."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Query
+
+from comanda.api.answers import MailAnswer, MailboxAnswer
+from comanda.api.bodies import Limit, Search
+from comanda.api.parts import Given
+from comanda.api.security import Staff, router
+from comanda.notifications import mailbox
+
+routes = router("/mailbox", "mailbox")
+
+
+@routes.get("")
+async def listed(
+    _account: Staff,
+    parts: Given,
+    recipient: Search | None = None,
+    order_id: Annotated[UUID | None, Query(alias="orderId")] = None,
+    limit: Limit = 50,
+) -> MailboxAnswer:
+    """The newest messages: to a recipient, about an order, or all."""
+    async with parts.database.connection() as tx:
+        found = await mailbox.listed(tx, recipient, order_id, limit)
+    return MailboxAnswer(items=[MailAnswer.model_validate(one) for one in found])

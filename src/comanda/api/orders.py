@@ -1,0 +1,186 @@
+"""Orders, as they are read. They are placed by a route of their own (see `app.build`)."""
+
+import base64
+import binascii
+from typing import Annotated, Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from fastapi import Header, Query, Response
+
+from comanda.accounts.accounts import STAFF, Account
+from comanda.api.answers import (
+    MoveAnswer,
+    OrderAnswer,
+    OrderDetailAnswer,
+    OrderLineAnswer,
+    OrderPage,
+    OrderStatusAnswer,
+    PaymentAnswer,
+    PlacedOrderAnswer,
+)
+from comanda.api.bodies import Limit, OrderBody
+from comanda.api.document import answers
+from comanda.api.parts import Given
+from comanda.api.problems import FieldError, Problem
+from comanda.api.security import SignedIn, router
+from comanda.orders import reads
+from comanda.orders.reads import Line, Order, Payment, State
+
+routes = router("/orders", "orders")
+
+Cursor = Annotated[str, Query(max_length=64)]
+
+
+def cursor_of(order_id: UUID) -> str:
+    """An order's id as a page's end."""
+    return base64.urlsafe_b64encode(order_id.bytes).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str | None) -> UUID | None:
+    if cursor is None:
+        return None
+    try:
+        return UUID(bytes=base64.b64decode(cursor + "==", altchars=b"-_", validate=True))
+    except (ValueError, binascii.Error):
+        raise Problem("VALIDATION_FAILED", errors=[FieldError("cursor", "This is no cursor of ours")]) from None
+
+
+@routes.post(
+    "",
+    status_code=202,
+    response_description="Accepted; `Location` leads to it. `Idempotent-Replayed: true`: it was accepted before.",
+    responses=answers(
+        "CONFLICT",
+        "IDEMPOTENCY_KEY_IN_USE",
+        "PRODUCT_UNKNOWN",
+        "PRODUCT_INACTIVE",
+        "CURRENCIES_MIXED",
+        "AMOUNT_TOO_LARGE",
+        "IDEMPOTENCY_KEY_REUSED",
+        "TOO_MANY_OPEN_ORDERS",
+        "OVERLOADED",
+    ),
+)
+async def place(
+    _account: SignedIn,
+    _body: OrderBody,
+    _idempotency_key: Annotated[
+        str | None,
+        Header(alias="Idempotency-Key", min_length=1, max_length=255, description="Your name for this order"),
+    ] = None,
+) -> PlacedOrderAnswer:
+    """Place an order. It is accepted at once and ends later: read its status, or wait for the event."""
+    # Stands here for the document alone: `app.build` hands this path to the bare route before any of this is asked.
+    raise NotImplementedError
+
+
+@routes.get("")
+async def page(
+    account: SignedIn,
+    parts: Given,
+    *,
+    response: Response,
+    status: Annotated[list[State] | None, Query(max_length=9)] = None,
+    limit: Limit = 20,
+    cursor: Cursor | None = None,
+) -> OrderPage:
+    """Your orders, or for staff everybody's, newest first. `Link` with `rel="next"` leads on."""
+    before = _read_cursor(cursor)
+    owner = None if account.role in STAFF else account.id
+    async with parts.database.connection() as tx:
+        found = await reads.page(tx, owner, status, before=before, limit=limit + 1)
+        shown = found[:limit]
+        lines = await reads.lines(tx, [one.id for one in shown])
+    following = cursor_of(shown[-1].id) if len(found) > limit else None
+    if following is not None:
+        query: list[tuple[str, str]] = [("limit", str(limit)), ("cursor", following)]
+        query += [("status", one) for one in status or ()]
+        response.headers["Link"] = f'</api/v1/orders?{urlencode(query)}>; rel="next"'
+    return OrderPage(items=[OrderAnswer(**_order(one, lines[one.id])) for one in shown], next_cursor=following)
+
+
+@routes.get("/{order_id}", responses=answers("ORDER_NOT_FOUND"))
+async def read(account: SignedIn, order_id: UUID, parts: Given) -> OrderDetailAnswer:
+    """One order with its lines, its payment and its history."""
+    async with parts.database.connection() as tx:
+        order = (await reads.find(tx, [order_id]))[0]
+        if order is None or not _may_see(account, order.customer_id):
+            raise Problem("ORDER_NOT_FOUND")
+        lines = (await reads.lines(tx, [order_id]))[order_id]
+        payment = (await reads.payments(tx, [order_id])).get(order_id)
+        moves = (await reads.moves(tx, [order_id]))[order_id]
+    return OrderDetailAnswer(
+        **_order(order, lines),
+        payment_method=order.payment_method,
+        shipping_address=order.shipping_address,
+        notes=order.notes,
+        correlation_id=order.correlation_id,
+        payment=None if payment is None else _payment(payment),
+        history=[
+            MoveAnswer(from_status=one.from_state, to_status=one.to_state, reason=one.reason, at=one.at)
+            for one in moves
+        ],
+    )
+
+
+@routes.get("/{order_id}/status", responses=answers("ORDER_NOT_FOUND"))
+async def status(account: SignedIn, order_id: UUID, parts: Given) -> OrderStatusAnswer:
+    """Where an order stands: what a client polls for."""
+    async with parts.database.connection() as tx:
+        found = (await reads.statuses(tx, [order_id]))[0]
+    if found is None or not _may_see(account, found.customer_id):
+        raise Problem("ORDER_NOT_FOUND")
+    return OrderStatusAnswer(
+        order_id=found.id,
+        status=found.state,
+        saga_status=found.saga_state,
+        current_step=found.reached,
+        failure_reason=found.failure_reason,
+        updated_at=found.updated_at,
+    )
+
+
+def _may_see(account: Account, customer_id: UUID) -> bool:
+    return account.id == customer_id or account.role in STAFF
+
+
+def _order(order: Order, lines: list[Line]) -> dict[str, Any]:
+    return {
+        "order_id": order.id,
+        "customer_id": order.customer_id,
+        "saga_id": order.saga_id,
+        "status": order.state,
+        "saga_status": order.saga_state,
+        "current_step": order.reached,
+        "total_amount": order.total_amount,
+        "currency": order.currency,
+        "failure_reason": order.failure_reason,
+        "items": [
+            OrderLineAnswer(
+                product_id=one.product_id,
+                sku=one.sku,
+                name=one.product_name,
+                quantity=one.quantity,
+                unit_price=one.unit_price,
+                total_price=one.quantity * one.unit_price,
+            )
+            for one in lines
+        ],
+        "created_at": order.created_at,
+        "updated_at": order.updated_at,
+        "ended_at": order.ended_at,
+    }
+
+
+def _payment(payment: Payment) -> PaymentAnswer:
+    return PaymentAnswer(
+        payment_id=payment.id,
+        status=payment.state,
+        amount=payment.amount,
+        captured=payment.captured,
+        refunded=payment.refunded,
+        currency=payment.currency,
+        decline_code=payment.decline_code,
+        updated_at=payment.updated_at,
+    )

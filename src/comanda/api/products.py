@@ -1,0 +1,125 @@
+"""The catalogue."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Query, Response
+
+from comanda.api.answers import AdminProductAnswer, ProductAnswer, ProductPage
+from comanda.api.bodies import Bound, Limit, Page, ProductBody, ProductPatch, QueryTags, Search
+from comanda.api.document import answers
+from comanda.api.parts import Given, Parts
+from comanda.api.problems import Problem
+from comanda.api.security import Admin, AdminForDeleted, router
+from comanda.catalog import products
+from comanda.catalog.products import Draft, Filter, Product, SkuTaken, SortBy, SortOrder, Status
+
+routes = router("/products", "products")
+
+
+@routes.post("", status_code=201, responses=answers("SKU_TAKEN"))
+async def create(_account: Admin, body: ProductBody, parts: Given, response: Response) -> AdminProductAnswer:
+    """Add a product."""
+    draft = Draft(**dict(body))
+    async with parts.database.transaction() as tx:
+        match (await products.create(tx, [draft]))[0]:
+            case SkuTaken():
+                raise Problem("SKU_TAKEN")
+            case product:
+                pass
+    response.headers["Location"] = f"/api/v1/products/{product.id}"
+    return AdminProductAnswer.model_validate(product)
+
+
+@routes.get("")
+async def page(
+    _account: AdminForDeleted,
+    parts: Given,
+    *,
+    search: Search | None = None,
+    brand: Search | None = None,
+    status: Status = "active",
+    min_price: Annotated[Bound | None, Query(alias="minPrice")] = None,
+    max_price: Annotated[Bound | None, Query(alias="maxPrice")] = None,
+    on_sale: Annotated[bool | None, Query(alias="onSale")] = None,
+    tags: Annotated[QueryTags, Query()] = [],  # noqa: B006 - read only
+    page: Page = 1,
+    limit: Limit = 20,
+    sort_by: Annotated[SortBy, Query(alias="sortBy")] = "createdAt",
+    sort_order: Annotated[SortOrder, Query(alias="sortOrder")] = "desc",
+) -> ProductPage:
+    """Products, a page at a time. `status=deleted` is for admins only."""
+    wanted = Filter(search, brand, status, min_price, max_price, on_sale, tags, sort_by, sort_order)
+    return await _page(parts, wanted, page, limit)
+
+
+@routes.get("/search")
+async def search(
+    parts: Given, q: Annotated[Search, Query(min_length=1)], page: Page = 1, limit: Limit = 20
+) -> ProductPage:
+    """Products on sale that hold a text in name, SKU, brand or description."""
+    return await _page(parts, Filter(search=q, sort_by="name", sort_order="asc"), page, limit)
+
+
+@routes.get("/{product_id}", responses=answers("PRODUCT_NOT_FOUND"))
+async def read(product_id: UUID, parts: Given) -> ProductAnswer:
+    """One product."""
+    async with parts.database.connection() as tx:
+        product = (await products.find(tx, [product_id]))[0]
+    if product is None:
+        raise Problem("PRODUCT_NOT_FOUND")
+    return ProductAnswer.model_validate(product)
+
+
+@routes.patch("/{product_id}", responses=answers("PRODUCT_NOT_FOUND"))
+async def change(_account: Admin, product_id: UUID, body: ProductPatch, parts: Given) -> AdminProductAnswer:
+    """Change some fields of a product. Orders keep the name and price that they were placed with."""
+    async with parts.database.transaction() as tx:
+        product = (await products.change(tx, [(product_id, body.changes())]))[0]
+    return _changed(parts, product_id, product)
+
+
+@routes.delete("/{product_id}", status_code=204, responses=answers("PRODUCT_NOT_FOUND"))
+async def delete(_account: Admin, product_id: UUID, parts: Given) -> Response:
+    """Take a product off the catalogue."""
+    async with parts.database.transaction() as tx:
+        is_gone = (await products.delete(tx, [product_id]))[0]
+    if not is_gone:
+        raise Problem("PRODUCT_NOT_FOUND")
+    parts.catalogue.forget([product_id])
+    return Response(status_code=204)
+
+
+@routes.patch("/{product_id}/activate", responses=answers("PRODUCT_NOT_FOUND"))
+async def activate(_account: Admin, product_id: UUID, parts: Given) -> AdminProductAnswer:
+    """Put a product on sale."""
+    async with parts.database.transaction() as tx:
+        product = (await products.set_active(tx, [product_id], is_active=True))[0]
+    return _changed(parts, product_id, product)
+
+
+@routes.patch("/{product_id}/deactivate", responses=answers("PRODUCT_NOT_FOUND"))
+async def deactivate(_account: Admin, product_id: UUID, parts: Given) -> AdminProductAnswer:
+    """Take a product off sale."""
+    async with parts.database.transaction() as tx:
+        product = (await products.set_active(tx, [product_id], is_active=False))[0]
+    return _changed(parts, product_id, product)
+
+
+def _changed(parts: Parts, product_id: UUID, product: Product | None) -> AdminProductAnswer:
+    if product is None:
+        raise Problem("PRODUCT_NOT_FOUND")
+    parts.catalogue.forget([product_id])
+    return AdminProductAnswer.model_validate(product)
+
+
+async def _page(parts: Parts, wanted: Filter, number: int, limit: int) -> ProductPage:
+    async with parts.database.connection() as tx:
+        found, total = await products.page(tx, wanted, number=number, limit=limit)
+    return ProductPage(
+        items=[ProductAnswer.model_validate(one) for one in found],
+        total=total,
+        page=number,
+        limit=limit,
+        total_pages=-(-total // limit),
+    )

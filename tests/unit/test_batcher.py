@@ -1,0 +1,74 @@
+"""Shared commits: who arrives while one runs shares the next; a poisoned item fails alone."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from comanda.db.batcher import Batcher
+
+
+class Writer:
+    """Writes when it is let, and remembers in what company."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = asyncio.Event()
+
+    async def write(self, items: Sequence[int]) -> Sequence[int | Exception]:
+        self.batches.append(list(items))
+        await self.gate.wait()
+        if -1 in items:
+            raise ValueError("poison")
+        return [item * 10 for item in items]
+
+
+async def test_who_arrives_during_a_write_shares_the_next_one() -> None:
+    writer = Writer()
+    batcher: Batcher[int, int] = Batcher(writer.write, limit=100)
+    first = batcher.submit(1)
+    await asyncio.sleep(0)
+    others = [batcher.submit(n) for n in (2, 3, 4)]
+    writer.gate.set()
+    assert await asyncio.gather(first, *others) == [10, 20, 30, 40]
+    assert writer.batches == [[1], [2, 3, 4]]
+
+
+async def test_a_batch_that_raises_is_repeated_one_by_one() -> None:
+    writer = Writer()
+    writer.gate.set()
+    batcher: Batcher[int, int] = Batcher(writer.write, limit=100)
+    answers = await asyncio.gather(*(batcher.submit(n) for n in (1, -1, 3)), return_exceptions=True)
+    assert answers[0] == 10
+    assert answers[2] == 30
+    assert isinstance(answers[1], ValueError)
+    assert writer.batches == [[1, -1, 3], [1], [-1], [3]]
+
+
+async def test_a_caller_that_goes_away_does_not_cancel_the_write() -> None:
+    writer = Writer()
+    batcher: Batcher[int, int] = Batcher(writer.write, limit=100)
+    gone, stays = batcher.submit(1), batcher.submit(2)
+    gone.cancel()
+    writer.gate.set()
+    assert await stays == 20
+    assert writer.batches == [[1, 2]]
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+
+
+async def test_no_batch_is_larger_than_the_limit() -> None:
+    writer = Writer()
+    writer.gate.set()
+    batcher: Batcher[int, int] = Batcher(writer.write, limit=2)
+    await asyncio.gather(*(batcher.submit(n) for n in range(5)))
+    assert [len(batch) for batch in writer.batches] == [2, 2, 1]
+
+
+async def test_drain_returns_when_everybody_has_been_answered() -> None:
+    writer = Writer()
+    batcher: Batcher[int, int] = Batcher(writer.write, limit=100)
+    asked = batcher.submit(1)
+    writer.gate.set()
+    await batcher.drain()
+    assert asked.done()
