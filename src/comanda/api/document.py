@@ -18,7 +18,7 @@ _DESCRIPTION = """A headless order engine: it accepts an order in milliseconds a
 Amounts are integers in minor units (cents), times RFC 3339 in UTC, ids UUIDs. A request is judged in this order: token
 (401), role (403, or 404 for another's object), body and ids (422), state (409)."""
 
-_PAGE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
+_PAGE = jinja2.Environment(autoescape=True).from_string(
     """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{{ document.info.title }}</title>

@@ -35,7 +35,7 @@ class Policy:
             attempt: 1 for the first.
             chance: a draw from [0, 1).
         """
-        nominal = min(self.base * (1 << min(attempt - 1, _NEVER_MORE_THAN)), self.cap)
+        nominal = min(self.base * (1 << min(max(attempt - 1, 0), _NEVER_MORE_THAN)), self.cap)
         return nominal * (1 + self.jitter * (2 * chance - 1))
 
     def is_over(self, attempt: int, waited: timedelta) -> bool:
