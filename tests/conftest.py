@@ -10,6 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from api_client import Client, running_api
+from comanda import telemetry
 from comanda.db import Database, migrations
 from comanda.db.database import connect
 from comanda.engines import postgres, valkey
@@ -88,8 +89,13 @@ async def redis_url(_valkey: Running) -> str:
     return _valkey.url
 
 
+@pytest.fixture(scope="session")
+def _logs() -> None:
+    telemetry.configure(level="warning", directory=None, process="tests")
+
+
 @pytest.fixture
-async def api(database_url: str, redis_url: str) -> AsyncIterator[Client]:
+async def api(_logs: None, database_url: str, redis_url: str) -> AsyncIterator[Client]:
     """The API as a client meets it. Orders are accepted, and nothing works on them."""
     async with running_api(database_url, redis_url) as client:
         yield client

@@ -90,7 +90,8 @@ async def by_email(tx: Tx, emails: Sequence[str]) -> list[Account | None]:
     found: list[Account | None] = [None] * len(emails)
     for row in await BY_EMAIL.rows(tx, emails):
         fields = dict(row)
-        found[fields.pop("position") - 1] = Account(**fields)
+        position = fields.pop("position")
+        found[position - 1] = Account(**fields)
     return found
 
 

@@ -1,0 +1,254 @@
+-- What must hold in any state that was committed. Each statement finds what breaks a rule: none, or up to 20 rows, each
+-- with the count of all (`count`). Where orders are judged, $1 is the smallest id that is looked at: ids sort by time.
+
+-- name: counted
+-- What was looked at.
+SELECT count(*) AS orders, count(*) FILTER (WHERE ended_at IS NULL) AS under_way FROM orders WHERE id >= $1::uuid;
+
+-- name: lost_orders
+-- A 202 was sent, or its event stored, and there is no such order of that customer.
+WITH lost AS (
+    SELECT keys.subject AS order_id, 'idempotency key' AS known_from
+      FROM idempotency_keys AS keys
+      LEFT JOIN orders ON orders.id = keys.subject AND orders.customer_id = keys.customer_id
+     WHERE keys.subject >= $1::uuid AND orders.id IS NULL
+    UNION ALL
+    SELECT outbox.aggregate_id, outbox.type
+      FROM outbox LEFT JOIN orders ON orders.id = outbox.aggregate_id
+     WHERE outbox.id >= $2::uuid AND outbox.aggregate_type = 'order' AND outbox.type = 'OrderCreated'
+       AND outbox.aggregate_id >= $1::uuid AND orders.id IS NULL
+)
+SELECT order_id, known_from, count(*) OVER () AS count FROM lost ORDER BY order_id LIMIT 20;
+
+-- name: wrong_totals
+SELECT orders.id AS order_id, orders.total_amount, lines.amount::bigint AS sum_of_lines, count(*) OVER () AS count
+  FROM orders
+  LEFT JOIN (SELECT order_id, sum(quantity * unit_price) AS amount FROM order_lines
+              WHERE order_id >= $1::uuid GROUP BY order_id) AS lines ON lines.order_id = orders.id
+ WHERE orders.id >= $1::uuid AND orders.total_amount IS DISTINCT FROM lines.amount
+ ORDER BY orders.id LIMIT 20;
+
+-- name: halted_orders
+-- An order under way needs a saga that stands at a step (a stuck one is found by `stuck_sagas`); an order that has
+-- ended, one that has ended the same way.
+SELECT orders.id AS order_id, orders.state, sagas.state AS saga_state, sagas.step, count(*) OVER () AS count
+  FROM orders LEFT JOIN sagas ON sagas.id = orders.saga_id AND sagas.subject = orders.id
+ WHERE (orders.id >= $1::uuid OR orders.ended_at IS NULL)
+   AND NOT coalesce(CASE WHEN orders.ended_at IS NULL
+                         THEN sagas.state IN ('RUNNING', 'COMPENSATING', 'COMPENSATION_FAILED')
+                         WHEN orders.state = 'CANCELLED' THEN sagas.state = 'COMPENSATED'
+                         ELSE sagas.state = 'COMPLETED' END, false)
+ ORDER BY orders.id LIMIT 20;
+
+-- name: stuck_sagas
+SELECT id AS saga_id, kind, subject, step, direction, coalesce(note, reason) AS why, updated_at,
+       count(*) OVER () AS count
+  FROM sagas WHERE state = 'COMPENSATION_FAILED' ORDER BY id LIMIT 20;
+
+-- name: overdue_sagas
+-- Due for longer than $1, and nobody has taken it. What stands in a queue that was paused by hand is not meant.
+WITH due AS (
+    SELECT * FROM sagas
+     WHERE waits_until IS NULL AND state IN ('RUNNING', 'COMPENSATING')
+    UNION ALL
+    SELECT * FROM sagas
+     WHERE waits_until < now() - $1::interval AND state IN ('RUNNING', 'COMPENSATING')
+)
+SELECT due.id AS saga_id, kind, subject, queue, step, direction, attempt, due.updated_at, count(*) OVER () AS count
+  FROM due LEFT JOIN queues ON queues.name = due.queue
+ WHERE due.updated_at < now() - $1::interval AND (lease_until IS NULL OR lease_until < now() - $1::interval)
+   AND queues.is_paused IS NOT TRUE
+ ORDER BY due.updated_at, due.id LIMIT 20;
+
+-- name: drifted_stock
+-- Stock that is not the sum of its movements.
+SELECT product_id, location, stock.on_hand, booked.on_hand::bigint AS movements_on_hand, stock.held,
+       booked.held::bigint AS movements_held, count(*) OVER () AS count
+  FROM stock
+  FULL JOIN (SELECT product_id, location, sum(on_hand_delta) AS on_hand, sum(held_delta) AS held
+               FROM movements GROUP BY product_id, location) AS booked USING (product_id, location)
+ WHERE coalesce(stock.on_hand, 0) <> coalesce(booked.on_hand, 0) OR coalesce(stock.held, 0) <> coalesce(booked.held, 0)
+ ORDER BY product_id, location LIMIT 20;
+
+-- name: drifted_holds
+-- Stock that is held by something else than the active reservations.
+SELECT product_id, location, stock.held, reserved.quantity::bigint AS active_reservations, count(*) OVER () AS count
+  FROM stock
+  FULL JOIN (SELECT product_id, location, sum(quantity) AS quantity
+               FROM reservations JOIN reservation_lines ON reservation_id = reservations.id
+              WHERE state = 'ACTIVE' GROUP BY product_id, location) AS reserved USING (product_id, location)
+ WHERE coalesce(stock.held, 0) <> coalesce(reserved.quantity, 0)
+ ORDER BY product_id, location LIMIT 20;
+
+-- name: oversold
+SELECT product_id, location, on_hand, held, count(*) OVER () AS count
+  FROM stock WHERE on_hand < 0 OR held < 0 OR held > on_hand
+ ORDER BY product_id, location LIMIT 20;
+
+-- name: missing_guards
+-- Constraints and unique indexes that carry an invariant, and are not there or not valid.
+SELECT guards.relation, guards.name, count(*) OVER () AS count
+  FROM unnest($1::text[], $2::text[]) AS guards (relation, name)
+ WHERE NOT EXISTS (SELECT 1 FROM pg_constraint
+                    WHERE conrelid = to_regclass(guards.relation) AND conname = guards.name AND convalidated)
+   AND NOT EXISTS (SELECT 1 FROM pg_index
+                    WHERE indrelid = to_regclass(guards.relation) AND indexrelid = to_regclass(guards.name)
+                      AND indisunique AND indisvalid)
+ ORDER BY guards.relation, guards.name LIMIT 20;
+
+-- name: misbooked_orders
+-- What an order's movements say that it holds and has bought is what its reservations say.
+WITH booked AS (
+    SELECT order_id, product_id, location, sum(held_delta) AS held, -sum(on_hand_delta) AS sold
+      FROM movements WHERE order_id >= $1::uuid GROUP BY order_id, product_id, location
+), reserved AS (
+    SELECT order_id, product_id, location, coalesce(sum(quantity) FILTER (WHERE state = 'ACTIVE'), 0) AS held,
+           coalesce(sum(quantity) FILTER (WHERE state = 'FULFILLED'), 0) AS sold
+      FROM reservations JOIN reservation_lines ON reservation_id = reservations.id
+     WHERE order_id >= $1::uuid GROUP BY order_id, product_id, location
+)
+SELECT order_id, product_id, location, booked.held::bigint AS movements_held, reserved.held::bigint AS reserved_held,
+       booked.sold::bigint AS movements_sold, reserved.sold::bigint AS reserved_sold, count(*) OVER () AS count
+  FROM booked FULL JOIN reserved USING (order_id, product_id, location)
+ WHERE coalesce(booked.held, 0) <> coalesce(reserved.held, 0) OR coalesce(booked.sold, 0) <> coalesce(reserved.sold, 0)
+ ORDER BY order_id, product_id, location LIMIT 20;
+
+-- name: holding_cancelled
+SELECT orders.id AS order_id, reservations.id AS reservation_id, reservations.state, count(*) OVER () AS count
+  FROM orders JOIN reservations ON reservations.order_id = orders.id AND reservations.state IN ('ACTIVE', 'FULFILLED')
+ WHERE orders.id >= $1::uuid AND orders.state = 'CANCELLED'
+ ORDER BY orders.id LIMIT 20;
+
+-- name: unsold_lines
+-- Lines of confirmed orders that were not sold from the stock. A product without stock-keeping needs none; one that
+-- was changed since may have been without it when it was ordered.
+WITH sold AS (
+    SELECT order_id, product_id, sum(quantity) AS quantity
+      FROM reservations JOIN reservation_lines ON reservation_id = reservations.id
+     WHERE order_id >= $1::uuid AND state = 'FULFILLED' GROUP BY order_id, product_id
+), wanted AS (
+    SELECT orders.id AS order_id, order_lines.product_id, order_lines.quantity,
+           products.track_inventory AND products.updated_at <= orders.created_at AS is_tracked
+      FROM orders JOIN order_lines ON order_lines.order_id = orders.id
+      LEFT JOIN products ON products.id = order_lines.product_id
+     WHERE orders.id >= $1::uuid AND orders.state IN ('CONFIRMED', 'SHIPPED', 'DELIVERED')
+)
+SELECT wanted.order_id, wanted.product_id, wanted.quantity AS ordered, sold.quantity::bigint AS sold,
+       count(*) OVER () AS count
+  FROM wanted LEFT JOIN sold USING (order_id, product_id)
+ WHERE coalesce(sold.quantity <> wanted.quantity, wanted.is_tracked)
+ ORDER BY wanted.order_id, wanted.product_id LIMIT 20;
+
+-- name: unpaid_orders
+-- The payment as we know it: whole and kept for a confirmed order, none or all of it given back for one that was undone.
+SELECT orders.id AS order_id, orders.state, orders.total_amount, payments.state AS payment_state, payments.captured,
+       payments.refunded, count(*) OVER () AS count
+  FROM orders LEFT JOIN payments ON payments.order_id = orders.id
+ WHERE orders.id >= $1::uuid
+   AND NOT CASE WHEN orders.state IN ('CONFIRMED', 'SHIPPED', 'DELIVERED')
+                THEN coalesce(payments.state = 'SUCCEEDED' AND payments.captured - payments.refunded = orders.total_amount
+                              AND payments.currency = orders.currency, false)
+                WHEN orders.ended_at IS NOT NULL
+                THEN coalesce(payments.captured = payments.refunded
+                              AND (payments.state IN ('FAILED', 'REFUNDED') OR payments.amount = 0), true)
+                ELSE coalesce(payments.amount = orders.total_amount AND payments.currency = orders.currency, true) END
+ ORDER BY orders.id LIMIT 20;
+
+-- name: untold_orders
+-- By e-mail, which every customer has: one confirmation of a confirmed order, one bad news of a cancelled one, none
+-- while it is under way. (More than one of a kind and channel is ruled out by a unique constraint.)
+WITH told AS (
+    SELECT order_id, count(*) FILTER (WHERE kind = 'order_confirmation' AND state <> 'RETRACTED') AS confirmations,
+           count(*) FILTER (WHERE kind <> 'order_confirmation') AS cancellations
+      FROM notifications WHERE order_id >= $1::uuid AND channel = 'email' GROUP BY order_id
+)
+SELECT orders.id AS order_id, orders.state, coalesce(confirmations, 0) AS confirmations,
+       coalesce(cancellations, 0) AS cancellations, count(*) OVER () AS count
+  FROM orders LEFT JOIN told ON told.order_id = orders.id
+ WHERE orders.id >= $1::uuid
+   AND NOT CASE WHEN orders.state = 'CANCELLED' THEN coalesce(cancellations, 0) = 1
+                WHEN orders.ended_at IS NULL THEN coalesce(cancellations, 0) = 0
+                ELSE coalesce(confirmations, 0) = 1 AND cancellations = 0 END
+ ORDER BY orders.id LIMIT 20;
+
+-- name: halted_messages
+-- Messages that nobody delivers, and delivered ones that are not marked as sent.
+SELECT notifications.id AS notification_id, order_id, notifications.kind, channel, notifications.state,
+       sagas.state AS saga_state, count(*) OVER () AS count
+  FROM notifications LEFT JOIN sagas ON sagas.subject = notifications.id AND sagas.kind = 'notification'
+ WHERE order_id >= $1::uuid
+   AND (sagas.id IS NULL OR (sagas.state = 'COMPLETED') <> (notifications.state = 'SENT'))
+   AND NOT (notifications.state = 'RETRACTED' AND sagas.id IS NOT NULL)
+ ORDER BY order_id, notifications.id LIMIT 20;
+
+-- name: miscounted_mails
+-- The mock providers' mailbox: one message for each that is marked as sent, and no more than were stored.
+WITH told AS (
+    SELECT order_id, channel, count(*) AS stored,
+           count(*) FILTER (WHERE state = 'SENT' AND provider_id LIKE 'mock-%') AS sent
+      FROM notifications WHERE order_id >= $1::uuid GROUP BY order_id, channel
+), mails AS (
+    SELECT order_id, channel, count(*) AS mails FROM mailbox WHERE order_id >= $1::uuid GROUP BY order_id, channel
+)
+SELECT order_id, channel, coalesce(stored, 0) AS stored, coalesce(sent, 0) AS sent, coalesce(mails, 0) AS mails,
+       count(*) OVER () AS count
+  FROM told FULL JOIN mails USING (order_id, channel)
+ WHERE coalesce(mails, 0) NOT BETWEEN coalesce(sent, 0) AND coalesce(stored, 0)
+ ORDER BY order_id, channel LIMIT 20;
+
+-- name: miscounted_events
+-- Orders are judged as far back as there are partitions of the outbox. $2: events of these orders have no smaller id.
+WITH kept AS (
+    SELECT coalesce(uuid_floor(min(to_date(right(child.relname, 7), 'IYYY"w"IW'))::timestamp AT TIME ZONE 'UTC'),
+                    '00000000-0000-0000-0000-000000000000') AS floor
+      FROM pg_inherits JOIN pg_class AS child ON child.oid = inhrelid
+     WHERE inhparent = 'outbox'::regclass AND child.relname ~ '_\d{4}w\d\d$'
+), told AS (
+    SELECT aggregate_id, count(*) FILTER (WHERE type = 'OrderCreated') AS created,
+           count(*) FILTER (WHERE type = 'OrderConfirmed') AS confirmed,
+           count(*) FILTER (WHERE type = 'OrderCancelled') AS cancelled
+      FROM outbox
+     WHERE id >= $2::uuid AND aggregate_type = 'order' AND type IN ('OrderCreated', 'OrderConfirmed', 'OrderCancelled')
+     GROUP BY aggregate_id
+)
+SELECT orders.id AS order_id, orders.state, coalesce(created, 0) AS created, coalesce(confirmed, 0) AS confirmed,
+       coalesce(cancelled, 0) AS cancelled, count(*) OVER () AS count
+  FROM orders CROSS JOIN kept LEFT JOIN told ON told.aggregate_id = orders.id
+ WHERE orders.id >= $1::uuid AND orders.id >= kept.floor
+   AND NOT coalesce(created = 1 AND CASE WHEN orders.ended_at IS NULL THEN confirmed = 0 AND cancelled = 0
+                                         WHEN orders.state = 'CANCELLED' THEN confirmed <= 1 AND cancelled = 1
+                                         ELSE confirmed = 1 AND cancelled = 0 END, false)
+ ORDER BY orders.id LIMIT 20;
+
+-- name: unmoved_events
+-- Events older than $1 that a sink has not been given.
+SELECT cursor.sink, outbox.id AS event_id, outbox.type, outbox.at, count(*) OVER () AS count
+  FROM outbox_cursors AS cursor
+  JOIN outbox ON (outbox.xid, outbox.id) > (cursor.xid, cursor.id)
+ WHERE outbox.at < now() - $1::interval
+ ORDER BY outbox.xid, outbox.id LIMIT 20;
+
+-- name: histories
+-- How many orders of a state have taken the same moves. There are few different ones, however many orders.
+WITH moves AS (
+    SELECT order_id, array_agg(coalesce(from_state, '') || '>' || to_state ORDER BY to_state, from_state) AS moves
+      FROM order_moves WHERE order_id >= $1::uuid GROUP BY order_id
+)
+SELECT orders.state, coalesce(moves.moves, '{}') AS moves, count(*) AS count
+  FROM (SELECT id, state FROM orders WHERE id >= $1::uuid) AS orders FULL JOIN moves ON moves.order_id = orders.id
+ GROUP BY orders.state, moves.moves;
+
+-- name: with_history
+-- Up to $4 of those orders.
+WITH moves AS (
+    SELECT order_id, array_agg(coalesce(from_state, '') || '>' || to_state ORDER BY to_state, from_state) AS moves
+      FROM order_moves WHERE order_id >= $1::uuid GROUP BY order_id
+)
+SELECT coalesce(orders.id, moves.order_id) AS order_id
+  FROM (SELECT id, state FROM orders WHERE id >= $1::uuid) AS orders FULL JOIN moves ON moves.order_id = orders.id
+ WHERE orders.state IS NOT DISTINCT FROM $2 AND coalesce(moves.moves, '{}') = $3::text[]
+ ORDER BY 1 LIMIT $4;
+
+-- name: owed
+-- Orders in the order of their ids, page by page: what each is worth.
+SELECT id, state, total_amount, currency FROM orders WHERE id >= $1::uuid ORDER BY id LIMIT $2;
