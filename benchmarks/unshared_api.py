@@ -1,0 +1,39 @@
+"""The reference of accept.py: the same handler, with a transaction for each request."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import uvloop
+
+from comanda import settings
+from comanda.checkout import place_order
+from comanda.cli import processes
+
+
+class Unshared:
+    """A batcher that never lets anybody share."""
+
+    depth = 0
+
+    def __init__(self, write: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]], *, limit: int) -> None:
+        self._write = write
+        self._limit = limit
+
+    def submit(self, item: Any) -> "asyncio.Future[Any]":
+        return asyncio.ensure_future(self._alone(item))
+
+    async def drain(self) -> None:
+        return
+
+    async def _alone(self, item: Any) -> Any:
+        (answer,) = await self._write([item])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+if __name__ == "__main__":
+    place_order.Batcher = Unshared  # type: ignore[assignment,misc]
+    uvloop.run(processes.api(settings.load(), host="127.0.0.1", port=int(sys.argv[1]), fd=None))

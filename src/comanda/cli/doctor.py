@@ -1,0 +1,172 @@
+"""`comanda doctor`: every invariant, checked on a live database and on the gateway's ledger.
+
+With `--json` one document on stdout, to which fields may be added:
+
+    {"isHealthy": true, "exitCode": 0, "checkedAt": "…", "since": null, "seconds": 0.8,
+     "orders": 1200, "ordersUnderWay": 3,
+     "checks": [{"name": "money_is_exact", "invariant": 3, "meaning": "…", "status": "passed|failed|skipped|unknown",
+                 "count": 0, "rows": [{"orderId": "…", …}], "advice": "…", "note": null}, …]}
+
+`rows` are the first 20 of `count`. Exit codes: 0 nothing is broken, 3 something is, 4 something does not answer.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import typer
+from pydantic.alias_generators import to_camel
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from comanda.clock import now, rfc3339
+from comanda.db.database import connect, translated
+from comanda.errors import ConfigurationFault, DatabaseFault
+from comanda.payments.gateway import HttpGateway
+from comanda.proof import instance, invariants
+from comanda.proof.instance import Instance
+from comanda.proof.invariants import Finding
+from comanda.proof.ledger import Ledger, NoLedger
+from comanda.settings import Settings
+
+BROKEN = 3
+_STYLES = {"passed": "green", "failed": "bold red", "skipped": "yellow", "unknown": "bold yellow"}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found, and what was looked at."""
+
+    findings: Sequence[Finding]
+    orders: int
+    under_way: int
+    checked_at: datetime
+    since: datetime | None
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        if invariants.broken(self.findings):
+            return BROKEN
+        unanswered = any(finding.status == "unknown" for finding in self.findings)
+        return DatabaseFault.exit_code if unanswered else 0
+
+
+async def doctor(settings: Settings, *, data_dir: Path | None, since_hours: float | None, json: bool) -> int:
+    """Look at the instance, say what was found; the exit code.
+
+    Raises:
+        ConfigurationFault: nothing says where the instance is.
+        DatabaseFault: PostgreSQL does not answer.
+    """
+    report = await examine(settings, instance.find(settings, data_dir), since_hours)
+    if json:
+        typer.echo(msgspec.json.encode(_document(report)).decode())
+    else:
+        _show(Console(), report)
+    return report.exit_code
+
+
+async def examine(settings: Settings, where: Instance, since_hours: float | None = None) -> Report:
+    """Check everything in one snapshot of the database."""
+    if not where.database_url:
+        raise ConfigurationFault("COMANDA_DATABASE_URL is not set; or name the --data-dir of a running `comanda up`")
+    began, moment = time.monotonic(), now()
+    since = None if since_hours is None else moment - timedelta(hours=since_hours)
+    async with AsyncExitStack() as stack:
+        tx = await connect(where.database_url, name="comanda-doctor")
+        stack.push_async_callback(tx.close)
+        gateway: Ledger | NoLedger = NoLedger("there is no gateway with a ledger (`instant`, or no COMANDA_GATEWAY_URL)")
+        if where.gateway_url:
+            gateway = await stack.enter_async_context(
+                HttpGateway(where.gateway_url, timeout=settings.gateway_timeout_seconds)
+            )
+        with translated():
+            # The snapshot is taken by the first statement, after the first reading of the ledger.
+            async with tx.transaction(isolation="repeatable_read", readonly=True):
+                findings = await invariants.check(tx, gateway, since=since)
+                orders, under_way = await invariants.counted(tx, since=since)
+    return Report(findings, orders, under_way, moment, since, time.monotonic() - began)
+
+
+def _document(report: Report) -> dict[str, Any]:
+    return {
+        "isHealthy": report.exit_code == 0,
+        "exitCode": report.exit_code,
+        "checkedAt": rfc3339(report.checked_at),
+        "since": report.since and rfc3339(report.since),
+        "seconds": round(report.seconds, 3),
+        "orders": report.orders,
+        "ordersUnderWay": report.under_way,
+        "checks": [
+            {
+                "name": finding.name,
+                "invariant": finding.invariant,
+                "meaning": finding.meaning,
+                "status": finding.status,
+                "count": finding.count,
+                "rows": [{to_camel(name): _plain(value) for name, value in row.items()} for row in finding.rows],
+                "advice": finding.advice,
+                "note": finding.note,
+            }
+            for finding in report.findings
+        ],
+    }
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case UUID():
+            return str(value)
+        case datetime():
+            return rfc3339(value)
+        case _:
+            return value
+
+
+def _show(console: Console, report: Report) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("", "Check", "What it means"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("", justify="right")
+    for finding in report.findings:
+        style = _STYLES[finding.status]
+        told = finding.meaning if finding.note is None else f"{finding.meaning} Not checked: {finding.note}"
+        count = str(finding.count) if finding.count else f"[{style}]{finding.status}[/]"
+        table.add_row(str(finding.invariant), f"[{style}]{finding.name}[/]", escape(told), count)
+    console.print(table)
+    for finding in invariants.broken(report.findings):
+        _show_rows(console, finding)
+    broken = len(invariants.broken(report.findings))
+    verdict = {0: "Nothing is broken", BROKEN: f"{broken} of {len(report.findings)} checks failed"}
+    text = verdict.get(report.exit_code, "Something does not answer; what could be checked is fine")
+    console.print(
+        f"\n{text}: {report.orders:,} orders, {report.under_way:,} of them under way ({report.seconds:.1f} s)",
+        style="bold green" if report.exit_code == 0 else "bold red",
+        highlight=False,
+    )
+
+
+def _show_rows(console: Console, finding: Finding) -> None:
+    console.print(f"\n[bold red]{finding.name}[/]: {escape(finding.meaning)}", highlight=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in finding.rows[0]:
+        table.add_column(name, overflow="fold")
+    for row in finding.rows:
+        table.add_row(*(_cell(row, name) for name in finding.rows[0]))
+    console.print(table)
+    if finding.count > len(finding.rows):
+        console.print(f"… and {finding.count - len(finding.rows):,} more", highlight=False)
+    console.print(finding.advice, style="yellow", markup=False, highlight=False)
+
+
+def _cell(row: Mapping[str, Any], name: str) -> str:
+    value = _plain(row[name])
+    return "-" if value is None else escape(str(value))

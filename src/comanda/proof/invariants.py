@@ -1,0 +1,311 @@
+"""The invariants of a running shop, checked on its tables and on the gateway's ledger. Reads only.
+
+The same checks serve `comanda doctor`, the tests, the fault runs and a metric. Each is one line of `CHECKS`; what it
+looks for is the statement of its name in `invariants.sql`. The two that are judged in Python stand below the table.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+from uuid import UUID
+
+from comanda.db import Record, Statement, Tx, twin
+from comanda.errors import GatewayFault
+from comanda.proof import history, ledger
+from comanda.proof.ledger import Book, Ledger, Line, NoLedger, Owed
+
+_sql = twin(__file__)
+COUNTED = _sql["counted"]
+HISTORIES = _sql["histories"]
+WITH_HISTORY = _sql["with_history"]
+OWED = _sql["owed"]
+
+SHOWN = 20
+"""Rows of what is broken that a finding carries; its count is that of all."""
+
+OVERDUE = timedelta(seconds=60)
+_PAGE = 20_000
+_CLOCKS_DIFFER_BY = timedelta(hours=1)  # an event's id is made by another machine than its order's
+_EVERYTHING = UUID(int=0)
+
+Status = Literal["passed", "failed", "skipped", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check came to.
+
+    Args:
+        name: of the check; stable.
+        invariant: its number in the list of invariants.
+        meaning: what holds when it passes.
+        status: `skipped`: there is nothing to compare with; `unknown`: what it needs does not answer.
+        count: of the rows that break it.
+        rows: the first of them.
+        advice: what to do when it fails.
+        note: why it was not checked.
+    """
+
+    name: str
+    invariant: int
+    meaning: str
+    status: Status
+    count: int
+    rows: Sequence[Mapping[str, Any]]
+    advice: str
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What is looked at: orders with ids from `floor` on, and events from `event_floor` on."""
+
+    floor: UUID = _EVERYTHING
+    event_floor: UUID = _EVERYTHING
+
+    @classmethod
+    def since(cls, moment: datetime | None) -> "Scope":
+        """Orders placed since then; None: all."""
+        return cls() if moment is None else cls(_floor(moment), _floor(moment - _CLOCKS_DIFFER_BY))
+
+
+def _floor(moment: datetime) -> UUID:
+    """The smallest UUIDv7 of that millisecond."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A rule that one statement looks for breaches of; `arguments` are the statement's."""
+
+    name: str
+    invariant: int
+    meaning: str
+    statement: Statement
+    arguments: Callable[[Scope], Sequence[Any]]
+    advice: str
+
+
+GUARDS = [
+    ("stock", "stock_is_not_oversold"),
+    ("stock", "stock_on_hand_check"),
+    ("reservations", "reservations_one_for_an_order"),
+    ("payments", "payments_order_id_key"),
+    ("payments", "payments_key_key"),
+    ("sagas", "sagas_subject_kind_key"),
+    ("idempotency_keys", "idempotency_keys_pkey"),
+    ("notifications", "notifications_order_id_kind_channel_key"),
+]
+
+
+def _orders(scope: Scope) -> Sequence[Any]:
+    return (scope.floor,)
+
+
+def _orders_and_events(scope: Scope) -> Sequence[Any]:
+    return (scope.floor, scope.event_floor)
+
+
+def _waiting(_scope: Scope) -> Sequence[Any]:
+    return (OVERDUE,)
+
+
+def _all(_scope: Scope) -> Sequence[Any]:
+    return ()
+
+
+def _guards(_scope: Scope) -> Sequence[Any]:
+    return ([relation for relation, _ in GUARDS], [name for _, name in GUARDS])
+
+
+# fmt: off
+CHECKS = [
+    Check("accepted_orders_exist", 1, "Every order that was answered with a 202 is there.",
+          _sql["lost_orders"], _orders_and_events,
+          "Orders were deleted, or an older backup was restored: find them in the outbox and place them again."),
+    Check("totals_are_sums", 1, "An order's total is the sum of its lines.",
+          _sql["wrong_totals"], _orders,
+          "Rows were changed by hand: the event OrderCreated tells the total and the lines that were accepted."),
+    Check("orders_have_sagas", 1, "Every order under way stands at a step; one that has ended has a saga that ended so.",
+          _sql["halted_orders"], _orders,
+          "`comanda saga show ORDER` tells how far it came; a saga that is not there can't go on by itself."),
+    Check("nothing_is_stuck", 1, "No saga has used up its attempts.",
+          _sql["stuck_sagas"], _all,
+          "Mend what `why` names, then send it round again: `comanda dead-letters redrive`."),
+    Check("nothing_is_overdue", 1, "What is due is taken within a minute.",
+          _sql["overdue_sagas"], _waiting,
+          "See that workers run for that queue, keep up with it and are of the release that started these sagas."),
+    Check("stock_is_its_movements", 2, "Stock, on hand and held, is the sum of its movements.",
+          _sql["drifted_stock"], _all,
+          "Stock was changed without a movement: count the goods, then book the difference as an adjustment."),
+    Check("held_is_reserved", 2, "What is held is what active reservations hold.",
+          _sql["drifted_holds"], _all,
+          "Compare the reservations of that product with its movements: one of both was changed by hand."),
+    Check("nothing_is_oversold", 2, "Nothing below zero lies there, and no more is held than lies there.",
+          _sql["oversold"], _all,
+          "Take the product off sale, count the goods, and book what is there."),
+    Check("guards_stand", 2, "The constraints that carry these promises are in place.",
+          _sql["missing_guards"], _guards,
+          "Put the constraint back as the migrations declare it, after the rows that break it are mended."),
+    Check("bookings_match_reservations", 2, "An order's movements say what its reservations say.",
+          _sql["misbooked_orders"], _orders,
+          "A reservation or a movement of that order was changed by hand: book the difference as an adjustment."),
+    Check("cancelled_hold_nothing", 4, "A cancelled order holds no stock.",
+          _sql["holding_cancelled"], _orders,
+          "Release the reservation: `PUT /api/v1/inventory/release-reservation`."),
+    Check("confirmed_are_sold", 4, "Every line of a confirmed order was sold from the stock.",
+          _sql["unsold_lines"], _orders,
+          "Book the sale by hand, or refund the order if the goods are gone."),
+    Check("payments_fit_orders", 4, "A confirmed order is paid in full; one that was undone keeps no money.",
+          _sql["unpaid_orders"], _orders,
+          "Ask the gateway by the payment's key: what it says is true; refund what is too much."),
+    Check("customers_are_told", 4, "A confirmed order has one confirmation, a cancelled one one message that says so.",
+          _sql["untold_orders"], _orders,
+          "Write to those customers: no message is on its way to them."),
+    Check("messages_go_out", 4, "Every message has a delivery; it is marked as sent when that is complete.",
+          _sql["halted_messages"], _orders,
+          "`comanda saga show NOTIFICATION` tells what became of its delivery."),
+    Check("messages_go_out_once", 4, "The mock providers' mailbox has each sent message, once.",
+          _sql["miscounted_mails"], _orders,
+          "A provider was given a message under two keys, or mailbox rows were removed: compare their keys."),
+    Check("events_are_there_once", 5, "One OrderCreated for each order; one OrderConfirmed or OrderCancelled when it ends.",
+          _sql["miscounted_events"], _orders_and_events,
+          "Who listens to events has a wrong picture of these orders: tell them, or replay from the outbox."),
+    Check("events_move_on", 5, "Events are handed on within a minute.",
+          _sql["unmoved_events"], _waiting,
+          "See that a relay runs and that Redis answers."),
+]
+# fmt: on
+
+_MONEY = Finding(
+    "money_is_exact",
+    3,
+    "By the gateway's ledger each order was charged once at most, and what was kept is its total, or nothing if undone.",
+    "passed",
+    0,
+    [],
+    "Refund what was kept too much at the gateway; an order that is confirmed and not paid has to be charged or cancelled.",
+)
+_HISTORY = Finding(
+    "states_have_histories",
+    6,
+    "Each order came to its state from PENDING, by moves that are allowed.",
+    "passed",
+    0,
+    [],
+    "A state was set by hand: the saga's history (`comanda saga show ORDER`) tells what really happened.",
+)
+
+
+async def check(tx: Tx, gateway: Ledger | NoLedger, *, since: datetime | None = None) -> list[Finding]:
+    """Check everything, in the order of the invariants.
+
+    Args:
+        tx: REPEATABLE READ and fresh (its snapshot must come after the first reading of the ledger), or a database at
+            rest.
+        gateway: who has the ledger.
+        since: leave out orders that were placed before; stock and sagas are judged whole.
+
+    Raises:
+        DatabaseFault: PostgreSQL does not answer.
+    """
+    scope = Scope.since(since)
+    book = await _read(gateway, after=0, scope=scope)
+    findings = [await _checked(tx, one, scope) for one in CHECKS]
+    findings.append(await _histories(tx, scope))
+    findings.append(await _money(tx, gateway, book, scope))
+    return sorted(findings, key=lambda finding: finding.invariant)
+
+
+async def counted(tx: Tx, *, since: datetime | None = None) -> tuple[int, int]:
+    """How many orders there are, and how many of them are under way."""
+    row = await COUNTED.row(tx, Scope.since(since).floor)
+    assert row is not None
+    return row["orders"], row["under_way"]
+
+
+def broken(findings: Sequence[Finding]) -> list[Finding]:
+    """Those that failed."""
+    return [finding for finding in findings if finding.status == "failed"]
+
+
+async def _checked(tx: Tx, one: Check, scope: Scope) -> Finding:
+    rows = await one.statement.rows(tx, *one.arguments(scope))
+    count = rows[0]["count"] if rows else 0
+    status: Status = "failed" if rows else "passed"
+    return Finding(one.name, one.invariant, one.meaning, status, count, [_row(row) for row in rows], one.advice)
+
+
+def _row(row: Record) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "count"}
+
+
+async def _histories(tx: Tx, scope: Scope) -> Finding:
+    count, shown = 0, []
+    for row in await HISTORIES.rows(tx, scope.floor):
+        said = history.problem(row["state"], row["moves"])
+        if said is None:
+            continue
+        count += row["count"]
+        if len(shown) < SHOWN:
+            arguments = (scope.floor, row["state"], row["moves"], SHOWN - len(shown))
+            shown += [
+                {"order_id": one["order_id"], "state": row["state"], "problem": said}
+                for one in await WITH_HISTORY.rows(tx, *arguments)
+            ]
+    return _settled(_HISTORY, count, shown)
+
+
+async def _read(gateway: Ledger | NoLedger, *, after: int, scope: Scope) -> Book | NoLedger:
+    if isinstance(gateway, NoLedger):
+        return gateway
+    try:
+        return await ledger.read(gateway, after=after, since=str(scope.floor))
+    except GatewayFault as fault:
+        return NoLedger(str(fault), is_down=True)
+
+
+async def _money(tx: Tx, gateway: Ledger | NoLedger, book: Book | NoLedger, scope: Scope) -> Finding:
+    if isinstance(book, NoLedger):
+        return _unchecked(book)
+    suspects: list[Owed] = []
+    known: deque[str] = deque()
+    floor = scope.floor
+    while True:
+        rows = await OWED.rows(tx, floor, _PAGE)
+        for row in rows:
+            order = Owed(str(row["id"]), row["state"], row["total_amount"], row["currency"])
+            known.append(order.order_id)
+            if ledger.problem(order, book.lines.get(order.order_id, []), []) is not None:
+                suspects.append(order)
+        if len(rows) < _PAGE:
+            break
+        floor = UUID(int=rows[-1]["id"].int + 1)
+    later = await _read(gateway, after=book.last, scope=scope)
+    if isinstance(later, NoLedger):
+        return _unchecked(later)
+    found = []
+    for order in suspects:
+        said = ledger.problem(order, book.lines.get(order.order_id, []), later.lines.get(order.order_id, []))
+        if said is not None:
+            found.append({"order_id": order.order_id, "state": order.state, "problem": said})
+    for order_id, lines in ledger.strangers(book, known).items():
+        found.append({"order_id": order_id, "state": None, "problem": f"no such order: {_told(lines)}"})
+    return _settled(_MONEY, len(found), found[:SHOWN])
+
+
+def _told(lines: Sequence[Line]) -> str:
+    return ", ".join(f"{line.type} of {line.amount} {line.currency}" for line in lines)
+
+
+def _unchecked(missing: NoLedger) -> Finding:
+    status: Status = "unknown" if missing.is_down else "skipped"
+    return Finding(_MONEY.name, _MONEY.invariant, _MONEY.meaning, status, 0, [], _MONEY.advice, missing.why)
+
+
+def _settled(rule: Finding, count: int, rows: Sequence[Mapping[str, Any]]) -> Finding:
+    status: Status = "failed" if count else "passed"
+    return Finding(rule.name, rule.invariant, rule.meaning, status, count, rows, rule.advice)

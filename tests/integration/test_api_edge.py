@@ -1,0 +1,275 @@
+"""What holds for every request: problems, limits, correlation, roles, the document."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from api_client import Client
+
+NOBODY = "01900000-0000-7000-8000-000000000000"
+PRODUCT = {"name": "Coffee", "sku": "C-1", "price": 1250}
+
+# method, path, who may: `admin`, `staff`, `signed in`; and a status that a good token gets for an empty request.
+GUARDED = [
+    ("POST", "/api/v1/products", "admin"),
+    ("PATCH", f"/api/v1/products/{NOBODY}", "admin"),
+    ("DELETE", f"/api/v1/products/{NOBODY}", "admin"),
+    ("PATCH", f"/api/v1/products/{NOBODY}/activate", "admin"),
+    ("PATCH", f"/api/v1/products/{NOBODY}/deactivate", "admin"),
+    ("GET", "/api/v1/products?status=deleted", "admin"),
+    ("POST", "/api/v1/inventory", "admin"),
+    ("POST", "/api/v1/inventory/add-stock", "admin"),
+    ("POST", "/api/v1/inventory/remove-stock", "admin"),
+    ("GET", "/api/v1/inventory/stats", "admin"),
+    ("GET", "/api/v1/mailbox", "staff"),
+    ("POST", "/api/v1/orders", "signed in"),
+    ("GET", "/api/v1/orders", "signed in"),
+    ("GET", f"/api/v1/orders/{NOBODY}", "signed in"),
+    ("GET", f"/api/v1/orders/{NOBODY}/status", "signed in"),
+    ("GET", "/api/v1/auth/me", "signed in"),
+    ("GET", "/api/v1/auth/profile", "signed in"),
+    ("POST", "/api/v1/auth/logout", "signed in"),
+]
+PUBLIC = [
+    "/api/v1/products",
+    "/api/v1/products/search?q=x",
+    "/api/v1/inventory",
+    "/api/v1/inventory/low-stock",
+    "/api/v1/inventory/out-of-stock",
+    "/api/v1/health",
+    "/api/v1/health/live",
+    "/api/v1/health/ready",
+    "/api/v1/health/detailed",
+    "/api/v1/problems/sku-taken",
+    "/metrics",
+    "/api/openapi.json",
+    "/api/docs",
+]
+
+
+async def test_who_may_what_is_judged_before_anything_else(api: Client) -> None:
+    people = {role: await api.person(role) for role in ("customer", "viewer", "operator", "admin")}
+    may = {"admin": {"admin"}, "staff": {"admin", "operator", "viewer"}, "signed in": set(people)}
+    # What each is sent is wrong in itself, so that the order of judgement shows.
+    wrong: dict[str, Any] = {"data": b"{]", "headers": {"Content-Type": "application/json"}}
+    for method, path, who in GUARDED:
+        sent = wrong if method != "GET" else {}
+        assert (path, (await api.ask(method, path, **sent)).status) == (path, 401)
+        for role, person in people.items():
+            reply = await api.ask(method, path, token=person.token, **sent)
+            if role in may[who]:
+                assert reply.status not in {401, 403}, (method, path, role, reply)
+            else:
+                assert (method, path, role, reply.status) == (method, path, role, 403)
+                assert reply.body["code"] == "FORBIDDEN"
+
+
+async def test_a_wrong_path_id_is_judged_after_the_role(api: Client) -> None:
+    customer, admin = await api.person(), await api.person("admin")
+    path = "/api/v1/products/no-uuid"
+    statuses = [(await api.ask("DELETE", path, token=token)).status for token in (None, customer.token, admin.token)]
+    assert statuses == [401, 403, 422]
+
+
+async def test_every_route_of_the_document_is_tried(api: Client) -> None:
+    document = (await api.get("/api/openapi.json")).body
+    tried = {(method, path.partition("?")[0].replace(NOBODY, "{}")) for method, path, _ in GUARDED}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            shown = "/".join("{}" if part.startswith("{") else part for part in path.split("/"))
+            assert ((method.upper(), shown) in tried) >= ("security" in operation), (method, path)
+            assert all(status in operation["responses"] for status in ("500", "503"))
+            if "security" in operation:
+                assert "401" in operation["responses"]
+            for status, answer in operation["responses"].items():
+                if int(status) >= 400:
+                    assert list(answer["content"]) == ["application/problem+json"]
+    assert "202" in document["paths"]["/api/v1/orders"]["post"]["responses"]
+
+
+@pytest.mark.parametrize("path", PUBLIC)
+async def test_what_is_public_needs_no_token(api: Client, path: str) -> None:
+    assert (await api.get(path)).status == 200
+
+
+async def test_the_page_of_the_document_asks_nobody_else(api: Client) -> None:
+    reply = await api.get("/api/docs")
+    assert "/api/v1/orders" in reply.body
+    assert "http://" not in reply.body.replace("http://www.w3.org", "")
+    assert "https://" not in reply.body
+    assert "<script" not in reply.body
+
+
+async def test_what_is_not_there_is_a_problem(api: Client) -> None:
+    for path in ("/", "/api/v1/nothing", "/api/v1/products/", "/API/v1/products", "/api/v1/orders/x/y/z"):
+        reply = await api.get(path)
+        assert (path, reply.status, reply.body["code"]) == (path, 404, "ROUTE_NOT_FOUND")
+    reply = await api.ask("PUT", "/api/v1/products")
+    assert (reply.status, reply.body["code"]) == (405, "METHOD_NOT_ALLOWED")
+    assert set(reply.headers["Allow"].split(", ")) == {"GET", "POST"}
+    described = (await api.get(reply.body["type"])).body
+    assert described["code"] == "METHOD_NOT_ALLOWED"
+    assert (await api.get("/api/v1/problems/nothing")).status == 404
+
+
+async def test_a_correlation_id_is_kept_if_it_is_harmless(api: Client) -> None:
+    for sent in ("abc-1.2_3:4", "a" * 128):
+        reply = await api.get("/api/v1/health/live", headers={"X-Correlation-Id": sent})
+        assert reply.headers["X-Correlation-Id"] == sent
+    for sent in ("a" * 129, "a b", "<script>", "{{7*7}}", "ñ", ""):
+        reply = await api.get("/api/v1/health/live", headers={"X-Correlation-Id": sent})
+        assert len(reply.headers["X-Correlation-Id"]) == 36
+    admin = await api.person("admin")
+    for path in ("/api/v1/orders", "/api/v1/products"):
+        reply = await api.post(path, {}, token=admin.token, headers={"X-Correlation-Id": "mine"})
+        assert (reply.status, reply.body["correlationId"]) == (422, "mine")
+
+
+async def _chunks(size: int) -> AsyncIterator[bytes]:
+    for _ in range(size // 65_536):
+        yield b" " * 65_536
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/products", "/api/v1/orders"])
+async def test_a_body_has_its_limits(api: Client, path: str) -> None:
+    admin = await api.person("admin")
+    json_type = {"Content-Type": "application/json"}
+
+    async def send(data: Any, **headers: str) -> tuple[int, str]:
+        reply = await api.ask("POST", path, token=admin.token, data=data, headers=json_type | headers)
+        return reply.status, reply.body["code"]
+
+    assert await send(b" " * (1024 * 1024 + 1)) == (413, "BODY_TOO_LARGE")
+    assert await send(_chunks(3 * 1024 * 1024)) == (413, "BODY_TOO_LARGE")
+    assert (await send(_chunks(512 * 1024)))[0] in {400, 422}
+    assert await send(b"\x1f\x8b", **{"Content-Encoding": "gzip"}) == (415, "UNSUPPORTED_MEDIA_TYPE")
+    assert (await send(b"{}", **{"Content-Type": "text/plain"}))[0] == 415
+    assert (await send(b"a=b", **{"Content-Type": "application/x-www-form-urlencoded"}))[0] == 415
+    for broken in (b"", b"{", b"{]", b"\xff\xfe", b"[" * 100_000, b'{"a":' * 100_000, b'{"name": NaN}', b"null", b"[]"):
+        assert (await send(broken))[0] in {400, 422}, broken[:20]
+
+
+async def test_huge_headers_are_refused(api: Client) -> None:
+    reply = await api.get("/api/v1/health/live", headers={f"X-{number}": "x" * 4000 for number in range(12)})
+    assert (reply.status, reply.body["code"]) == (431, "HEADERS_TOO_LARGE")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "-1", "1.0", "1e3", "true", '"3"', "null", "9223372036854775808", "1" + "0" * 23, "NaN", "Infinity",
+        "-Infinity", "1" * 5000, "[]", "{}", "1e400", "-0.5", "00", "+1", "0x10",
+    ],
+)  # fmt: skip
+async def test_a_number_is_a_number(api: Client, raw: str) -> None:
+    admin = await api.person("admin")
+    for body, path in (
+        (f'{{"name": "x", "sku": "x", "price": {raw}}}', "/api/v1/products"),
+        (f'{{"productId": "{NOBODY}", "quantity": {raw}}}', "/api/v1/inventory/add-stock"),
+        (f'{{"productId": "{NOBODY}", "initialStock": {raw}}}', "/api/v1/inventory"),
+    ):
+        headers = {"Content-Type": "application/json"}
+        reply = await api.ask("POST", path, token=admin.token, data=body, headers=headers)
+        assert (path, reply.status in {400, 422}) == (path, True), reply
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "a\x00b"},
+        {"name": ""},
+        {"name": "  "},
+        {"name": "x" * 256},
+        {"sku": "\x00"},
+        {"price": None},
+        {"currency": "usd"},
+        {"currency": "EURO"},
+        {"tags": ["ok", 3]},
+        {"tags": ["\x00"]},
+        {"images": "no list"},
+        {"attributes": {"a": {"b": "\x00"}}},
+        {"attributes": {"\x00": 1}},
+        {"attributes": [1]},
+        {"attributes": {"a": [[[[[[[[[1]]]]]]]]]}},
+        {"attributes": {"a": list(range(2000))}},
+        {"weight": -1},
+        {"weight": "1"},
+        {"isActive": 1},
+        {"isActive": "true"},
+        {"minimumStock": 2**31},
+        {"categoryId": "no uuid"},
+        {"categoryId": 7},
+        {"compare_at_price": 1},
+        {"id": NOBODY},
+        {"createdAt": "2026-01-01T00:00:00Z"},
+        {"totalPrice": 1},
+    ],
+    ids=str,
+)
+async def test_a_product_is_a_closed_list(api: Client, change: dict[str, Any]) -> None:
+    admin = await api.person("admin")
+    reply = await api.post("/api/v1/products", PRODUCT | change, token=admin.token)
+    assert (reply.status, reply.body["code"]) == (422, "VALIDATION_FAILED")
+    assert reply.body["errors"][0]["field"].startswith(next(iter(change)))
+
+
+async def test_half_a_surrogate_pair_is_refused_and_nothing_breaks(api: Client) -> None:
+    admin = await api.person("admin")
+    headers = {"Content-Type": "application/json"}
+    for body in (
+        r'{"name": "\ud800", "sku": "x", "price": 1}',
+        r'{"name": "x", "sku": "x", "price": 1, "\udfff": 1}',
+        r'{"name": "x", "sku": "x", "price": 1, "attributes": {"a": "\udc00"}}',
+        r'{"name": "x", "sku": "x", "price": 1, "price": 2}',
+        r'{"name": "x", "sku": "x", "price": 1, "attributes": {"a": 1, "a": 2}}',
+    ):
+        reply = await api.ask("POST", "/api/v1/products", token=admin.token, data=body, headers=headers)
+        assert (reply.status, reply.body["code"]) == (422, "VALIDATION_FAILED"), body
+
+
+async def test_odd_text_is_stored_literally(api: Client) -> None:
+    admin = await api.person("admin")
+    for number, text in enumerate(["<script>", "{{7*7}}", "=cmd()", "a\r\nb", "\u202eabc", "💥", "%00", "'; --"]):
+        product = await api.product(admin, name=text, sku=f"{number} {text}", attributes={text: text})
+        found = (await api.get(f"/api/v1/products/{product['id']}")).body
+        assert (found["name"], found["attributes"]) == (text, {text: text})
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "page=0", "page=-1", "page=x", "page=99999999999999999999", "limit=0", "limit=101", "status=gone",
+        "minPrice=-1", "minPrice=9223372036854775808", "search=%00", "tags=%00", "sortBy=password_hash",
+        "sortOrder=up", "onSale=perhaps",
+    ],
+)  # fmt: skip
+async def test_a_wrong_filter_is_refused(api: Client, query: str) -> None:
+    reply = await api.get(f"/api/v1/products?{query}")
+    assert (reply.status, reply.body["errors"][0]["field"].partition(".")[0]) == (422, query.partition("=")[0])
+
+
+async def test_the_metric_has_templates_and_no_ids(api: Client) -> None:
+    await api.get(f"/api/v1/products/{NOBODY}")
+    await api.get(f"/api/v1/{NOBODY}")
+    await api.ask("BREW", "/api/v1/products")
+    text = (await api.get("/metrics")).body
+    assert 'endpoint="/api/v1/products/{product_id}",method="GET"' in text
+    assert 'endpoint="unmatched"' in text
+    assert 'method="OTHER"' in text
+    assert NOBODY not in text
+
+
+async def test_health_shows_pool_redis_memory_disk_breaker_and_queues(api: Client) -> None:
+    body = (await api.get("/api/v1/health/detailed")).body
+    assert body["status"] == "up"
+    assert body["checks"] == {"postgres": "up", "redis": "up"}
+    assert body["pool"]["limit"] >= body["pool"]["size"] >= body["pool"]["idle"] >= 0
+    assert body["memory"]["rss"] > 0
+    assert body["disk"]["free"] > 0
+    assert body["breaker"]["state"] == "CLOSED"
+    assert len(body["queues"]) == 4
+    assert "password" not in json.dumps(body)

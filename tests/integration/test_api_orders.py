@@ -1,0 +1,121 @@
+"""Orders as they are read: pages, one order, its status, and nobody else's."""
+
+from typing import Any
+from uuid import uuid4
+
+from api_client import Client, Person
+
+
+async def _place(api: Client, person: Person, product_id: str, quantity: int = 1) -> str:
+    body = {"items": [{"productId": product_id, "quantity": quantity}], "shippingAddress": {"city": "Ávila"}}
+    reply = await api.post("/api/v1/orders", body, token=person.token)
+    assert reply.status == 202, reply
+    found: str = reply.body["orderId"]
+    return found
+
+
+async def test_an_order_is_shown_with_lines_payment_and_history(api: Client) -> None:
+    admin, customer = await api.person("admin"), await api.person()
+    product = await api.product(admin, price=1250)
+    order_id = await _place(api, customer, product["id"], 3)
+    async with api.database.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO payments (id, order_id, key, amount, currency) VALUES ($1, $2, 'k', 3750, 'USD')",
+            uuid4(),
+            order_id,
+        )
+    reply = await api.get(f"/api/v1/orders/{order_id}", token=customer.token)
+    assert reply.status == 200
+    body = reply.body
+    assert (body["orderId"], body["status"], body["totalAmount"], body["currency"]) == (
+        order_id,
+        "PENDING",
+        3750,
+        "USD",
+    )
+    assert (body["sagaStatus"], body["currentStep"], body["failureReason"]) == ("RUNNING", "STARTED", None)
+    assert body["shippingAddress"] == {"city": "Ávila"}
+    assert body["items"] == [
+        {
+            "productId": product["id"],
+            "sku": product["sku"],
+            "name": "Coffee",
+            "quantity": 3,
+            "unitPrice": 1250,
+            "totalPrice": 3750,
+        }
+    ]
+    assert (body["payment"]["status"], body["payment"]["amount"]) == ("PENDING", 3750)
+    assert body["history"][0]["toStatus"] == "PENDING"
+    status = (await api.get(f"/api/v1/orders/{order_id}/status", token=customer.token)).body
+    assert status.keys() == {"orderId", "status", "sagaStatus", "currentStep", "failureReason", "updatedAt"}
+    assert (status["orderId"], status["status"], status["sagaStatus"]) == (order_id, "PENDING", "RUNNING")
+
+
+async def test_another_customers_order_is_not_there(api: Client) -> None:
+    admin, owner, other = await api.person("admin"), await api.person(), await api.person()
+    order_id = await _place(api, owner, (await api.product(admin))["id"])
+    for path in (f"/api/v1/orders/{order_id}", f"/api/v1/orders/{order_id}/status"):
+        mine = await api.get(path, token=owner.token)
+        theirs = await api.get(path, token=other.token)
+        missing = await api.get(path.replace(order_id, str(uuid4())), token=other.token)
+        assert (mine.status, theirs.status, missing.status) == (200, 404, 404)
+        assert theirs.body["code"] == missing.body["code"] == "ORDER_NOT_FOUND"
+        for role in ("admin", "operator", "viewer"):
+            staff = await api.person(role)
+            assert (await api.get(path, token=staff.token)).status == 200
+        assert (await api.get(path.replace(order_id, "7"), token=owner.token)).status == 422
+    assert (await api.get("/api/v1/orders", token=other.token)).body == {"items": [], "nextCursor": None}
+    assert len((await api.get("/api/v1/orders", token=admin.token)).body["items"]) == 1
+
+
+async def test_pages_lead_from_one_to_the_next(api: Client) -> None:
+    admin, customer = await api.person("admin"), await api.person()
+    product_id = (await api.product(admin))["id"]
+    placed = [await _place(api, customer, product_id) for _ in range(5)]
+    seen: list[str] = []
+    path = "/api/v1/orders?limit=2&status=PENDING&status=CONFIRMED"
+    pages = 0
+    while path:
+        reply = await api.get(path, token=customer.token)
+        pages += 1
+        seen += [one["orderId"] for one in reply.body["items"]]
+        assert (reply.body["nextCursor"] is None) == ("Link" not in reply.headers)
+        link = reply.headers.get("Link", "")
+        assert link == "" or link.endswith('>; rel="next"')
+        path = link[1 : link.index(">")] if link else ""
+    assert (pages, seen) == (3, placed[::-1])
+    cancelled: Any = await api.get("/api/v1/orders?status=CANCELLED", token=customer.token)
+    assert cancelled.body["items"] == []
+
+
+async def test_a_wrong_cursor_or_filter_is_refused(api: Client) -> None:
+    customer = await api.person()
+    for query in ("cursor=x", "cursor=%00", "cursor=" + "A" * 21, "cursor=" + "A" * 65, "cursor=ñ", "limit=0",
+                  "limit=101", "status=GONE", "cursor="):  # fmt: skip
+        reply = await api.get(f"/api/v1/orders?{query}", token=customer.token)
+        assert (query, reply.status, reply.body["errors"][0]["field"].partition(".")[0]) == (
+            query,
+            422,
+            query.partition("=")[0],
+        )
+
+
+async def test_the_mailbox_shows_staff_what_was_sent(api: Client) -> None:
+    viewer = await api.person("viewer")
+    order_id = uuid4()
+    async with api.database.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO mailbox (key, channel, recipient, subject, body_text, order_id)"
+            " VALUES ('1', 'email', 'Ana@example.com', 'Hello', 'Text', $1), ('2', 'sms', '+34', '', 'Text', NULL)",
+            order_id,
+        )
+
+    async def keys(query: str) -> set[str]:
+        reply = await api.get(f"/api/v1/mailbox{query}", token=viewer.token)
+        return {one["key"] for one in reply.body["items"]}
+
+    assert await keys("") == {"1", "2"}
+    assert await keys("?recipient=ana@EXAMPLE.com") == {"1"}
+    assert await keys(f"?orderId={order_id}") == {"1"}
+    assert await keys(f"?orderId={uuid4()}") == set()

@@ -1,0 +1,137 @@
+"""The catalogue over HTTP."""
+
+import asyncio
+from uuid import uuid4
+
+from api_client import Client
+from comanda.catalog.cache import Catalogue
+
+
+async def test_a_product_comes_back_as_it_was_sent(api: Client) -> None:
+    admin = await api.person("admin")
+    sent = {
+        "name": "Café",
+        "sku": "CAFE-1",
+        "price": 1250,
+        "currency": "EUR",
+        "description": "Ground",
+        "brand": "Finca",
+        "tags": ["hot", "drink"],
+        "images": ["https://example.com/a.png"],
+        "attributes": {"roast": {"level": 3}},
+        "categoryId": str(uuid4()),
+        "weight": 0.25,
+        "costPrice": 700,
+        "compareAtPrice": 1500,
+        "trackInventory": False,
+        "minimumStock": 5,
+        "isActive": False,
+    }
+    reply = await api.post("/api/v1/products", sent, token=admin.token)
+    assert reply.status == 201
+    assert reply.headers["Location"] == f"/api/v1/products/{reply.body['id']}"
+    assert sent.items() <= reply.body.items()
+    assert reply.body["createdAt"].endswith("Z")
+    public = (await api.get(reply.headers["Location"])).body
+    assert {**sent, "costPrice": None}.items() <= {**public, "costPrice": None}.items()
+    assert "costPrice" not in public
+
+
+async def test_a_sku_is_taken_until_its_product_is_deleted(api: Client) -> None:
+    admin = await api.person("admin")
+    product = await api.product(admin, sku="ONE")
+    again = {"name": "Tea", "sku": "ONE", "price": 1}
+    reply = await api.post("/api/v1/products", again, token=admin.token)
+    assert (reply.status, reply.body["code"]) == (409, "SKU_TAKEN")
+    path = f"/api/v1/products/{product['id']}"
+    assert (await api.ask("DELETE", path, token=admin.token)).status == 204
+    assert (await api.ask("DELETE", path, token=admin.token)).status == 404
+    assert (await api.get(path)).status == 404
+    replies = await asyncio.gather(*(api.post("/api/v1/products", again, token=admin.token) for _ in range(5)))
+    assert sorted(one.status for one in replies) == [201, 409, 409, 409, 409]
+
+
+async def test_a_patch_changes_what_it_names(api: Client) -> None:
+    admin = await api.person("admin")
+    product = await api.product(admin, brand="Finca", tags=["a"])
+    path = f"/api/v1/products/{product['id']}"
+
+    async def patch(**body: object) -> tuple[int, object]:
+        reply = await api.ask("PATCH", path, token=admin.token, json=body)
+        return reply.status, reply.body
+
+    status, changed = await patch(price=99, brand=None)
+    assert (status, changed) == (200, {**product, "price": 99, "brand": None, "updatedAt": changed["updatedAt"]})  # type: ignore[index]
+    for wrong in ({}, {"name": None}, {"sku": "NEW"}, {"price": -1}, {"name": "x", "price": "1"}):
+        assert (await patch(**wrong))[0] == 422
+    missing = await api.ask("PATCH", f"/api/v1/products/{uuid4()}", token=admin.token, json={"price": 1})
+    assert (missing.status, missing.body["code"]) == (404, "PRODUCT_NOT_FOUND")
+
+
+async def test_products_are_put_on_and_off_sale(api: Client) -> None:
+    admin = await api.person("admin")
+    path = f"/api/v1/products/{(await api.product(admin))['id']}"
+    for verb, is_active in (("deactivate", False), ("activate", True)):
+        reply = await api.ask("PATCH", f"{path}/{verb}", token=admin.token)
+        assert (reply.status, reply.body["isActive"]) == (200, is_active)
+
+
+async def test_the_list_is_filtered_sorted_and_paged(api: Client) -> None:
+    admin = await api.person("admin")
+    await api.product(admin, name="Apple", sku="1", price=300, brand="Finca", tags=["fruit", "red"])
+    await api.product(admin, name="pear 100%", sku="2", price=200, brand="finca", tags=["fruit"], compareAtPrice=250)
+    await api.product(admin, name="Bread_x", sku="3", price=100, tags=["loaf"], description="with APPLE")
+    await api.product(admin, name="Old", sku="4", price=50, isActive=False)
+    gone = await api.product(admin, name="Gone", sku="5", price=1)
+    await api.ask("DELETE", f"/api/v1/products/{gone['id']}", token=admin.token)
+
+    async def skus(query: str, token: str | None = None) -> str:
+        reply = await api.get(f"/api/v1/products?{query}", token=token)
+        assert reply.status == 200, reply
+        assert reply.body["total"] >= len(reply.body["items"])
+        return "".join(one["sku"] for one in reply.body["items"])
+
+    assert await skus("") == "321"
+    assert await skus("sortBy=price&sortOrder=asc") == "321"
+    assert await skus("sortBy=price") == "123"
+    assert await skus("sortBy=name&sortOrder=asc") == "132"
+    assert await skus("sortBy=sku&sortOrder=desc") == "321"
+    assert await skus("sortBy=createdAt&sortOrder=asc") == "123"
+    assert await skus("search=apple&sortBy=sku&sortOrder=asc") == "13"
+    assert await skus("search=%25") == "2"
+    assert await skus("search=_") == "3"
+    assert await skus("brand=FINCA&sortBy=sku&sortOrder=asc") == "12"
+    assert await skus("minPrice=150&maxPrice=250") == "2"
+    assert await skus("onSale=true") == "2"
+    assert await skus("onSale=false&sortBy=sku&sortOrder=asc") == "13"
+    assert await skus("tags=red,loaf&sortBy=sku&sortOrder=asc") == "13"
+    assert await skus("tags=red&tags=loaf&sortBy=sku&sortOrder=asc") == "13"
+    assert await skus("status=inactive") == "4"
+    assert await skus("status=all&sortBy=sku&sortOrder=asc") == "1234"
+    assert await skus("status=deleted", admin.token) == "5"
+    assert await skus("limit=2&sortBy=sku&sortOrder=asc") == "12"
+    assert await skus("limit=2&page=2&sortBy=sku&sortOrder=asc") == "3"
+    body = (await api.get("/api/v1/products?limit=2")).body
+    assert (body["total"], body["page"], body["limit"], body["totalPages"]) == (3, 1, 2, 2)
+    found = (await api.get("/api/v1/products/search?q=app")).body
+    assert [one["sku"] for one in found["items"]] == ["1", "3"]
+
+
+async def test_prices_are_read_once_and_forgotten_on_demand(api: Client) -> None:
+    admin = await api.person("admin")
+    products = [await api.product(admin, price=number) for number in range(3)]
+    async with api.database.connection() as tx:
+        ids = [row["id"] for row in await tx.fetch("SELECT id FROM products ORDER BY price")]
+    catalogue = Catalogue(limit=2)
+    assert catalogue.get(ids[0]) is None
+    found = await asyncio.gather(*(catalogue.priced(api.database, [*ids, uuid4()]) for _ in range(20)))
+    assert all([one[each].price for each in ids] == [0, 1, 2] and len(one) == 3 for one in found)
+    assert len(catalogue) == 2
+    kept = catalogue.get(ids[2])
+    assert kept is not None
+    assert (kept.sku, kept.is_active) == (products[2]["sku"], True)
+    catalogue.forget(ids)
+    assert catalogue.get(ids[2]) is None
+    old = Catalogue(lifetime=-1)
+    await old.priced(api.database, ids)
+    assert old.get(ids[0]) is None
