@@ -160,7 +160,6 @@ class Worker:
     async def _work_on(self, queue: str, hints: Sequence[Hint]) -> None:
         """Carry on what the hints name, in pieces that there is room for; then acknowledge."""
         ids = list(dict.fromkeys(one for hint in hints for one in hint.ids or []))
-        done: Counter[str] = Counter()
         while ids:
             self._lanes.freed.clear()
             limit = await self._granted(queue, min(_BATCH, self._room(queue), len(ids)))
@@ -170,13 +169,11 @@ class Worker:
             piece, ids = ids[:limit], ids[limit:]
             result = await self._engine.run(queue, piece, limit)
             await self._act_on(queue, result)
-            done["completed"] += result.completed[queue]
-            done["failed"] += result.failed[queue]
         unreadable = [hint for hint in hints if hint.ids is None]
         if unreadable:
             await self._bury(queue, unreadable)
         try:
-            await self._streams.acknowledge(queue, hints, completed=done["completed"], failed=done["failed"])
+            await self._streams.acknowledge(hints)
         except RedisFault as fault:
             _log.warning("messages stay unacknowledged; working on them again is harmless", error=str(fault))
 
@@ -192,9 +189,9 @@ class Worker:
             task = asyncio.create_task(self._call(call))
             self._lanes.calls.add(task)
             task.add_done_callback(self._lanes.calls.discard)
-        if result.onward:
+        if result.onward or result.completed or result.failed:
             try:
-                await self._streams.offer_all(result.onward)
+                await self._streams.offer_all(result.onward, completed=result.completed, failed=result.failed)
             except RedisFault as fault:
                 _log.warning("no hint could be given; workers look into PostgreSQL", queue=queue, error=str(fault))
 

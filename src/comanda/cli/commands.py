@@ -7,7 +7,7 @@ import typer
 import uvloop
 
 from comanda import __version__, settings
-from comanda.cli import operate, processes, up
+from comanda.cli import operate, processes
 from comanda.messaging.streams import QUEUES
 
 app = typer.Typer(
@@ -46,6 +46,8 @@ def up_command(
     json: Json = False,
 ) -> None:
     """Everything in one: engines, migrations, gateway, relay, workers, API."""
+    from comanda.cli import up
+
     known = settings.load()
     code = uvloop.run(
         up.up(known, host=host, port=port, data_dir=data_dir, demo=demo, api=api, workers=workers, json=json)

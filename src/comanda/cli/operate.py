@@ -36,6 +36,9 @@ queue_app = typer.Typer(help="The four queues: depths, limits, pauses.", no_args
 letters_app = typer.Typer(help="Dead letters: what was given up on.", no_args_is_help=True)
 orders_app = typer.Typer(help="Orders.", no_args_is_help=True)
 
+# Columns that are copied into the next command.
+_WHOLE = {"saga", "letter", "order", "queue"}
+
 Work = Callable[[Database, Streams], Coroutine[Any, Any, Any]]
 
 
@@ -71,7 +74,7 @@ def _show(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], *, json
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in columns.values():
-        table.add_column(title, overflow="fold")
+        table.add_column(title, overflow="fold", no_wrap=title in _WHOLE)
     for row in rows:
         table.add_row(*("" if row.get(name) is None else str(_plain(row[name])) for name in columns))
     Console().print(table)

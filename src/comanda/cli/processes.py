@@ -12,22 +12,10 @@ from pathlib import Path
 
 import msgspec
 import typer
-import uvicorn
 
-from comanda import relay as relaying
 from comanda import telemetry
-from comanda.accounts import accounts
-from comanda.accounts.tokens import Bearer
-from comanda.api.app import build
-from comanda.api.place_order import PlaceOrderRoute
-from comanda.assembly import assemble
-from comanda.cli.demo import stock_up
-from comanda.db import Database, migrations
 from comanda.errors import ConfigurationFault
-from comanda.gateway.serve import serve
-from comanda.messaging.streams import QUEUES
 from comanda.settings import Settings
-from comanda.worker import Worker
 
 _POOL = {"api": 16, "worker": 12, "relay": 8}
 
@@ -53,6 +41,13 @@ def _stopped_by_signal() -> asyncio.Event:
 
 async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> None:
     """Serve HTTP until SIGTERM; requests that are under way are answered first."""
+    import uvicorn
+
+    from comanda.accounts.tokens import Bearer
+    from comanda.api.app import build
+    from comanda.api.place_order import PlaceOrderRoute
+    from comanda.assembly import assemble
+
     key = settings.secret_key.get_secret_value()
     if not key:
         raise ConfigurationFault("COMANDA_SECRET_KEY is not set: it signs the tokens (32 bytes or more)")
@@ -81,6 +76,10 @@ async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> No
 
 async def worker(settings: Settings, queues: Sequence[str]) -> None:
     """Work until SIGTERM; calls that are out come back first."""
+    from comanda.assembly import assemble
+    from comanda.messaging.streams import QUEUES
+    from comanda.worker import Worker
+
     unknown = [queue for queue in queues if queue not in QUEUES]
     if unknown or not queues:
         raise ConfigurationFault(f"No such queue: {', '.join(unknown) or '(none)'}. There are {', '.join(QUEUES)}.")
@@ -100,6 +99,9 @@ async def worker(settings: Settings, queues: Sequence[str]) -> None:
 
 async def relay(settings: Settings) -> None:
     """Relay until SIGTERM."""
+    from comanda import relay as relaying
+    from comanda.assembly import assemble
+
     with _process(settings, "relay") as name:
         stop = _stopped_by_signal()
         async with assemble(settings, name=name, pool=_POOL["relay"]) as assembly:
@@ -108,6 +110,8 @@ async def relay(settings: Settings) -> None:
 
 async def gateway(settings: Settings, *, data_dir: Path, port: int, fd: int | None) -> None:
     """Serve the mock gateway until SIGTERM."""
+    from comanda.gateway.serve import serve
+
     with _process(settings, "gateway"):
         listener = socket.socket(fileno=fd) if fd is not None else socket.create_server(("127.0.0.1", port))
         if fd is None:
@@ -123,6 +127,10 @@ async def gateway(settings: Settings, *, data_dir: Path, port: int, fd: int | No
 
 async def migrate(settings: Settings, *, demo: bool, json: bool) -> None:
     """Bring the schema up to date; the first user; with `demo` a small catalogue."""
+    from comanda.accounts import accounts
+    from comanda.cli.demo import stock_up
+    from comanda.db import Database, migrations
+
     if not settings.database_url:
         raise ConfigurationFault("COMANDA_DATABASE_URL is not set")
     ran = await migrations.apply(settings.database_url)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import socket
 import sys
 import time
@@ -181,7 +182,12 @@ def _environment(plan: _Plan, database_url: str, redis_url: str, gateway_url: st
         "ADMIN_EMAIL": settings.admin_email,
         "ADMIN_PASSWORD": password or made_up,
     }
-    return {**os.environ, **{f"COMANDA_{name}": value for name, value in values.items()}}, made_up
+    # Where the processes count together what any of them answers at /metrics. Counters start at nought with each `up`.
+    metrics = plan.folder / "metrics"
+    shutil.rmtree(metrics, ignore_errors=True)
+    metrics.mkdir()
+    shared = {"PROMETHEUS_MULTIPROC_DIR": str(metrics)}
+    return {**os.environ, **shared, **{f"COMANDA_{name}": value for name, value in values.items()}}, made_up
 
 
 async def _migrate(child: Child, voice: _Voice) -> None:

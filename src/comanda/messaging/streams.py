@@ -120,13 +120,22 @@ class Streams:
         """Hint that these sagas are due in this queue."""
         await self.offer_all({(queue, priority): ids})
 
-    async def offer_all(self, due: Mapping[tuple[str, int], Sequence[UUID]]) -> None:
-        """Hint for several queues and priorities in one round trip."""
+    async def offer_all(
+        self,
+        due: Mapping[tuple[str, int], Sequence[UUID]],
+        *,
+        completed: Mapping[str, int] | None = None,
+        failed: Mapping[str, int] | None = None,
+    ) -> None:
+        """Hint for several queues and priorities, and count the jobs that are done, in one round trip."""
         with _translated():
             async with self._redis.pipeline(transaction=False) as pipe:
                 for (queue, priority), ids in due.items():
                     for body in pack(ids):
                         pipe.xadd(stream_of(queue, priority), {"ids": body}, maxlen=_CAP)
+                for name, counted in (("completed", completed), ("failed", failed)):
+                    for queue, count in (counted or {}).items():
+                        pipe.hincrby(_key(queue, "counters"), name, count)
                 if len(pipe):
                     await pipe.execute()
 
@@ -159,20 +168,15 @@ class Streams:
                 found += self._hints(stream, answer[1])
         return found
 
-    async def acknowledge(self, queue: str, hints: Sequence[Hint], *, completed: int = 0, failed: int = 0) -> None:
-        """Forget messages, and count the jobs that they led to."""
+    async def acknowledge(self, hints: Sequence[Hint]) -> None:
+        """Forget messages."""
         with _translated():
             async with self._redis.pipeline(transaction=False) as pipe:
                 for stream in {hint.stream for hint in hints}:
                     ids = [hint.message_id for hint in hints if hint.stream == stream]
                     pipe.xack(stream, GROUP, *ids)
                     pipe.xdel(stream, *ids)
-                if completed:
-                    pipe.hincrby(_key(queue, "counters"), "completed", completed)
-                if failed:
-                    pipe.hincrby(_key(queue, "counters"), "failed", failed)
-                if len(pipe):
-                    await pipe.execute()
+                await pipe.execute()
 
     async def unread(self, queue: str) -> int:
         """Messages that no worker has read yet."""

@@ -3,10 +3,12 @@
 The document of `comanda load --json`, to which fields may be added:
 
     {"isFine": true, "run": "9f…", "seed": 1, "url": "…", "orders": 100, "customers": 10, "products": 50,
-     "accepted": 98, "ended": 98, "totalAmount": 512345, "seconds": 4.1, "acceptedPerSecond": 60.2, "endedPerSecond": 23.9,
+     "accepted": 98, "ended": 98, "totalAmount": 512345, "seconds": 4.1,
+     "acceptedPerSecond": 60.2, "endedPerSecond": 23.9,
      "acceptMs": {"p50", "p95", "p99", "max"}, "endMs": {"CONFIRMED": {…}, "CANCELLED": {…}},
      "outcomes": [{"status": "CONFIRMED", "reason": null, "orders": 90}, …],
-     "rejected": {"OVERLOADED": 2}, "retried": {"503": 4, "no answer": 1}, "wrong": []}
+     "rejected": {"OVERLOADED": 2}, "retried": {"503": 4, "no answer": 1},
+     "wrongCount": 0, "wrong": []}
 
 `acceptMs` is that of the requests that were answered with 202; `endMs` from `createdAt` to `endedAt`.
 """
@@ -23,7 +25,15 @@ SHOWN = 20
 
 @dataclass(slots=True)
 class Placed:
-    """An order that was accepted. Amounts in minor units, times in seconds; `status` is empty until it has ended."""
+    """An order that was accepted; `status` is empty until it has ended.
+
+    Args:
+        order_id: its own.
+        expected: its total by our own sum, in minor units.
+        told: its total as the 202 says; `total`: as the order says at its end.
+        took: seconds of the request that was answered with 202.
+        created: when it was accepted, in seconds since 1970 by the server's clock; `ended` likewise.
+    """
 
     order_id: str
     expected: int
@@ -32,19 +42,19 @@ class Placed:
     status: str = ""
     reason: str | None = None
     total: int | None = None
-    lived: float = 0.0
+    created: float = 0.0
+    ended: float = 0.0
 
 
 @dataclass
 class Tally:
-    """What happened so far. `answered` and `over`: seconds after the start of the last 202 and of the last end."""
+    """What happened so far. `answered`: seconds from the first request to the last 202."""
 
     placed: dict[str, Placed] = field(default_factory=dict)
     rejected: Counter[str] = field(default_factory=Counter)
     retried: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     answered: float = 0.0
-    over: float = 0.0
 
     @property
     def ended(self) -> list[Placed]:
@@ -86,16 +96,16 @@ def document(tally: Tally, **about: Any) -> dict[str, Any]:
     outcomes = Counter((one.status, one.reason) for one in ended)
     lived: dict[str, list[float]] = {}
     for one in ended:
-        lived.setdefault(one.status, []).append(one.lived)
+        lived.setdefault(one.status, []).append(one.ended - one.created)
+    busy = max(one.ended for one in ended) - min(one.created for one in ended) if ended else 0.0
     return {
         "isFine": not found,
         **about,
         "accepted": len(tally.placed),
         "ended": len(ended),
         "totalAmount": sum(one.told for one in tally.placed.values()),
-        "seconds": round(max(tally.answered, tally.over), 3),
         "acceptedPerSecond": _rate(len(tally.placed), tally.answered),
-        "endedPerSecond": _rate(len(ended), tally.over),
+        "endedPerSecond": _rate(len(ended), busy),
         "acceptMs": spread([one.took for one in tally.placed.values()]),
         "endMs": {status: spread(times) for status, times in sorted(lived.items())},
         "outcomes": [

@@ -1,0 +1,118 @@
+"""From 202 to CONFIRMED, everything on this machine, sustained, against pgbench with the same rows as one order.
+
+    python benchmarks/end_to_end.py [--gateway instant|mock] [--seconds 60] [--runs 3] [--rates 400,600,800,…]
+
+Offers orders at a steady rate (wrk, paced) and looks at how many end CONFIRMED a second, how many wait at the end and
+how long an order takes. The value is the best rate at which the backlog stays bounded (less than two seconds of work).
+"""
+
+import argparse
+import asyncio
+import statistics
+import threading
+import time
+from typing import Any
+
+import asyncpg
+
+from harness import Stand, comanda_up, pgbench, report, say, wrk
+
+CONNECTIONS = 64
+
+
+async def _ask(url: str, statement: str, *arguments: Any) -> Any:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetch(statement, *arguments)
+    finally:
+        await connection.close()
+
+
+def ask(stand: Stand, statement: str, *arguments: Any) -> Any:
+    return asyncio.run(_ask(stand.database_url, statement, *arguments))
+
+
+def offered(stand: Stand, rate: float, seconds: float) -> dict[str, float]:
+    """Offer orders at this rate: how many were confirmed a second, what waits at the end, how long they took."""
+    pause = max(1, round(1000 * CONNECTIONS / rate))
+    before = ask(stand, "SELECT count(*) AS n, now() AS at FROM orders WHERE state = 'CONFIRMED'")[0]
+    used = stand.cpu()
+    run: dict[str, float] = {}
+    load = threading.Thread(target=lambda: run.update(wrk(stand, connections=CONNECTIONS, seconds=seconds, pause_ms=pause)))
+    began = time.monotonic()
+    load.start()
+    load.join()
+    after = ask(
+        stand,
+        "SELECT count(*) FILTER (WHERE state = 'CONFIRMED') AS n, count(*) FILTER (WHERE ended_at IS NULL) AS waiting,"
+        " percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM ended_at - created_at))"
+        "   FILTER (WHERE created_at > $1) AS took FROM orders",
+        before["at"],
+    )[0]
+    lasted = time.monotonic() - began
+    cpu = {name: round(1e6 * (spent - used[name]) / run["requests"]) for name, spent in stand.cpu().items()}
+    took = after["took"] or [0.0, 0.0]
+    answer = {
+        "offered": run["rate"],
+        "confirmed": (after["n"] - before["n"]) / lasted,
+        "waiting": float(after["waiting"]),
+        "p50": round(took[0] or 0, 3),
+        "p99": round(took[1] or 0, 3),
+        "refused": run["non2xx"],
+        "post_p99_ms": run["p99"],
+    }
+    say(f"at {rate:.0f}/s", **{name: round(value, 3) for name, value in answer.items()})
+    say("  CPU µs an order", **{name: spent for name, spent in cpu.items() if spent})
+    return answer
+
+
+def settle(stand: Stand) -> None:
+    """Wait until nothing is under way."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        waiting = ask(stand, "SELECT count(*) AS n FROM sagas WHERE ended_at IS NULL AND state <> 'COMPENSATION_FAILED'")
+        if waiting[0]["n"] == 0:
+            return
+        time.sleep(0.2)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--gateway", choices=["instant", "mock"], default="instant")
+    arguments.add_argument("--seconds", type=float, default=60)
+    arguments.add_argument("--runs", type=int, default=3)
+    arguments.add_argument("--workers", type=int, default=1)
+    arguments.add_argument("--rates", default="")
+    asked = arguments.parse_args()
+    settings = {"GATEWAY": asked.gateway, "GATEWAY_LATENCY_MS": "0", "GATEWAY_OUTCOMES": "100/0/0"}
+    confirmed, references, slowest = [], [], []
+    with comanda_up("--workers", str(asked.workers), **settings) as stand:
+        wrk(stand, connections=16, seconds=3, pause_ms=50)
+        settle(stand)
+        reference = pgbench(stand, seconds=5)
+        ask(stand, "TRUNCATE sagas, orders, order_lines, order_moves, idempotency_keys, outbox")
+        rates = [float(one) for one in asked.rates.split(",") if one] or [reference * part for part in (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)]
+        best = 0.0
+        for rate in rates:
+            found = offered(stand, rate, 10)
+            settle(stand)
+            if found["waiting"] > 2 * found["offered"] or found["confirmed"] < 0.9 * found["offered"]:
+                break
+            best = rate
+        for _ in range(asked.runs):
+            found = offered(stand, best or rates[0], asked.seconds)
+            settle(stand)
+            confirmed.append(found["confirmed"])
+            slowest.append(found["p99"])
+            references.append(pgbench(stand, seconds=8))
+            ask(stand, "DELETE FROM sagas WHERE state = 'RUNNING'")
+            ask(stand, "UPDATE orders SET state = 'CANCELLED', failure_reason = 'BENCHMARK', ended_at = now() WHERE ended_at IS NULL")
+    report(
+        f"end_to_end_{asked.gateway}", confirmed, references, 0.4 if asked.gateway == "instant" else 0.15,
+        connections=CONNECTIONS, seconds=asked.seconds, workers=asked.workers, lines=2,
+        p99_seconds_to_confirmed=statistics.median(slowest), reference="pgbench, one CTE, 32 clients",
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
