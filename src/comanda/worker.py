@@ -19,7 +19,7 @@ from comanda.saga.engine import Call, Engine, Result
 
 _log = telemetry.log("worker")
 _BATCH = 200  # sagas in one transaction at the most
-_MESSAGES = 4  # messages of one read; each carries up to 100 sagas
+_MESSAGES = 100  # messages of one read: a batch is as large as what has come meanwhile
 _SWITCHES_EVERY = 1.0
 _NAP = 0.05  # seconds until a paused or limited queue is looked at again
 

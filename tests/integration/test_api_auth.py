@@ -5,7 +5,9 @@ import base64
 import hashlib
 import hmac
 import json
+import statistics
 import time
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -13,6 +15,10 @@ import jwt
 import pytest
 
 from api_client import KEY, PASSWORD, Client, token_of
+from comanda.accounts import accounts, passwords, sessions
+from comanda.accounts.accounts import Account, Registration
+from comanda.accounts.sessions import Renewed
+from comanda.db import Database
 
 REGISTRATION = {
     "email": "ana@example.com",
@@ -261,3 +267,47 @@ async def test_a_token_that_expires_is_refused_although_it_was_seen(api: Client)
     deadline = time.monotonic() + 5
     while (await api.get("/api/v1/auth/me", token=token)).status == 200:
         assert time.monotonic() < deadline
+
+
+async def test_the_first_admin_is_made_once_and_nobody_is_promoted(database: Database) -> None:
+    async with database.transaction() as tx:
+        assert await accounts.ensure_admin(tx, "root@example.com", PASSWORD)
+        assert not await accounts.ensure_admin(tx, "ROOT@example.com", "another password")
+        customer = Registration("ana@example.com", "hash", "Ana", "Ruiz")
+        taken = Registration("Root@Example.com", "hash", "Eve", "Ruiz")
+        again = Registration("ANA@example.com", "hash", "Ana", "Ruiz")
+        answers = await accounts.register(tx, [customer, taken, again])
+        assert [isinstance(one, Account) for one in answers] == [True, False, False]
+        assert not await accounts.ensure_admin(tx, "ana@example.com", PASSWORD)
+        root, ana, nobody = await accounts.by_email(tx, ["root@example.com", "ana@example.com", "x@example.com"])
+        assert root is not None
+        assert ana is not None
+        assert (root.role, ana.role, nobody) == ("admin", "customer", None)
+
+
+async def test_of_one_refresh_token_twice_in_a_batch_none_is_good(database: Database) -> None:
+    async with database.transaction() as tx:
+        (made,) = await accounts.register(tx, [Registration("ana@example.com", "hash", "Ana", "Ruiz")])
+        assert isinstance(made, Account)
+        one, other = await sessions.begin(tx, [made.id, made.id], timedelta(hours=1))
+        answers = await sessions.renew(tx, [one, other, one, "unknown"], timedelta(hours=1))
+        assert [isinstance(answer, Renewed) for answer in answers] == [False, True, False, False]
+        await sessions.begin(tx, [made.id], timedelta(days=-2))
+        assert await sessions.forget(tx, 10) == 1
+        assert await sessions.forget(tx, 10) == 0
+
+
+async def test_an_unknown_user_costs_as_much_as_a_wrong_password() -> None:
+    kept = await passwords.hashed(PASSWORD)
+    await passwords.matches("warm", None)
+
+    async def median(password_hash: str | None) -> float:
+        took = []
+        for _ in range(21):
+            began = time.perf_counter()
+            assert not await passwords.matches("wrong guess", password_hash)
+            took.append(time.perf_counter() - began)
+        return statistics.median(took)
+
+    # Wide, since other programs share the machine: without the effort for nobody the ratio is in the hundreds.
+    assert 0.5 < await median(kept) / await median(None) < 2

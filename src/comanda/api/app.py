@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uuid_utils import uuid7
 
 from comanda import telemetry
 from comanda.accounts.tokens import Bearer
@@ -19,7 +20,6 @@ from comanda.api.problems import Problem
 from comanda.api.security import Route
 from comanda.api.throttle import Throttle
 from comanda.assembly import Assembly
-from comanda.clock import new_id
 from comanda.errors import DependencyFault
 
 MOST_BODY = 1024 * 1024
@@ -213,7 +213,7 @@ def _look_at(headers: list[tuple[bytes, bytes]]) -> tuple[str, str | None, bool]
             refusal = "UNSUPPORTED_MEDIA_TYPE"
     if size > MOST_HEADERS:
         refusal = "HEADERS_TOO_LARGE"
-    return correlation_id or str(new_id()), refusal, is_measured
+    return correlation_id or str(uuid7()), refusal, is_measured
 
 
 def _limited(receive: Receive) -> Receive:

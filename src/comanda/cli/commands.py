@@ -98,3 +98,43 @@ def migrate_command(
 ) -> None:
     """Bring the schema up to date; make the first user."""
     uvloop.run(processes.migrate(settings.load(), demo=demo, json=json))
+
+
+@app.command("doctor")
+def doctor_command(
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Of a running `comanda up`.")] = None,
+    since: Annotated[float | None, typer.Option(min=0, help="Only orders of the last so many hours.")] = None,
+    json: Json = False,
+) -> None:
+    """Check every invariant on the live database and the gateway's ledger; exit code 3 when one is broken."""
+    from comanda.cli import doctor
+
+    code = uvloop.run(doctor.doctor(settings.load(), data_dir=data_dir, since_hours=since, json=json))
+    raise typer.Exit(code)
+
+
+@app.command("load")
+def load_command(
+    orders: Annotated[int | None, typer.Option(min=1, help="How many; 100, or all baskets of the week.")] = None,
+    rate: Annotated[float, typer.Option(min=0, help="Orders a second; 0: as fast as they are accepted.")] = 0.0,
+    customers: Annotated[int | None, typer.Option(min=1, help="Who order; 10, or 50 for a data set.")] = None,
+    products: Annotated[int, typer.Option(min=1, help="Made up, when there is no data set.")] = 50,
+    stock: Annotated[int, typer.Option(min=0, help="Units of each product that is new.")] = 1_000_000,
+    connections: Annotated[int, typer.Option(min=1, max=1000, help="Requests under way at the most.")] = 64,
+    patience: Annotated[float, typer.Option(min=1, help="Seconds without an end until the rest is given up on.")] = 120.0,
+    methods: Annotated[str, typer.Option(help="pm_success=80,pm_decline_CARD_DECLINED=20; none: as the gateway likes.")] = "",
+    seed: Annotated[int | None, typer.Option(min=0, help="The same seed orders the same.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="completejourney: real baskets.")] = None,
+    week: Annotated[int, typer.Option(min=1, max=53, help="Of the data set.")] = 52,
+    url: Annotated[str | None, typer.Option(help="Of the API; else that of the data folder.")] = None,
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Of a running `comanda up`.")] = None,
+    json: Json = False,
+) -> None:
+    """Drive a running instance: place orders, follow each to its end, check every total."""
+    from comanda.cli import load
+
+    options = load.Options(
+        orders=orders, rate=rate, customers=customers, products=products, stock=stock, connections=connections,
+        patience=patience, methods=methods, seed=seed, dataset=dataset, week=week, url=url, data_dir=data_dir,
+    )  # fmt: skip
+    raise typer.Exit(uvloop.run(load.load(settings.load(), options, json=json)))

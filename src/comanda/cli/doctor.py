@@ -63,7 +63,7 @@ async def doctor(settings: Settings, *, data_dir: Path | None, since_hours: floa
     """Look at the instance, say what was found; the exit code.
 
     Raises:
-        ConfigurationFault: nothing says where the instance is.
+        ConfigurationFault: nothing says where the instance is, or there is none.
         DatabaseFault: PostgreSQL does not answer.
     """
     report = await examine(settings, instance.find(settings, data_dir), since_hours)
@@ -83,11 +83,13 @@ async def examine(settings: Settings, where: Instance, since_hours: float | None
     async with AsyncExitStack() as stack:
         tx = await connect(where.database_url, name="comanda-doctor")
         stack.push_async_callback(tx.close)
-        gateway: Ledger | NoLedger = NoLedger("there is no gateway with a ledger (`instant`, or no COMANDA_GATEWAY_URL)")
+        gateway: Ledger | NoLedger = NoLedger("no gateway with a ledger (`instant`, or COMANDA_GATEWAY_URL is not set)")
         if where.gateway_url:
             gateway = await stack.enter_async_context(
                 HttpGateway(where.gateway_url, timeout=settings.gateway_timeout_seconds)
             )
+        if not await invariants.has_schema(tx):
+            raise ConfigurationFault("There are no tables of Comanda in that database: run `comanda migrate`")
         with translated():
             # The snapshot is taken by the first statement, after the first reading of the ledger.
             async with tx.transaction(isolation="repeatable_read", readonly=True):

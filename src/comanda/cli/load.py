@@ -1,6 +1,6 @@
 """`comanda load`: drives a running instance and says how it did. The report is described in `proof/load/report.py`.
 
-Exit codes: 0 every accepted order has ended and all totals are exact, 1 not so, 2 usage, 4 the instance does not answer.
+Exit codes: 0 every accepted order has ended and all totals are exact, 1 not so, 2 usage, 4 nobody answers.
 """
 
 import random
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from comanda.errors import ConfigurationFault
+from comanda.errors import ConfigurationFault, Fault
 from comanda.proof import instance
 from comanda.proof.load import baskets
 from comanda.proof.load.plan import FRAUD_ABOVE, Plan, made_up, methods_of
@@ -58,7 +58,7 @@ async def load(settings: Settings, options: Options, *, json: bool) -> int:
     errors = Console(stderr=True)
     _warn_of_fraud(plan, errors)
     what = Drive(
-        url=options.url or instance.find(settings, options.data_dir or _folder(settings)).api,
+        url=options.url or instance.written(options.data_dir or instance.DEFAULT_FOLDER).api,
         plan=plan,
         admin=Person(settings.admin_email, instance.admin_password(settings, options.data_dir)),
         rate=options.rate,
@@ -69,7 +69,10 @@ async def load(settings: Settings, options: Options, *, json: bool) -> int:
     )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=errors, disable=not errors.is_terminal) as progress:
-        report = await drive(what, progress, seed=seed)
+        try:
+            report = await drive(what, progress, seed=seed)
+        except ExceptionGroup as several:
+            raise _fault_of(several) from several
     if json:
         typer.echo(msgspec.json.encode(report).decode())
     else:
@@ -77,9 +80,11 @@ async def load(settings: Settings, options: Options, *, json: bool) -> int:
     return 0 if report["isFine"] else 1
 
 
-def _folder(settings: Settings) -> Path | None:
-    """A database's URL says nothing about where the API is: look into the usual folder."""
-    return instance.DEFAULT_FOLDER if settings.database_url else None
+def _fault_of(several: ExceptionGroup[Exception]) -> Exception:
+    """The fault that ended tasks which ran at once."""
+    faults = several.subgroup(Fault)
+    first: Exception = (faults or several).exceptions[0]
+    return _fault_of(first) if isinstance(first, ExceptionGroup) else first
 
 
 def _plan(options: Options, seed: int) -> Plan:
@@ -102,13 +107,14 @@ def _warn_of_fraud(plan: Plan, errors: Console) -> None:
     prices = {good.sku: good.price for good in plan.goods}
     above = sum(wanted.total(prices) > FRAUD_ABOVE for wanted in plan.orders)
     if above:
-        errors.print(f"{above} orders are above 10,000.00: they will be cancelled as suspected of fraud", style="yellow")
+        errors.print(f"{above} orders are above 10,000.00: they will end as suspected of fraud", style="yellow")
 
 
 def _show(console: Console, report: Mapping[str, Any]) -> None:
     console.print(
         f"{report['accepted']:,} of {report['orders']:,} orders accepted ({report['acceptedPerSecond']:,}/s), "
-        f"{report['ended']:,} ended ({report['endedPerSecond']:,}/s) in {report['seconds']:.1f} s; seed {report['seed']}\n",
+        f"{report['ended']:,} ended ({report['endedPerSecond']:,}/s) "
+        f"in {report['seconds']:.1f} s; seed {report['seed']}\n",
         highlight=False,
     )
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))

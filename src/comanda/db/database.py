@@ -35,6 +35,8 @@ HOT = {
     # Every hot statement takes arrays and reads by key: planning it anew for each batch costs more than it can win.
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
+    # A plan that was made while a table was empty must not read all of it once it is large.
+    "enable_seqscan": "off",
 }
 
 

@@ -25,14 +25,19 @@ class Instance:
 def find(settings: Settings, data_dir: Path | None) -> Instance:
     """The instance of the folder that was named, else that of the settings, else that of the usual folder."""
     if data_dir is not None:
-        return _written(data_dir)
+        return written(data_dir)
     if settings.database_url:
         gateway_url = settings.gateway_url if settings.gateway == "mock" else ""
         return Instance(database_url=settings.database_url, gateway_url=gateway_url)
-    return _written(DEFAULT_FOLDER)
+    return written(DEFAULT_FOLDER)
 
 
-def _written(folder: Path) -> Instance:
+def written(folder: Path) -> Instance:
+    """What runs in that folder.
+
+    Raises:
+        ConfigurationFault: nothing does.
+    """
     path = folder / UP_FILE
     if not path.exists():
         raise ConfigurationFault(
@@ -53,7 +58,7 @@ def admin_password(settings: Settings, data_dir: Path | None) -> str:
     if not password and path.exists():
         password = _read(path).get("adminPassword") or ""
     if not password:
-        raise ConfigurationFault("The admin's password is not known: set COMANDA_ADMIN_PASSWORD, or name the --data-dir")
+        raise ConfigurationFault("The admin's password is not known: set COMANDA_ADMIN_PASSWORD or name the --data-dir")
     return password
 
 

@@ -4,7 +4,6 @@ The same checks serve `comanda doctor`, the tests, the fault runs and a metric. 
 looks for is the statement of its name in `invariants.sql`. The two that are judged in Python stand below the table.
 """
 
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from comanda.proof import history, ledger
 from comanda.proof.ledger import Book, Ledger, Line, NoLedger, Owed
 
 _sql = twin(__file__)
+HAS_SCHEMA = _sql["has_schema"]
 COUNTED = _sql["counted"]
 HISTORIES = _sql["histories"]
 WITH_HISTORY = _sql["with_history"]
@@ -129,7 +129,7 @@ CHECKS = [
     Check("totals_are_sums", 1, "An order's total is the sum of its lines.",
           _sql["wrong_totals"], _orders,
           "Rows were changed by hand: the event OrderCreated tells the total and the lines that were accepted."),
-    Check("orders_have_sagas", 1, "Every order under way stands at a step; one that has ended has a saga that ended so.",
+    Check("orders_have_sagas", 1, "Every order under way stands at a step; the saga of an ended one has ended so too.",
           _sql["halted_orders"], _orders,
           "`comanda saga show ORDER` tells how far it came; a saga that is not there can't go on by itself."),
     Check("nothing_is_stuck", 1, "No saga has used up its attempts.",
@@ -171,7 +171,7 @@ CHECKS = [
     Check("messages_go_out_once", 4, "The mock providers' mailbox has each sent message, once.",
           _sql["miscounted_mails"], _orders,
           "A provider was given a message under two keys, or mailbox rows were removed: compare their keys."),
-    Check("events_are_there_once", 5, "One OrderCreated for each order; one OrderConfirmed or OrderCancelled when it ends.",
+    Check("events_are_there_once", 5, "One OrderCreated of each order, then OrderConfirmed or OrderCancelled once.",
           _sql["miscounted_events"], _orders_and_events,
           "Who listens to events has a wrong picture of these orders: tell them, or replay from the outbox."),
     Check("events_move_on", 5, "Events are handed on within a minute.",
@@ -183,11 +183,11 @@ CHECKS = [
 _MONEY = Finding(
     "money_is_exact",
     3,
-    "By the gateway's ledger each order was charged once at most, and what was kept is its total, or nothing if undone.",
+    "By the gateway's ledger an order was charged once at most, and what was kept is its total; nothing if undone.",
     "passed",
     0,
     [],
-    "Refund what was kept too much at the gateway; an order that is confirmed and not paid has to be charged or cancelled.",
+    "Give back at the gateway what was kept too much; what is confirmed and not paid has to be charged or cancelled.",
 )
 _HISTORY = Finding(
     "states_have_histories",
@@ -220,6 +220,12 @@ async def check(tx: Tx, gateway: Ledger | NoLedger, *, since: datetime | None = 
     return sorted(findings, key=lambda finding: finding.invariant)
 
 
+async def has_schema(tx: Tx) -> bool:
+    """Whether there is anything to check."""
+    found: bool = await HAS_SCHEMA.value(tx)
+    return found
+
+
 async def counted(tx: Tx, *, since: datetime | None = None) -> tuple[int, int]:
     """How many orders there are, and how many of them are under way."""
     row = await COUNTED.row(tx, Scope.since(since).floor)
@@ -244,7 +250,8 @@ def _row(row: Record) -> dict[str, Any]:
 
 
 async def _histories(tx: Tx, scope: Scope) -> Finding:
-    count, shown = 0, []
+    count = 0
+    shown: list[Mapping[str, Any]] = []
     for row in await HISTORIES.rows(tx, scope.floor):
         said = history.problem(row["state"], row["moves"])
         if said is None:
@@ -287,7 +294,7 @@ async def _money(tx: Tx, gateway: Ledger | NoLedger, book: Book | NoLedger, scop
     later = await _read(gateway, after=book.last, scope=scope)
     if isinstance(later, NoLedger):
         return _unchecked(later)
-    found = []
+    found: list[Mapping[str, Any]] = []
     for order in suspects:
         said = ledger.problem(order, book.lines.get(order.order_id, []), later.lines.get(order.order_id, []))
         if said is not None:

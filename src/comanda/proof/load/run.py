@@ -4,7 +4,6 @@ import asyncio
 import base64
 import secrets
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +12,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 import aiohttp
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 
 from comanda.proof.load import prepare
 from comanda.proof.load.client import Api, Reply
@@ -73,7 +72,7 @@ async def drive(what: Drive, progress: Progress, **about: Any) -> dict[str, Any]
             what.admin,
             what.plan.customers,
             is_patient=what.is_patient,
-            advanced=_bar(progress, "Customers", what.plan.customers),
+            advanced=_bar(progress, "Customers", len(what.plan.customers)),
             told=progress.console.print,
         )
         shelf = await prepare.catalogue(
@@ -91,9 +90,7 @@ async def drive(what: Drive, progress: Progress, **about: Any) -> dict[str, Any]
             await _place_all(api, what, run, people, shelf, tally, progress)
             is_placed.set()
     facts = {"orders": len(what.plan.orders), "customers": len(people), "products": len(shelf)}
-    return document(
-        tally, run=run, url=what.url, **about, **facts, seconds=round(time.monotonic() - began, 3)
-    )
+    return document(tally, run=run, url=what.url, **about, **facts, seconds=round(time.monotonic() - began, 3))
 
 
 def _bar(progress: Progress, text: str, total: int) -> Callable[[], None]:
@@ -105,19 +102,20 @@ async def _place_all(
     api: Api,
     what: Drive,
     run: str,
-    people: Sequence[Person],
+    people: Mapping[int, Person],
     shelf: Mapping[str, Stocked],
     tally: Tally,
     progress: Progress,
 ) -> None:
     slots = asyncio.Semaphore(what.connections)
+    crowd = list(people.values())
     prices = {sku: product.price for sku, product in shelf.items()}
     task = progress.add_task("Orders", total=len(what.plan.orders))
     began = time.monotonic()
 
     async def one(number: int, wanted: Wanted) -> None:
         try:
-            person = people[wanted.customer % len(people)]
+            person = people.get(wanted.customer) or crowd[wanted.customer % len(crowd)]
             items = [{"productId": shelf[sku].id, "quantity": quantity} for sku, quantity in wanted.lines]
             body: dict[str, Any] = {"items": items}
             if wanted.method is not None:
