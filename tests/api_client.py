@@ -18,6 +18,7 @@ from comanda.accounts import accounts, passwords
 from comanda.accounts.accounts import Account, Registration, Role
 from comanda.accounts.tokens import Bearer
 from comanda.api import app
+from comanda.api.admission import Admission
 from comanda.api.place_order import PlaceOrderRoute
 from comanda.assembly import assemble
 from comanda.db import Database
@@ -115,7 +116,7 @@ async def running_api(database_url: str, redis_url: str, *, is_draining: Callabl
         database_url=database_url, redis_url=redis_url, secret_key=SecretStr(KEY), gateway="instant", **settings
     )
     async with assemble(chosen, name="api") as assembly:
-        route = PlaceOrderRoute(assembly.place_order, BEARER, most_waiting=chosen.max_backlog)
+        route = PlaceOrderRoute(assembly.place_order, BEARER, Admission(assembly.database, most=chosen.max_backlog))
         application = app.build(assembly, place_order=route, bearer=BEARER, is_draining=is_draining)
         async with served(application) as url, aiohttp.ClientSession() as session:
             yield Client(session, url, assembly.database)

@@ -109,7 +109,7 @@ class Shop:
             made = await products.create(tx, [products.Draft(name, f"{name}-{uuid4()}", 1000) for name in units])
             ids = {one.name: one.id for one in made if isinstance(one, products.Product)}
             openings = [admin.Opening(ids[name], count) for name, count in units.items()]
-            await admin.create(tx, openings, actor="test", correlation_id="test")
+            await admin.create(tx, openings, actor=self.customer, correlation_id="test")
         return ids
 
     async def place(

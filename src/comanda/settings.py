@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     lease_seconds: Seconds = 10
     retry_base_seconds: Seconds = 2
     max_open_orders: Annotated[int, Field(ge=1)] = 1000
-    max_backlog: Annotated[int, Field(ge=1)] = 5000
+    max_backlog: Annotated[int, Field(ge=1)] = 20_000
     rate_limits: Literal["on", "off"] = "on"
 
     audit_days: Annotated[int, Field(ge=0)] = 0

@@ -116,7 +116,10 @@ BREAKS = [
     ("orders_have_sagas", f"DELETE FROM sagas WHERE subject = {CONFIRMED}"),
     ("orders_have_sagas", f"UPDATE orders SET state = 'PENDING', ended_at = NULL WHERE id = {CONFIRMED}"),
     ("orders_have_sagas", f"UPDATE sagas SET state = 'COMPENSATED' WHERE subject = {CONFIRMED}"),
-    ("nothing_is_stuck", f"UPDATE sagas SET state = 'COMPENSATION_FAILED', ended_at = NULL WHERE subject = {CONFIRMED}"),
+    (
+        "nothing_is_stuck",
+        f"UPDATE sagas SET state = 'COMPENSATION_FAILED', ended_at = NULL WHERE subject = {CONFIRMED}",
+    ),
     (
         "nothing_is_overdue",
         "UPDATE sagas SET state = 'RUNNING', ended_at = NULL, updated_at = now() - interval '61 s' "
@@ -132,12 +135,14 @@ BREAKS = [
     ("held_is_reserved", "UPDATE stock SET held = held + 1"),
     ("guards_stand", "ALTER TABLE stock DROP CONSTRAINT stock_is_not_oversold"),
     ("guards_stand", "DROP INDEX reservations_one_for_an_order"),
-    ("nothing_is_oversold", "ALTER TABLE stock DROP CONSTRAINT stock_is_not_oversold; UPDATE stock SET held = on_hand + 1"),
+    (
+        "nothing_is_oversold",
+        "ALTER TABLE stock DROP CONSTRAINT stock_is_not_oversold; UPDATE stock SET held = on_hand + 1",
+    ),
     ("bookings_match_reservations", "UPDATE movements SET on_hand_delta = on_hand_delta - 1 WHERE kind = 'SALE'"),
     (
         "bookings_match_reservations",
-        "UPDATE reservations SET state = 'RELEASED' WHERE state = 'FULFILLED' "
-        f"AND order_id = {CONFIRMED}",
+        f"UPDATE reservations SET state = 'RELEASED' WHERE state = 'FULFILLED' AND order_id = {CONFIRMED}",
     ),
     (
         "cancelled_hold_nothing",
@@ -185,8 +190,7 @@ BREAKS = [
     ("money_is_exact", f"UPDATE orders SET state = 'CANCELLED', failure_reason = 'x' WHERE id = {CONFIRMED}"),
     (
         "money_is_exact",
-        "UPDATE orders SET total_amount = total_amount - 1 "
-        f"WHERE id = {CONFIRMED}",
+        f"UPDATE orders SET total_amount = total_amount - 1 WHERE id = {CONFIRMED}",
     ),
     ("money_is_exact", f"DELETE FROM orders WHERE id = {CONFIRMED}"),
 ]

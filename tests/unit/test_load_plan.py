@@ -10,9 +10,7 @@ from comanda.proof.load.plan import Wanted, due_at, made_up, methods_of
 from comanda.proof.load.report import Placed, Tally, document, percentile, wrongs
 
 
-@pytest.mark.parametrize(
-    ("share", "expected"), [(0.5, 50), (0.95, 95), (0.99, 99), (1.0, 100), (0.001, 1)]
-)
+@pytest.mark.parametrize(("share", "expected"), [(0.5, 50), (0.95, 95), (0.99, 99), (1.0, 100), (0.001, 1)])
 def test_a_percentile_is_the_nearest_rank(share: float, expected: int) -> None:
     assert percentile(list(range(100, 0, -1)), share) == expected
 

@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 
 from comanda.accounts.tokens import Bearer
+from comanda.api.admission import Admission
 from comanda.api.problems import FieldError, problem_response
 from comanda.checkout.place_order import Accepted, PlaceOrder, Rejected, Wish
 from comanda.clock import new_id
@@ -18,6 +19,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _MOST_BYTES = 1_048_576
+_MOST_WAITING = 5_000  # requests of this process that wait for a commit
 _MOST_UNITS = 1_000_000
 _MOST_ADDRESS = 4096
 _DEEPEST = 8
@@ -51,13 +53,14 @@ class PlaceOrderRoute:
     Args:
         placing: what accepts orders.
         bearer: reads tokens.
-        most_waiting: requests that may wait for a commit; beyond, 503 at once.
+        admission: whether the workers keep up; while they don't, and while too many requests wait for a commit, the
+            answer is a 503 at once.
     """
 
-    def __init__(self, placing: PlaceOrder, bearer: Bearer, *, most_waiting: int) -> None:
+    def __init__(self, placing: PlaceOrder, bearer: Bearer, admission: Admission) -> None:
         self._placing = placing
         self._bearer = bearer
-        self._most_waiting = most_waiting
+        self._admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         correlation_id = scope.get("comanda.correlation_id") or str(new_id())
@@ -80,7 +83,7 @@ class PlaceOrderRoute:
         await send({"type": "http.response.body", "body": body})
 
     async def _place(self, wish: Wish) -> Accepted:
-        if self._placing.backlog >= self._most_waiting:
+        if not self._admission.is_open or self._placing.backlog >= _MOST_WAITING:
             raise _Refusal("OVERLOADED", "Too many orders at once: try again in a second.")
         verdict = await self._placing.place(wish)
         if isinstance(verdict, Rejected):

@@ -17,6 +17,7 @@ _GOODS = [
     Draft("Espresso machine", "MACHINE-E1", 129900, brand="Faema", tags=["equipment"]),
 ]
 _UNITS = 1000
+_NOBODY = UUID(int=0)
 
 
 async def stock_up(tx: Tx) -> None:
@@ -24,4 +25,4 @@ async def stock_up(tx: Tx) -> None:
     made = await products.create(tx, _GOODS)
     fresh = [one for one in made if not isinstance(one, SkuTaken)]
     if fresh:
-        await admin.create(tx, [admin.Opening(one.id, _UNITS) for one in fresh], actor="demo", correlation_id="demo")
+        await admin.create(tx, [admin.Opening(one.id, _UNITS) for one in fresh], actor=_NOBODY, correlation_id="demo")

@@ -44,6 +44,7 @@ async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> No
     import uvicorn
 
     from comanda.accounts.tokens import Bearer
+    from comanda.api.admission import Admission
     from comanda.api.app import build
     from comanda.api.place_order import PlaceOrderRoute
     from comanda.assembly import assemble
@@ -53,7 +54,8 @@ async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> No
         raise ConfigurationFault("COMANDA_SECRET_KEY is not set: it signs the tokens (32 bytes or more)")
     with _process(settings, "api") as name:
         async with assemble(settings, name=name, pool=_POOL["api"]) as assembly:
-            route = PlaceOrderRoute(assembly.place_order, Bearer(key), most_waiting=settings.max_backlog)
+            admission = Admission(assembly.database, most=settings.max_backlog)
+            route = PlaceOrderRoute(assembly.place_order, Bearer(key), admission)
             config = uvicorn.Config(
                 build(assembly, place_order=route),
                 host=host,
@@ -70,8 +72,12 @@ async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> No
                 backlog=4096,
                 timeout_graceful_shutdown=20,
             )
+            stop = asyncio.Event()
+            watching = asyncio.create_task(admission.run(stop))
             await uvicorn.Server(config).serve()
             await assembly.place_order.drain()
+            stop.set()
+            await watching
 
 
 async def worker(settings: Settings, queues: Sequence[str]) -> None:

@@ -6,7 +6,18 @@ from typing import Literal
 
 import msgspec
 
-DECLINE_CODES = ("CARD_DECLINED", "INSUFFICIENT_FUNDS", "EXPIRED_CARD", "LOST_CARD", "DO_NOT_HONOR")
+DECLINE_CODES = (
+    "CARD_DECLINED",
+    "INSUFFICIENT_FUNDS",
+    "CARD_EXPIRED",
+    "CVV_FAILED",
+    "INVALID_CARD",
+    "LIMIT_EXCEEDED",
+    "CARD_NOT_ACTIVATED",
+    "CARD_STOLEN",
+    "INVALID_BILLING_ADDRESS",
+    "CARD_TYPE_NOT_ACCEPTED",
+)
 NEVER = 2**63 - 1  # more attempts than anybody makes
 
 Verdict = Literal["capture", "decline", "busy"]

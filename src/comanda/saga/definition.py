@@ -6,12 +6,14 @@ What is stored (the saga's name, its steps' names, their marks) is named by hand
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from uuid import UUID
 
-from comanda.db import Tx
 from comanda.errors import DefinitionFault
 from comanda.resilience.backoff import Policy
+
+if TYPE_CHECKING:  # the rules run without a database
+    from comanda.db import Tx
 
 Direction = Literal["forward", "backward"]
 
@@ -87,34 +89,34 @@ class Passage:
     reason: str | None = None
 
 
-LocalAction = Callable[[Tx, Sequence[UUID]], Awaitable[Sequence[Outcome]]]
-Ending = Callable[[Tx, Sequence[UUID], Sequence[str]], Awaitable[Sequence[Due]]]
-Following = Callable[[Tx, Sequence[Passage]], Awaitable[None]]
+LocalAction = Callable[["Tx", Sequence[UUID]], Awaitable[Sequence[Outcome]]]
+Ending = Callable[["Tx", Sequence[UUID], Sequence[str]], Awaitable[Sequence[Due]]]
+Following = Callable[["Tx", Sequence[Passage]], Awaitable[None]]
 
 
 class RemoteAction(Protocol):
     """An action outside. Whatever it does there must be harmless when repeated under the same key."""
 
-    async def prepare(self, tx: Tx, jobs: Sequence[Job]) -> Sequence[Any | Outcome]:
+    async def prepare(self, tx: "Tx", jobs: Sequence[Job]) -> Sequence[Any | Outcome]:
         """Store the intent of each; what `call` will be given, or an outcome that needs no call."""
 
     async def call(self, request: Any, key: str) -> Any:
         """Do it, with no transaction open. Raises a `Fault` when there is no answer."""
 
-    async def record(self, tx: Tx, jobs: Sequence[Job], answers: Sequence[Any]) -> Sequence[Outcome]:
+    async def record(self, tx: "Tx", jobs: Sequence[Job], answers: Sequence[Any]) -> Sequence[Outcome]:
         """Store the result of each; an answer is what `call` returned, or the exception that it raised."""
 
 
-async def nothing(_tx: Tx, subjects: Sequence[UUID]) -> Sequence[Outcome]:
+async def nothing(_tx: "Tx", subjects: Sequence[UUID]) -> Sequence[Outcome]:
     """For a step that leaves nothing behind."""
     return [DONE] * len(subjects)
 
 
-async def _no_ending(_tx: Tx, _subjects: Sequence[UUID], _reasons: Sequence[str]) -> Sequence[Due]:
+async def _no_ending(_tx: "Tx", _subjects: Sequence[UUID], _reasons: Sequence[str]) -> Sequence[Due]:
     return ()
 
 
-async def _no_following(_tx: Tx, _passages: Sequence[Passage]) -> None:
+async def _no_following(_tx: "Tx", _passages: Sequence[Passage]) -> None:
     return
 
 

@@ -22,6 +22,7 @@ RENEW = _sql["renew"]
 PROMOTE = _sql["promote"]
 NEXT_WAIT = _sql["next_wait"]
 OVERDUE = _sql["overdue"]
+BACKLOG = _sql["backlog"]
 DEPTHS = _sql["depths"]
 SHOW = _sql["show"]
 HISTORY = _sql["history"]
@@ -208,6 +209,12 @@ async def next_wait(tx: Tx) -> float | None:
 async def overdue(tx: Tx, age: timedelta, limit: int) -> list[Due]:
     """What has been due for longer than `age` without being taken."""
     return _due(await OVERDUE.rows(tx, age, limit))
+
+
+async def backlog(tx: Tx, most: int) -> int:
+    """How many sagas could go on right now; counted no further than `most`."""
+    count: int = await BACKLOG.value(tx, most)
+    return count
 
 
 async def depths(tx: Tx) -> list[dict[str, Any]]:

@@ -97,6 +97,11 @@ SELECT id, queue, priority FROM sagas
    AND updated_at < now() - $1::interval AND (lease_until IS NULL OR lease_until < now())
  ORDER BY id LIMIT $2;
 
+-- name: backlog
+-- How many sagas could go on right now; counted up to $1.
+SELECT count(*) FROM (SELECT 1 FROM sagas WHERE waits_until IS NULL AND state IN ('RUNNING', 'COMPENSATING')
+                       LIMIT $1) AS ready;
+
 -- name: depths
 -- For each queue: what is ready, what waits, what is under way.
 SELECT queues.name AS queue,
