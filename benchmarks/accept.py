@@ -39,7 +39,9 @@ def unshared_api(stand: Stand) -> Iterator[str]:
         "COMANDA_GATEWAY": "instant",
         "COMANDA_SECRET_KEY": secrets["secretKey"],
     }
-    process = subprocess.Popen([sys.executable, str(Path(__file__).with_name("unshared_api.py")), str(port)], env=environment)
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("unshared_api.py")), str(port)], env=environment
+    )
     url = f"http://127.0.0.1:{port}"
     try:
         while True:
@@ -69,7 +71,9 @@ def main() -> None:
             for number in range(1, asked.runs + 1):
                 before = stand.cpu()
                 run = wrk(stand, connections=64, seconds=asked.seconds)
-                spent = {name: round(1e6 * (used - before[name]) / run["requests"]) for name, used in stand.cpu().items()}
+                spent = {
+                    name: round(1e6 * (used - before[name]) / run["requests"]) for name, used in stand.cpu().items()
+                }
                 say(f"run {number}: shared", **run)
                 say("  CPU µs an order", **{name: used for name, used in spent.items() if used})
                 ours.append(run["rate"])
@@ -77,14 +81,28 @@ def main() -> None:
                 theirs.append(pgbench(stand, seconds=asked.seconds))
                 alone.append(wrk(stand, connections=1, seconds=asked.seconds / 2)["p50"])
                 unshared_alone.append(wrk(stand, connections=1, seconds=asked.seconds / 2, url=other)["p50"])
-                say("  in turn", unshared=unshared[-1], pgbench=theirs[-1], alone=alone[-1], alone_unshared=unshared_alone[-1])
+                say(
+                    "  in turn",
+                    unshared=unshared[-1],
+                    pgbench=theirs[-1],
+                    alone=alone[-1],
+                    alone_unshared=unshared_alone[-1],
+                )
         finally:
             for name in ("worker-1", "relay"):
                 os.kill(stand.processes[name], signal.SIGCONT)
     conditions = {"connections": 64, "lines": 2, "api processes": 1, "seconds": asked.seconds}
     report("accept", ours, theirs, 1.3, **conditions, reference="pgbench, one CTE, 32 clients")
     report("accept_shared", ours, unshared, 4, **conditions, reference="a transaction for each request")
-    report("accept_alone", alone, unshared_alone, 1.1, connections=1, unit="ms, p50", reference="a transaction for each request")
+    report(
+        "accept_alone",
+        alone,
+        unshared_alone,
+        1.1,
+        connections=1,
+        unit="ms, p50",
+        reference="a transaction for each request",
+    )
 
 
 if __name__ == "__main__":

@@ -38,7 +38,9 @@ def offered(stand: Stand, rate: float, seconds: float) -> dict[str, float]:
     before = ask(stand, "SELECT count(*) AS n, now() AS at FROM orders WHERE state = 'CONFIRMED'")[0]
     used = stand.cpu()
     run: dict[str, float] = {}
-    load = threading.Thread(target=lambda: run.update(wrk(stand, connections=CONNECTIONS, seconds=seconds, pause_ms=pause)))
+    load = threading.Thread(
+        target=lambda: run.update(wrk(stand, connections=CONNECTIONS, seconds=seconds, pause_ms=pause))
+    )
     began = time.monotonic()
     load.start()
     load.join()
@@ -70,7 +72,9 @@ def settle(stand: Stand) -> None:
     """Wait until nothing is under way."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        waiting = ask(stand, "SELECT count(*) AS n FROM sagas WHERE ended_at IS NULL AND state <> 'COMPENSATION_FAILED'")
+        waiting = ask(
+            stand, "SELECT count(*) AS n FROM sagas WHERE ended_at IS NULL AND state <> 'COMPENSATION_FAILED'"
+        )
         if waiting[0]["n"] == 0:
             return
         time.sleep(0.2)
@@ -91,7 +95,9 @@ def main() -> None:
         settle(stand)
         reference = pgbench(stand, seconds=5)
         ask(stand, "TRUNCATE sagas, orders, order_lines, order_moves, idempotency_keys, outbox")
-        rates = [float(one) for one in asked.rates.split(",") if one] or [reference * part for part in (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)]
+        rates = [float(one) for one in asked.rates.split(",") if one] or [
+            reference * part for part in (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
+        ]
         best = 0.0
         for rate in rates:
             found = offered(stand, rate, 10)
@@ -106,7 +112,10 @@ def main() -> None:
             slowest.append(found["p99"])
             references.append(pgbench(stand, seconds=8))
             ask(stand, "DELETE FROM sagas WHERE state = 'RUNNING'")
-            ask(stand, "UPDATE orders SET state = 'CANCELLED', failure_reason = 'BENCHMARK', ended_at = now() WHERE ended_at IS NULL")
+            ask(
+                stand,
+                "UPDATE orders SET state = 'CANCELLED', failure_reason = 'BENCHMARK', ended_at = now() WHERE ended_at IS NULL",
+            )
     report(
         f"end_to_end_{asked.gateway}", confirmed, references, 0.4 if asked.gateway == "instant" else 0.15,
         connections=CONNECTIONS, seconds=asked.seconds, workers=asked.workers, lines=2,

@@ -89,9 +89,7 @@ def _stand(folder: Path, process: "subprocess.Popen[bytes]") -> Stand:
             sys.exit(f"comanda up did not start:\n{(folder / 'up.log').read_text()[-2000:]}")
         time.sleep(0.1)
     up = json.loads((folder / "up.json").read_text())
-    stand = Stand(
-        up["api"], up["databaseUrl"], folder, {one["name"]: one["pid"] for one in up["processes"]}
-    )
+    stand = Stand(up["api"], up["databaseUrl"], folder, {one["name"]: one["pid"] for one in up["processes"]})
     signed_in = stand.call("POST", "/auth/login", {"email": "bench@example.com", "password": "benchmark-password"})
     stand.token = signed_in["accessToken"]
     for number in range(1, PRODUCTS + 1):
@@ -101,12 +99,23 @@ def _stand(folder: Path, process: "subprocess.Popen[bytes]") -> Stand:
     return stand
 
 
-def wrk(stand: Stand, *, connections: int, seconds: float, threads: int = 1, pause_ms: int = 0, url: str = "") -> dict[str, float]:
+def wrk(
+    stand: Stand, *, connections: int, seconds: float, threads: int = 1, pause_ms: int = 0, url: str = ""
+) -> dict[str, float]:
     """Place orders with wrk: requests, seconds, p50 and p99 in ms, refusals, errors."""
     if shutil.which("wrk") is None:
         sys.exit("wrk is not installed: apt-get install wrk")
     environment = {**os.environ, "TOKEN": stand.token, "PRODUCTS": ",".join(stand.products), "PAUSE_MS": str(pause_ms)}
-    command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds:.0f}s", "--timeout", "10s", "-s", str(HERE / "orders.lua")]
+    command = [
+        "wrk",
+        f"-t{threads}",
+        f"-c{connections}",
+        f"-d{seconds:.0f}s",
+        "--timeout",
+        "10s",
+        "-s",
+        str(HERE / "orders.lua"),
+    ]
     done = subprocess.run([*command, url or stand.api], env=environment, capture_output=True, text=True, check=True)
     found = re.search(r"^JSON (.*)$", done.stdout, re.MULTILINE)
     if found is None:

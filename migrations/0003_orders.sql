@@ -39,6 +39,7 @@ CREATE TABLE order_lines (
 
 -- No state without its history. The table of legal moves stands in orders/model.py; doctor compares.
 CREATE TABLE order_moves (
+    seq        bigint GENERATED ALWAYS AS IDENTITY,
     order_id   uuid NOT NULL,
     from_state text,
     to_state   text NOT NULL,

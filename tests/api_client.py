@@ -110,7 +110,9 @@ async def served(application: ASGIApp) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def running_api(database_url: str, redis_url: str, *, is_draining: Callable[[], bool] = lambda: False, **settings: Any) -> AsyncIterator[Client]:
+async def running_api(
+    database_url: str, redis_url: str, *, is_draining: Callable[[], bool] = lambda: False, **settings: Any
+) -> AsyncIterator[Client]:
     """The API on these engines, with a client of it. Nothing works on its orders."""
     chosen = Settings(
         database_url=database_url, redis_url=redis_url, secret_key=SecretStr(KEY), gateway="instant", **settings

@@ -151,7 +151,9 @@ class Shop:
 
     async def stock(self, product_id: UUID) -> tuple[int, int]:
         """(on hand, held)"""
-        row = (await self.ask("SELECT sum(on_hand) AS a, sum(held) AS b FROM stock WHERE product_id = $1", product_id))[0]
+        row = (await self.ask("SELECT sum(on_hand) AS a, sum(held) AS b FROM stock WHERE product_id = $1", product_id))[
+            0
+        ]
         return int(row["a"]), int(row["b"])
 
     async def events(self, order_id: UUID) -> list[str]:
@@ -205,7 +207,12 @@ async def shop(
         async with asyncio.TaskGroup() as running:
             for number in range(workers):
                 worker = Worker(
-                    database, streams, assembly.sagas, name=f"worker-{number}", queues=queues, lease=timedelta(seconds=lease)
+                    database,
+                    streams,
+                    assembly.sagas,
+                    name=f"worker-{number}",
+                    queues=queues,
+                    lease=timedelta(seconds=lease),
                 )
                 running.create_task(worker.run(stop))
             if has_relay:

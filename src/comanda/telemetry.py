@@ -87,7 +87,8 @@ def configure(*, level: str, directory: Path | None, process: str) -> None:
 
 def log(context: str) -> structlog.stdlib.BoundLogger:
     """A logger; `context` says which part of Comanda speaks."""
-    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(context).bind(context=context)
+    # Lazy: loggers are made when modules are imported, before anybody has configured them.
+    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(context, context=context)
     return logger
 
 

@@ -28,7 +28,7 @@ async def test_an_order_of_two_lines_is_confirmed(database_url: str, redis_url: 
         assert set(events) >= {
             "InventoryReserved", "PaymentInitiated", "PaymentProcessed", "ReservationConfirmed", "OrderConfirmed",
         }  # fmt: skip
-        moves = await here.ask("SELECT to_state FROM order_moves WHERE order_id = $1 ORDER BY at", order_id)
+        moves = await here.ask("SELECT to_state FROM order_moves WHERE order_id = $1 ORDER BY seq", order_id)
         assert [row["to_state"] for row in moves] == ["PENDING", "PROCESSING", "PAYMENT_PENDING", "CONFIRMED"]
         mail = await until(lambda: here.ask("SELECT * FROM mailbox WHERE order_id = $1", order_id))
         assert "30,00" in mail[0]["body_text"] or "40,00" in mail[0]["body_text"], "in the customer's own language"
@@ -44,11 +44,16 @@ async def test_a_decline_is_final_and_undoes_everything(database_url: str, redis
         assert await here.stock(goods["apple"]) == (10, 0)
         assert here.gateway.kept(order_id) == 0
         assert [call for call, _ in here.gateway.calls] == ["charge"], "never tried again"
-        moves = await here.ask("SELECT to_state FROM order_moves WHERE order_id = $1 ORDER BY at", order_id)
+        moves = await here.ask("SELECT to_state FROM order_moves WHERE order_id = $1 ORDER BY seq", order_id)
         assert [row["to_state"] for row in moves][-2:] == ["PAYMENT_FAILED", "CANCELLED"]
         mail = await until(lambda: here.ask("SELECT kind FROM notifications WHERE order_id = $1", order_id))
         assert [row["kind"] for row in mail] == ["payment_failure"]
-        assert set(await here.events(order_id)) >= {"PaymentFailed", "OrderFailed", "ReservationReleased", "OrderCancelled"}
+        assert set(await here.events(order_id)) >= {
+            "PaymentFailed",
+            "OrderFailed",
+            "ReservationReleased",
+            "OrderCancelled",
+        }
 
 
 async def test_more_than_ten_thousand_is_refused_before_any_call(database_url: str, redis_url: str) -> None:
@@ -66,7 +71,11 @@ async def test_out_of_stock_ends_cancelled_and_the_customer_is_told(database_url
         goods = await here.sells(apple=2, pear=5)
         order_id = await here.order({goods["pear"]: 1, goods["apple"]: 3})
         (order,) = await here.ended(order_id)
-        assert (order["state"], order["saga_state"], order["failure_reason"]) == ("CANCELLED", "COMPENSATED", "OUT_OF_STOCK")
+        assert (order["state"], order["saga_state"], order["failure_reason"]) == (
+            "CANCELLED",
+            "COMPENSATED",
+            "OUT_OF_STOCK",
+        )
         assert await here.stock(goods["pear"]) == (5, 0)
         told = await here.ask("SELECT kind FROM notifications WHERE order_id = $1", order_id)
         assert [row["kind"] for row in told] == ["order_cancellation"]
@@ -80,7 +89,8 @@ async def test_retryable_failures_are_retried_until_the_money_is_there(database_
         (order,) = await here.ended(order_id)
         assert order["state"] == "CONFIRMED"
         tried = await here.ask(
-            "SELECT outcome FROM saga_attempts WHERE saga_id = $1 AND step = 'process_payment' ORDER BY at", order["saga_id"]
+            "SELECT outcome FROM saga_attempts WHERE saga_id = $1 AND step = 'process_payment' ORDER BY at",
+            order["saga_id"],
         )
         assert [row["outcome"] for row in tried] == ["failed", "failed", "done"]
         assert len({key for _, key in here.gateway.calls}) == 1, "one key for every attempt"

@@ -87,7 +87,6 @@ def test_a_week_of_baskets() -> None:
     prices = {good.sku: good.price for good in plan.goods}
     assert min(prices.values()) >= 1
     assert max(wanted.total(prices) for wanted in plan.orders) <= 1_000_000, "none is suspected of fraud"
-    assert baskets.read(week=52, customers=50, orders=10, seed=1, methods={}).orders == plan.orders[:10]
 
 
 def test_without_the_data_set_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

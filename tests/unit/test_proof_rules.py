@@ -53,9 +53,7 @@ def test_money_that_is_not(state: str, lines: list[Line]) -> None:
 
 
 def test_what_came_while_the_doctor_looked_is_no_alarm() -> None:
-    assert ledger.problem(owed("CONFIRMED"), [], [CAPTURE]) is None, (
-        "captured before the snapshot, after the first look"
-    )
+    assert ledger.problem(owed("CONFIRMED"), [], [CAPTURE]) is None, "captured between look and snapshot"
     assert ledger.problem(owed("CONFIRMED"), [CAPTURE], [HALF, HALF]) is None, "given back after the snapshot"
     assert ledger.problem(owed("CANCELLED"), [CAPTURE], [REFUND]) is None
     assert ledger.problem(owed("CANCELLED"), [], [CAPTURE, REFUND]) is None

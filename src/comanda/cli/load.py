@@ -65,7 +65,6 @@ async def load(settings: Settings, options: Options, *, json: bool) -> int:
         connections=options.connections,
         units=options.stock,
         patience=options.patience,
-        is_patient=options.customers is not None,
     )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=errors, disable=not errors.is_terminal) as progress:

@@ -38,8 +38,6 @@ SELECT order_id, id, state, amount, captured, refunded, currency, method, declin
  WHERE order_id = ANY($1::uuid[]);
 
 -- name: moves
--- Moves of one transaction have one time: they come in the order of an order's life.
 SELECT order_id, from_state, to_state, reason, actor, at FROM order_moves
  WHERE order_id = ANY($1::uuid[])
- ORDER BY order_id, at, array_position(ARRAY['PENDING', 'PROCESSING', 'PAYMENT_PENDING', 'PAYMENT_FAILED', 'CONFIRMED',
-                                             'SHIPPED', 'DELIVERED', 'CANCELLED', 'REFUNDED'], to_state);
+ ORDER BY order_id, seq;

@@ -14,7 +14,7 @@ from comanda.proof.load.plan import Good
 _PAGE = 100
 _AT_ONCE = 16
 _PASSWORDS_AT_ONCE = 4  # each costs the server some 20 ms of a processor
-_LONG = 24 * 3600.0
+_LONG = 3600.0  # seconds
 
 Told = Callable[[str], None]
 Advanced = Callable[[], None]
@@ -62,7 +62,7 @@ async def sign_in_admin(api: Api, person: Person) -> None:
 
 
 async def customers(
-    api: Api, admin: Person, numbers: Sequence[int], *, is_patient: bool, advanced: Advanced, told: Told
+    api: Api, admin: Person, numbers: Sequence[int], *, advanced: Advanced, told: Told
 ) -> dict[int, Person]:
     """Customers by their numbers, the same ones in every run; those who are not there yet are registered.
 
@@ -70,51 +70,35 @@ async def customers(
         api: the instance.
         admin: whose password the customers' ones are derived from, so that nobody can guess them.
         numbers: which ones.
-        is_patient: wait as often as the rate limit wants it; else make do with those who are in by then.
         advanced: told after each.
         told: gets sentences for whoever waits.
     """
     secret = admin.password.encode()
     group = hmac.new(secret, b"load", hashlib.sha256).hexdigest()[:8]
     slots = asyncio.Semaphore(_PASSWORDS_AT_ONCE)
-    is_full = False
 
     def waits(seconds: float) -> None:
-        told(f"The rate limit lets nobody register for {seconds:.0f} s; COMANDA_RATE_LIMITS=off lifts it")
+        told(f"A rate limit lets nobody in for {seconds:.0f} s; COMANDA_RATE_LIMITS=off lifts it")
 
-    async def one(number: int) -> Person | None:
-        nonlocal is_full
+    async def one(number: int) -> Person:
         email = f"load-{group}-{number}@example.com"
         person = Person(email, hmac.new(secret, email.encode(), hashlib.sha256).hexdigest())
         async with slots:
             if not await sign_in(api, person):
-                if is_full:
-                    return None
                 names = {"firstName": "Load", "lastName": str(number)}
                 body = {"email": person.email, "password": person.password, **names}
-                patience = _LONG if is_patient else 1.0
-                reply = await api.ask("POST", "/auth/register", body, patience=patience, on_wait=waits)
-                match reply.status:
-                    case 201:
-                        person.token = reply.body["accessToken"]
-                    case 409:  # an earlier try got through, its answer didn't
-                        await sign_in(api, person)
-                    case 429 if not is_patient:
-                        is_full = True
-                        return None
-                    case _:
-                        raise unexpected("POST", "/auth/register", reply)
+                reply = await api.ask("POST", "/auth/register", body, patience=_LONG, on_wait=waits)
+                if reply.status == 201:
+                    person.token = reply.body["accessToken"]
+                # Taken: an earlier try got through, its answer did not.
+                elif reply.code != "EMAIL_TAKEN" or not await sign_in(api, person):
+                    raise unexpected("POST", "/auth/register", reply)
         advanced()
         return person
 
     async with asyncio.TaskGroup() as everybody:
         tasks = {number: everybody.create_task(one(number)) for number in numbers}
-    found = {number: person for number, task in tasks.items() if (person := task.result()) is not None}
-    if not found:
-        return await customers(api, admin, numbers[:1], is_patient=True, advanced=advanced, told=told)
-    if len(found) < len(numbers):
-        told(f"The rate limit let {len(found)} of {len(numbers)} customers in: they order for all")
-    return found
+    return {number: task.result() for number, task in tasks.items()}
 
 
 async def catalogue(

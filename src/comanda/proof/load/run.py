@@ -38,7 +38,6 @@ class Drive:
         connections: requests under way at the most.
         units: of each product, where there is no stock yet.
         patience: seconds in which no order ends, after which those that are left are given up on.
-        is_patient: wait for customers to register, however long the rate limit makes it.
     """
 
     url: str
@@ -48,7 +47,6 @@ class Drive:
     connections: int
     units: int
     patience: float
-    is_patient: bool
 
 
 async def drive(what: Drive, progress: Progress, **about: Any) -> dict[str, Any]:
@@ -71,7 +69,6 @@ async def drive(what: Drive, progress: Progress, **about: Any) -> dict[str, Any]
             api,
             what.admin,
             what.plan.customers,
-            is_patient=what.is_patient,
             advanced=_bar(progress, "Customers", len(what.plan.customers)),
             told=progress.console.print,
         )
@@ -108,14 +105,13 @@ async def _place_all(
     progress: Progress,
 ) -> None:
     slots = asyncio.Semaphore(what.connections)
-    crowd = list(people.values())
     prices = {sku: product.price for sku, product in shelf.items()}
     task = progress.add_task("Orders", total=len(what.plan.orders))
     began = time.monotonic()
 
     async def one(number: int, wanted: Wanted) -> None:
         try:
-            person = people.get(wanted.customer) or crowd[wanted.customer % len(crowd)]
+            person = people[wanted.customer]
             items = [{"productId": shelf[sku].id, "quantity": quantity} for sku, quantity in wanted.lines]
             body: dict[str, Any] = {"items": items}
             if wanted.method is not None:
