@@ -140,14 +140,15 @@ class Shop:
             rows = {
                 row["id"]: row
                 for row in await self.ask(
-                    "SELECT orders.*, sagas.state AS saga_state, sagas.reached FROM orders JOIN sagas ON sagas.id = saga_id "
+                    "SELECT orders.*, sagas.state AS saga_state, reached FROM orders JOIN sagas ON sagas.id = saga_id "
                     "WHERE orders.id = ANY($1) AND sagas.ended_at IS NOT NULL",
                     list(order_ids),
                 )
             }
             return [rows[one] for one in order_ids] if len(rows) == len(set(order_ids)) else None
 
-        return await until(all_ended, within=within)
+        rows: list[Any] = await until(all_ended, within=within)
+        return rows
 
     async def stock(self, product_id: UUID) -> tuple[int, int]:
         """(on hand, held)"""

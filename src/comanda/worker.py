@@ -56,7 +56,7 @@ class Worker:
         name: str,
         queues: Sequence[str],
         lease: timedelta,
-        in_flight: int = 100,
+        in_flight: int = 200,
     ) -> None:
         self._database = database
         self._streams = streams

@@ -133,9 +133,10 @@ def only_http_knows_status_codes(root: Path) -> list[str]:
             if not isinstance(statement, ast.stmt):
                 continue
             for node in _own_expressions(statement):
-                is_code = isinstance(node, ast.Constant) and type(node.value) is int and node.value in _STATUS
-                if is_code and (node.value != 500 or "status" in ast.unparse(statement).lower()):
-                    wrong.append(f"{name}:{node.lineno} knows {node.value}")
+                match node:
+                    case ast.Constant(value=int(code)) if code in _STATUS:
+                        if code != 500 or "status" in ast.unparse(statement).lower():
+                            wrong.append(f"{name}:{node.lineno} knows {code}")
     return wrong
 
 

@@ -58,7 +58,7 @@ async def command(url: str, *words: str) -> object:
 
 async def eventually(holds: Callable[[], bool], seconds: float = 10) -> None:
     async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110 - other processes set no event
+        while not holds():
             await asyncio.sleep(0.02)
 
 

@@ -91,7 +91,7 @@ class Up:
 
 async def eventually(holds: Callable[[], bool], seconds: float = 15) -> None:
     async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110 - other processes set no event
+        while not holds():
             await asyncio.sleep(0.02)
 
 

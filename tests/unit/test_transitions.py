@@ -1,7 +1,7 @@
 """Every standing that a saga can have, times every outcome."""
 
 from datetime import timedelta
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 
@@ -79,7 +79,7 @@ def test_every_standing_has_a_move_that_makes_sense(
         assert move.attempt == 0
 
 
-@pytest.mark.parametrize(("here", "there"), list(zip(NAMES, NAMES[1:], strict=False)))
+@pytest.mark.parametrize(("here", "there"), list(pairwise(NAMES)))
 def test_done_leads_to_the_next_step(here: str, there: str) -> None:
     move = go(at(here), Done())
     assert (move.state, move.step, move.reached, move.event) == ("RUNNING", there, SAGA[here].reached, "done")

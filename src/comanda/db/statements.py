@@ -72,5 +72,5 @@ class Twin(Mapping[str, Statement]):
 
 
 def twin(module_file: str) -> Twin:
-    """Read the statements that stand beside a module. Each module does it once: `_sql = twin(__file__)`."""
+    """Read the statements beside a module; each module does it once, when it is imported, with its `__file__`."""
     return Twin(Path(module_file).with_suffix(".sql"))

@@ -80,7 +80,7 @@ _encode = msgspec.json.Encoder().encode
 logger = logging.getLogger(__name__)
 
 
-class ClientGone(Exception):  # noqa: N818 - not a fault: nobody is left to be answered
+class ClientGone(Exception):
     pass
 
 

@@ -1,0 +1,128 @@
+"""What operators see: metrics, logs, correlation ids."""
+
+import asyncio
+import json
+import re
+from typing import Any
+
+import redis.asyncio
+
+from up import Up, Visitor, eventually
+
+QUEUES = ("order-processing", "payment-processing", "inventory-management", "notification-sending")
+
+
+async def events(up: Up) -> list[dict[str, Any]]:
+    """What the relay published for other systems."""
+    client = redis.asyncio.Redis.from_url(up.facts["redisUrl"])
+    try:
+        found = await client.xrange("comanda:events")
+    finally:
+        await client.aclose()
+    return [json.loads(fields[b"event"]) for _, fields in found]
+
+
+async def test_the_business_metrics_count_what_ended(up: Up, admin: Visitor) -> None:
+    product = await admin.product()
+    methods = ["pm_success"] * 5 + ["pm_decline_CVV_FAILED"] * 2
+    await admin.ended(*[await admin.order(product, method=method) for method in methods])
+    await admin.all_ended()
+    confirmed, cancelled = len(await admin.orders("CONFIRMED")), len(await admin.orders("CANCELLED"))
+    assert confirmed >= 5
+    assert cancelled >= 2
+
+    async def agrees() -> bool:
+        found = await up.metrics()
+        return (
+            found.get('orders_processed_total{status="CONFIRMED"}') == confirmed
+            and found.get('orders_processed_total{status="CANCELLED"}') == cancelled
+            and found.get("order_processing_duration_seconds_count") == confirmed + cancelled
+        )
+
+    await eventually(agrees, 20)
+
+
+async def test_queues_and_requests_are_measured(up: Up, admin: Visitor) -> None:
+    order_id = await admin.order(await admin.product())
+    await admin.ended(order_id)
+
+    async def are_there() -> bool:
+        found = await up.metrics()
+        return all(
+            f'queue_length{{queue="{queue}"}}' in found and found.get(f'queue_jobs_completed_total{{queue="{queue}"}}', 0)
+            for queue in QUEUES
+        )
+
+    await eventually(are_there, 20)
+    found = await up.metrics()
+    for method, endpoint in [
+        ("POST", "/api/v1/orders"),
+        ("GET", "/api/v1/orders/{order_id}/status"),
+        ("POST", "/api/v1/auth/login"),
+    ]:
+        assert found[f'http_request_duration_seconds_count{{endpoint="{endpoint}",method="{method}"}}'] >= 1
+    assert not [name for name in found if order_id in name]
+
+
+async def test_a_correlation_id_goes_with_the_order(up: Up, admin: Visitor) -> None:
+    mine = "ticket-4711"
+    reply = await admin.ask("POST", "/orders", _order(await admin.product()), X_Correlation_Id=mine)
+    assert reply.headers["X-Correlation-Id"] == mine
+    order_id = reply.body["orderId"]
+    await admin.ended(order_id)
+    assert (await admin.get(f"/orders/{order_id}"))["correlationId"] == mine
+    found: list[dict[str, Any]] = []
+
+    async def is_published() -> bool:
+        found[:] = [one for one in await events(up) if one["correlationId"] == mine]
+        return "OrderConfirmed" in {one["type"] for one in found}
+
+    await eventually(is_published)
+    assert [one["type"] for one in found] == [
+        "OrderCreated",
+        "InventoryReserved",
+        "PaymentInitiated",
+        "PaymentProcessed",
+        "InventoryReservationConfirmed",
+        "InventoryStockUpdated",
+        "OrderConfirmed",
+    ]
+
+
+async def test_each_event_is_a_line_of_json(up: Up, admin: Visitor) -> None:
+    await admin.ask("GET", "/orders?cursor=%0Aevil", X_Correlation_Id="on-one-line")
+
+    def is_logged() -> bool:
+        return "on-one-line" in up.printed()
+
+    await eventually(is_logged)
+    lines = [json.loads(line) for line in up.printed().splitlines()]
+    for line in lines:
+        assert {"timestamp", "level", "message", "process"} <= line.keys(), line
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line["timestamp"]), line
+    (one,) = [line for line in lines if line.get("correlationId") == "on-one-line"]
+    assert (one["context"], one["method"], one["status"]) == ("http", "GET", 422)
+    assert one["durationMs"] > 0
+    assert {line["process"] for line in lines} >= {"api-1", "gateway"}
+
+
+async def test_no_secret_is_logged(up: Up) -> None:
+    admin = await up.signed_in()
+    token = admin.headers["Authorization"].removeprefix("Bearer ")
+    secrets = json.loads((up.folder / "secrets.json").read_text())
+    printed = up.printed()
+    shown = [name for name, value in {**secrets, "token": token, "password": "correct horse"}.items() if value in printed]
+    assert not shown
+
+
+async def test_probes_answer(up: Up, admin: Visitor) -> None:
+    live, ready, health, detailed = await asyncio.gather(
+        *(admin.get(f"/health{path}") for path in ("/live", "/ready", "", "/detailed"))
+    )
+    assert {live["status"], ready["status"], health["status"], detailed["status"]} == {"up"}
+    assert detailed["pool"]["limit"] >= 10
+    assert {one["queue"] for one in detailed["queues"]} == set(QUEUES)
+
+
+def _order(product: str) -> dict[str, Any]:
+    return {"items": [{"productId": product, "quantity": 1}], "paymentMethod": "pm_success"}
