@@ -152,6 +152,6 @@ def report(name: str, values: Sequence[float], references: Sequence[float], goal
     print(json.dumps(line), flush=True)
 
 
-def say(text: str, **figures: Mapping[str, float] | float | str) -> None:
+def say(text: str, **figures: Mapping[str, float] | Sequence[float] | float | str) -> None:
     """Progress, on stderr."""
     print(text, *(f"{name}={value}" for name, value in figures.items()), file=sys.stderr, flush=True)

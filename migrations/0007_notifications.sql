@@ -25,6 +25,8 @@ CREATE TABLE mailbox (
     body_text  text NOT NULL,
     body_html  text,
     order_id   uuid,
+    -- Of the request that led to the message: as a header on real ones.
+    correlation_id text,
     sent_at    timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX mailbox_recipient ON mailbox (recipient);

@@ -8,6 +8,7 @@ from datetime import timedelta
 import msgspec
 
 from comanda import telemetry
+from comanda.accounts import sessions
 from comanda.assembly import Assembly
 from comanda.db import Record
 from comanda.db.listener import listen
@@ -21,6 +22,7 @@ from comanda.payments import payments
 from comanda.resilience.loops import loop
 from comanda.saga import log, rescue
 
+_log = telemetry.log("orders")
 _PUBLISH_EVERY = 0.5  # seconds; notifications come between
 _PROMOTE_EVERY = 0.1
 _RESCUE_EVERY = 1.0
@@ -56,6 +58,7 @@ async def run(assembly: Assembly, stop: asyncio.Event) -> None:
     async def sweep() -> bool:
         async with database.connection() as tx:
             forgotten = await keys.forget(tx, _KEYS_LIVE, _BATCH)
+            await sessions.forget(tx, _BATCH)
             await keep_partitions(tx, assembly.settings.audit_days)
         for queue in QUEUES:
             await streams.forget_consumers(queue, _GONE_AFTER)
@@ -87,6 +90,17 @@ def _count(events: Sequence[Record]) -> None:
     """The business metrics come from the events: each is counted once, whichever worker ended the order."""
     for event in events:
         status = _STATUS.get(event["type"])
-        if status is not None:
-            telemetry.ORDERS.labels(status).inc()
-            telemetry.DURATION.observe(msgspec.json.decode(event["payload"])["seconds"])
+        if status is None:
+            continue
+        payload = msgspec.json.decode(event["payload"])
+        telemetry.ORDERS.labels(status).inc()
+        telemetry.DURATION.observe(payload["seconds"])
+        _log.info(
+            "order ended",
+            orderId=str(event["aggregate_id"]),
+            correlationId=event["correlation_id"],
+            userId=payload["customerId"],
+            status=status,
+            reason=payload.get("reason"),
+            duration=payload["seconds"],
+        )

@@ -77,7 +77,12 @@ class Worker:
                 for queue in self._queues:
                     lanes.create_task(loop(queue, self._turn(queue, stop), stop=stop, every=0))
                     lanes.create_task(
-                        loop(f"{queue} take-over", self._take_over(queue), stop=stop, every=self._lease.total_seconds())
+                        loop(
+                            f"{queue} take-over",
+                            self._take_over(queue, stop),
+                            stop=stop,
+                            every=self._lease.total_seconds(),
+                        )
                     )
             while self._lanes.calls:
                 await asyncio.wait(self._lanes.calls)
@@ -111,7 +116,7 @@ class Worker:
                 return True
             hints = await self._read(queue, stop)
             if hints:
-                await self._work_on(queue, hints)
+                await self._work_on(queue, hints, stop)
             elif not stop.is_set():
                 await self._look(queue, stop)
             return True
@@ -135,13 +140,13 @@ class Worker:
             reading.cancel()
             stopping.cancel()
 
-    def _take_over(self, queue: str) -> Callable[[], "asyncio.Future[bool]"]:
+    def _take_over(self, queue: str, stop: asyncio.Event) -> Callable[[], "asyncio.Future[bool]"]:
         """What a worker that died had read and not acknowledged."""
 
         async def turn() -> bool:
             hints = await self._streams.take_over(queue, self._name, self._lease.total_seconds())
             if hints:
-                await self._work_on(queue, hints)
+                await self._work_on(queue, hints, stop)
             return bool(hints)
 
         return turn  # type: ignore[return-value]
@@ -157,14 +162,17 @@ class Worker:
             if result.claimed < limit:
                 return
 
-    async def _work_on(self, queue: str, hints: Sequence[Hint]) -> None:
-        """Carry on what the hints name, in pieces that there is room for; then acknowledge."""
+    async def _work_on(self, queue: str, hints: Sequence[Hint], stop: asyncio.Event) -> None:
+        """Carry on what the hints name, in pieces that there is room for; then acknowledge.
+
+        What is left when the worker is told to stop is hinted at again, for the others.
+        """
         ids = list(dict.fromkeys(one for hint in hints for one in hint.ids or []))
-        while ids:
+        while ids and not stop.is_set():
             self._lanes.freed.clear()
             limit = await self._granted(queue, min(_BATCH, self._room(queue), len(ids)))
             if limit <= 0:
-                await nap(_NAP, self._lanes.freed)
+                await nap(_NAP, self._lanes.freed, stop)
                 continue
             piece, ids = ids[:limit], ids[limit:]
             result = await self._engine.run(queue, piece, limit)
@@ -173,6 +181,7 @@ class Worker:
         if unreadable:
             await self._bury(queue, unreadable)
         try:
+            await self._streams.offer(queue, ids)
             await self._streams.acknowledge(hints)
         except RedisFault as fault:
             _log.warning("messages stay unacknowledged; working on them again is harmless", error=str(fault))

@@ -32,7 +32,6 @@ from comanda.saga import (
     Step,
     local,
     log,
-    nothing,
     remote,
     start,
 )
@@ -44,6 +43,8 @@ from shop import until
 A, B, C = "order-processing", "payment-processing", "inventory-management"
 AT_ONCE = Policy(attempts=3, base=timedelta(0))
 LEASE = timedelta(seconds=0.2)
+
+pytestmark = pytest.mark.usefixtures("_logs")
 
 Answer = Callable[[UUID], Outcome]
 

@@ -227,6 +227,7 @@ class MailAnswer(Answer):
     body_text: str
     body_html: str | None
     order_id: UUID | None
+    correlation_id: str | None
     sent_at: Time
 
 

@@ -55,9 +55,12 @@ async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> No
     with _process(settings, "api") as name:
         async with assemble(settings, name=name, pool=_POOL["api"]) as assembly:
             admission = Admission(assembly.database, most=settings.max_backlog)
-            route = PlaceOrderRoute(assembly.place_order, Bearer(key), admission)
+            bearer = Bearer(key)
+            route = PlaceOrderRoute(assembly.place_order, bearer, admission)
+            stop = asyncio.Event()
+            app = build(assembly, place_order=route, bearer=bearer, is_draining=lambda: server.should_exit)
             config = uvicorn.Config(
-                build(assembly, place_order=route),
+                app,
                 host=host,
                 port=port,
                 fd=fd,
@@ -72,9 +75,9 @@ async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> No
                 backlog=4096,
                 timeout_graceful_shutdown=20,
             )
-            stop = asyncio.Event()
+            server = uvicorn.Server(config)
             watching = asyncio.create_task(admission.run(stop))
-            await uvicorn.Server(config).serve()
+            await server.serve()
             await assembly.place_order.drain()
             stop.set()
             await watching

@@ -21,6 +21,7 @@ class Mail:
     body_text: str
     body_html: str | None
     order_id: UUID | None
+    correlation_id: str | None
     sent_at: datetime
 
 

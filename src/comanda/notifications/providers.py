@@ -1,10 +1,11 @@
 """Who carries messages. The mocks put them into a mailbox that can be read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 from uuid import UUID
 
+from comanda import telemetry
 from comanda.db import Batcher, Database, twin
 
 _sql = twin(__file__)
@@ -21,6 +22,7 @@ class Outgoing:
     text: str
     html: str | None
     order_id: UUID
+    correlation_id: str | None = None
 
 
 class Provider(Protocol):
@@ -38,7 +40,7 @@ class MockProvider:
         self._batches: Batcher[tuple[Outgoing, str], str] = Batcher(self._deliver, limit=500)
 
     async def send(self, message: Outgoing, key: str) -> str:
-        return await self._batches.submit((message, key))
+        return await self._batches.submit((replace(message, correlation_id=telemetry.correlation_id()), key))
 
     async def _deliver(self, messages: Sequence[tuple[Outgoing, str]]) -> Sequence[str]:
         async with self._database.connection() as connection:
@@ -51,5 +53,6 @@ class MockProvider:
                 [message.text for message, _ in messages],
                 [message.html for message, _ in messages],
                 [message.order_id for message, _ in messages],
+                [message.correlation_id for message, _ in messages],
             )
         return [f"mock-{key}" for _, key in messages]

@@ -18,6 +18,7 @@ from comanda.proof.ledger import Book, Ledger, Line, NoLedger, Owed
 
 _sql = twin(__file__)
 HAS_SCHEMA = _sql["has_schema"]
+MAKE_ROOM = _sql["make_room"]
 COUNTED = _sql["counted"]
 HISTORIES = _sql["histories"]
 WITH_HISTORY = _sql["with_history"]
@@ -214,6 +215,7 @@ async def check(tx: Tx, gateway: Ledger | NoLedger, *, since: datetime | None = 
     """
     scope = Scope.since(since)
     book = await _read(gateway, after=0, scope=scope)
+    await MAKE_ROOM.run(tx)
     findings = [await _checked(tx, one, scope) for one in CHECKS]
     findings.append(await _histories(tx, scope))
     findings.append(await _money(tx, gateway, book, scope))

@@ -103,15 +103,21 @@ SELECT count(*) FROM (SELECT 1 FROM sagas WHERE waits_until IS NULL AND state IN
                        LIMIT $1) AS ready;
 
 -- name: depths
--- For each queue: what is ready, what waits, what is under way.
+-- For each queue: what is ready, what waits, what is under way, each counted up to 100,000 in all.
+WITH open AS (
+    (SELECT queue, false AS waits, lease_until IS NOT NULL AS is_leased, updated_at FROM sagas
+      WHERE waits_until IS NULL AND state IN ('RUNNING', 'COMPENSATING') LIMIT 100000)
+    UNION ALL
+    (SELECT queue, true, false, updated_at FROM sagas
+      WHERE waits_until IS NOT NULL AND state IN ('RUNNING', 'COMPENSATING') LIMIT 100000)
+)
 SELECT queues.name AS queue,
-       count(sagas.id) FILTER (WHERE waits_until IS NULL AND lease_until IS NULL) AS ready,
-       count(sagas.id) FILTER (WHERE waits_until IS NOT NULL) AS delayed,
-       count(sagas.id) FILTER (WHERE lease_until IS NOT NULL) AS running,
-       coalesce(extract(epoch FROM now() - min(sagas.updated_at)
-                FILTER (WHERE waits_until IS NULL AND lease_until IS NULL)), 0)::float AS oldest_seconds
-  FROM queues LEFT JOIN sagas ON sagas.queue = queues.name AND sagas.state IN ('RUNNING', 'COMPENSATING')
-   AND (sagas.waits_until IS NULL OR sagas.waits_until IS NOT NULL)
+       count(open.queue) FILTER (WHERE NOT waits AND NOT is_leased) AS ready,
+       count(open.queue) FILTER (WHERE waits) AS delayed,
+       count(open.queue) FILTER (WHERE is_leased) AS running,
+       coalesce(extract(epoch FROM now() - min(open.updated_at) FILTER (WHERE NOT waits AND NOT is_leased)), 0)::float
+           AS oldest_seconds
+  FROM queues LEFT JOIN open ON open.queue = queues.name
  GROUP BY queues.name ORDER BY queues.name;
 
 -- name: show
