@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -22,6 +22,7 @@ _BATCH = 200  # sagas in one transaction at the most
 _MESSAGES = 100  # messages of one read: a batch is as large as what has come meanwhile
 _SWITCHES_EVERY = 1.0
 _NAP = 0.05  # seconds until a paused or limited queue is looked at again
+_DRAIN = 15.0  # seconds that calls may take to come back, at the end; then their sagas are left to be rescued
 
 
 @dataclass
@@ -84,11 +85,20 @@ class Worker:
                             every=self._lease.total_seconds(),
                         )
                     )
-            while self._lanes.calls:
-                await asyncio.wait(self._lanes.calls)
+            await self._come_back()
         finally:
             alive.set()
             await heart
+
+    async def _come_back(self) -> None:
+        """Wait for the calls that are out. What PostgreSQL can't take in time is for whoever rescues it to ask about."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + _DRAIN
+        while self._lanes.calls and (left := deadline - clock()) > 0:
+            await asyncio.wait(self._lanes.calls, timeout=left)
+        for call in self._lanes.calls:
+            call.cancel()
+        await asyncio.gather(*self._lanes.calls, return_exceptions=True)
 
     def _serves_freely(self, queue: str) -> bool:
         """Whether a step of that queue may be run right after another one: ours, not paused, no limit to count for."""
@@ -107,7 +117,7 @@ class Worker:
             self._lanes.switches = await switches.read(tx)
         return False
 
-    def _turn(self, queue: str, stop: asyncio.Event) -> Callable[[], "asyncio.Future[bool]"]:
+    def _turn(self, queue: str, stop: asyncio.Event) -> Callable[[], Awaitable[bool]]:
         """One turn of a lane: read hints, or, with none there, look into PostgreSQL."""
 
         async def turn() -> bool:
@@ -121,7 +131,7 @@ class Worker:
                 await self._look(queue, stop)
             return True
 
-        return turn  # type: ignore[return-value]
+        return turn
 
     async def _read(self, queue: str, stop: asyncio.Event) -> list[Hint]:
         """Hints, or none after a while; a read that waits is given up when the worker is told to stop."""
@@ -140,7 +150,7 @@ class Worker:
             reading.cancel()
             stopping.cancel()
 
-    def _take_over(self, queue: str, stop: asyncio.Event) -> Callable[[], "asyncio.Future[bool]"]:
+    def _take_over(self, queue: str, stop: asyncio.Event) -> Callable[[], Awaitable[bool]]:
         """What a worker that died had read and not acknowledged."""
 
         async def turn() -> bool:
@@ -149,7 +159,7 @@ class Worker:
                 await self._work_on(queue, hints, stop)
             return bool(hints)
 
-        return turn  # type: ignore[return-value]
+        return turn
 
     async def _look(self, queue: str, stop: asyncio.Event) -> None:
         """Claim from PostgreSQL itself, as long as there is something."""
@@ -214,6 +224,9 @@ class Worker:
                     "a result was not stored in time; its saga is rescued and asks the other side first",
                     saga=str(call.job.saga_id), error=str(fault),
                 )  # fmt: skip
+                return
+            except Exception:
+                _log.exception("a call's result is lost; its saga is rescued", saga=str(call.job.saga_id))
                 return
             finally:
                 self._lanes.in_flight[call.step.queue] -= 1
