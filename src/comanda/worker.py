@@ -105,6 +105,10 @@ class Worker:
         switch = self._lanes.switches.get(queue, Switch())
         return queue in self._queues and not switch.is_paused and switch.rate_limit is None
 
+    def _is_paused(self, queue: str) -> bool:
+        """Nothing is begun before the switches have been read once."""
+        return not self._lanes.switches or self._lanes.switches.get(queue, Switch()).is_paused
+
     def _room(self, queue: str) -> int:
         return self._limit - self._lanes.in_flight[queue]
 
@@ -121,7 +125,7 @@ class Worker:
         """One turn of a lane: read hints, or, with none there, look into PostgreSQL."""
 
         async def turn() -> bool:
-            if self._lanes.switches.get(queue, Switch()).is_paused:
+            if self._is_paused(queue):
                 await nap(_NAP, stop)
                 return True
             hints = await self._read(queue, stop)
@@ -154,6 +158,8 @@ class Worker:
         """What a worker that died had read and not acknowledged."""
 
         async def turn() -> bool:
+            if self._is_paused(queue):
+                return False
             hints = await self._streams.take_over(queue, self._name, self._lease.total_seconds())
             if hints:
                 await self._work_on(queue, hints, stop)

@@ -49,7 +49,8 @@ async def test_queues_and_requests_are_measured(up: Up, admin: Visitor) -> None:
     async def are_there() -> bool:
         found = await up.metrics()
         return all(
-            f'queue_length{{queue="{queue}"}}' in found and found.get(f'queue_jobs_completed_total{{queue="{queue}"}}', 0)
+            f'queue_length{{queue="{queue}"}}' in found
+            and found.get(f'queue_jobs_completed_total{{queue="{queue}"}}', 0)
             for queue in QUEUES
         )
 
@@ -111,7 +112,9 @@ async def test_no_secret_is_logged(up: Up) -> None:
     token = admin.headers["Authorization"].removeprefix("Bearer ")
     secrets = json.loads((up.folder / "secrets.json").read_text())
     printed = up.printed()
-    shown = [name for name, value in {**secrets, "token": token, "password": "correct horse"}.items() if value in printed]
+    shown = [
+        name for name, value in {**secrets, "token": token, "password": "correct horse"}.items() if value in printed
+    ]
     assert not shown
 
 

@@ -197,6 +197,25 @@ async def test_a_confirmation_that_comes_too_late_gives_the_money_back(database_
         assert set(await here.events(late)) >= {"ReservationExpired", "PaymentProcessed", "PaymentRefunded"}
 
 
+async def test_a_reservation_lost_between_two_attempts_undoes_the_charge_that_nobody_answered(
+    database_url: str, redis_url: str
+) -> None:
+    gateway = FakeGateway(gate=asyncio.Event())
+    async with shop(database_url, redis_url, gateway=gateway) as here:
+        goods = await here.sells(apple=4)
+        order_id = await here.order({goods["apple"]: 4}, "pm_timeout_after_capture")
+        await until(lambda: asyncio.sleep(0, result=gateway.calls))
+        await expire(here.database)
+        async with here.database.transaction() as tx:
+            await tx.execute("UPDATE stock SET on_hand = 1")  # somebody else bought the rest
+        assert gateway.gate is not None
+        gateway.gate.set()
+        (order,) = await here.ended(order_id)
+        assert (order["state"], order["failure_reason"]) == ("CANCELLED", "RESERVATION_EXPIRED")
+        assert len(gateway.captures) == 1
+        assert gateway.kept(order_id) == 0
+
+
 async def expire(database: object) -> None:
     async with database.transaction() as tx:  # type: ignore[attr-defined]
         await tx.execute("UPDATE reservations SET expires_at = now() - interval '1 s' WHERE state = 'ACTIVE'")

@@ -108,7 +108,7 @@ class Stage:
 
     async def history(self, subject: UUID) -> list[tuple[str, str, int, str]]:
         rows = await self.ask(
-            "SELECT step, saga_attempts.direction, saga_attempts.attempt, outcome FROM saga_attempts"
+            "SELECT saga_attempts.step, saga_attempts.direction, saga_attempts.attempt, outcome FROM saga_attempts"
             " JOIN sagas ON sagas.id = saga_id WHERE subject = $1 ORDER BY at, saga_attempts.ctid", subject
         )  # fmt: skip
         return [tuple(row) for row in rows]
@@ -413,7 +413,7 @@ async def test_a_late_answer_is_refused_by_the_fencing_token(stage: Stage) -> No
 
 
 def _lost() -> float:
-    return telemetry.LEASES_LOST._value.get()
+    return float(telemetry.LEASES_LOST._value.get())
 
 
 async def test_an_engine_that_overtook_itself_keeps_only_its_newer_answer(stage: Stage) -> None:

@@ -95,6 +95,11 @@ def test_a_refusal_did_not_happen_so_the_steps_before_it_are_undone() -> None:
     assert (move.state, move.step, move.reason, move.event) == ("COMPENSATING", "reserve", "CARD_DECLINED", "refused")
 
 
+def test_a_refusal_after_a_call_that_nobody_answered_undoes_the_call_too() -> None:
+    move = go(at("pay", attempt=2), Refused("RESERVATION_EXPIRED", is_unsure=True))
+    assert (move.state, move.step) == ("COMPENSATING", "pay")
+
+
 def test_a_refusal_at_the_first_step_leaves_nothing_to_undo() -> None:
     move = go(at("verify"), Refused("OUT_OF_STOCK"))
     assert (move.state, move.reason) == ("COMPENSATED", "OUT_OF_STOCK")

@@ -36,9 +36,13 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """It did not happen and never will; the steps before it are undone. `reason` is a stable code."""
+    """It did not happen and never will; the steps before it are undone. `reason` is a stable code.
+
+    `is_unsure`: an attempt before this one was never accounted for, so the step itself is undone too.
+    """
 
     reason: str
+    is_unsure: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ _log = telemetry.log("saga")
 _OUTCOMES: dict[type[Outcome], str] = {Done: "done", Refused: "refused", Later: "later", Failed: "failed"}
 _RECORD_AGAIN_AFTER = 0.25  # seconds between tries to store a result while PostgreSQL is away
 _DEADLOCK_TRIES = 3
+_LOST_AT_MOST = 5  # workers that a remote step without a limit of its own may cost once its patience is over
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ class Engine:
     ) -> None:
         self._database = database
         self._sagas = {(saga.name, saga.version): saga for saga in sagas}
+        self._steps = [log.step_of(*key, step.name) for key, saga in self._sagas.items() for step in saga.steps]
         self._worker = worker
         self._lease = lease
         self._serves = serves
@@ -176,15 +178,18 @@ class Engine:
 
     async def _transact(self, queue: str, ids: Sequence[UUID] | None, limit: int, *, is_chained: bool) -> Result:
         async with self._database.transaction() as tx:
-            claimed = self._known(await log.claim(tx, queue, ids, limit))
+            claimed = self._known(await log.claim(tx, queue, ids, limit, self._steps))
             if not claimed:
                 return Result()
-            batch = _Batch(claimed, is_chained)
+            spent = [one for one in claimed if one.lost_worker and self._is_spent(one)]
+            batch = _Batch([one for one in claimed if one not in spent], is_chained)
             batch.result.claimed = len(claimed)
             for one in claimed:
                 if one.lost_worker:
                     lost = self._attempt(one, one.attempt, "lost", "its lease ran out", 0, one.lost_worker)
                     batch.attempts.append(lost)
+            # Whatever it is that takes its workers away: it is not called for ever.
+            await self._settle(tx, batch, [(one, one.attempt, Failed("its workers were lost")) for one in spent], 0)
             await self._carry(tx, batch)
             await self._write(tx, batch)
         self._commit(batch)
@@ -193,7 +198,7 @@ class Engine:
     async def _one_by_one(self, queue: str, ids: Sequence[UUID] | None, limit: int) -> Result:
         if ids is None:
             async with self._database.transaction() as tx:
-                ids = [one.id for one in await log.claim(tx, queue, None, limit)]
+                ids = [one.id for one in await log.claim(tx, queue, None, limit, self._steps)]
         total = Result()
         for one in ids:
             try:
@@ -214,7 +219,8 @@ class Engine:
     async def _fail(self, queue: str, saga_id: UUID, fault: Exception) -> Result:
         """Count an attempt that raised, in a transaction of its own: its own one is gone."""
         async with self._database.transaction() as tx:
-            batch = _Batch(self._known(await log.claim(tx, queue, [saga_id], 1)), is_chained=False)
+            claimed = self._known(await log.claim(tx, queue, [saga_id], 1, self._steps))
+            batch = _Batch(claimed, is_chained=False)
             batch.result.claimed = len(batch.frontier)
             for one in batch.frontier:
                 await self._settle(tx, batch, [(one, one.attempt + 1, Failed(repr(fault)))], 0)
@@ -225,10 +231,24 @@ class Engine:
 
     async def _record(self, answered: Sequence[_Answered]) -> Sequence[Result | Exception]:
         """Store the answers that have come, if their tokens still stand, and carry those sagas on."""
-        by_saga = {one.call.job.saga_id: one for one in answered}
+        try:
+            return await self._store(answered, is_chained=True)
+        except DatabaseFault:
+            raise
+        except Exception as fault:
+            if len(answered) > 1:
+                raise  # the batcher repeats them one by one
+            # If it was a step that follows: that one fails by itself, where it stands.
+            _log.warning("an answer is recorded alone", saga=str(answered[0].call.job.saga_id), error=repr(fault))
+            return await self._store(answered, is_chained=False)
+
+    async def _store(self, answered: Sequence[_Answered], *, is_chained: bool) -> Sequence[Result]:
+        # By its token: an engine that was late may hold an older answer of the same saga too.
+        by_lease = {(one.call.job.saga_id, one.call.token): one for one in answered}
         async with self._database.transaction() as tx:
-            held = await log.held(tx, [(one.call.job.saga_id, one.call.token) for one in answered])
-            batch = _Batch([], is_chained=True)
+            held = await log.held(tx, list(by_lease))
+            by_saga = {one.id: by_lease[one.id, one.token] for one in held}
+            batch = _Batch([], is_chained)
             batch.result.claimed = len(held)
             groups: dict[tuple[str, int, str, Direction], list[Claimed]] = defaultdict(list)
             for one in held:
@@ -290,7 +310,8 @@ class Engine:
         begun = time.monotonic()
         ready = group
         if step.alongside is not None and direction == "forward":
-            outcomes = await step.alongside(tx, [one.subject for one in group])
+            said = await step.alongside(tx, [one.subject for one in group])
+            outcomes = [_unsure(one, outcome) for one, outcome in zip(group, said, strict=True)]
             refusals = [
                 (one, _counted(one, said), said)
                 for one, said in zip(group, outcomes, strict=True)
@@ -308,7 +329,7 @@ class Engine:
         called: list[Claimed] = []
         for one, job, request in zip(ready, jobs, prepared, strict=True):
             if isinstance(request, Done | Refused | Later | Failed):
-                settled.append((one, _counted(one, request), request))
+                settled.append((one, _counted(one, request), _unsure(one, request)))
                 continue
             mark = step.under_way if direction == "forward" and step.under_way else one.reached
             state: State = "RUNNING" if direction == "forward" else "COMPENSATING"
@@ -441,12 +462,20 @@ class Engine:
 
     def _known(self, claimed: list[Claimed]) -> list[Claimed]:
         """Sagas of a definition that only another release knows are left to the workers of that release."""
-        unknown = {(one.kind, one.version) for one in claimed} - self._sagas.keys()
-        for kind, version in sorted(unknown):
-            _log.error(
-                "no worker here knows this saga: run the release that started it alongside", kind=kind, version=version
-            )
-        return [one for one in claimed if (one.kind, one.version) not in unknown]
+        unknown = {step for one in claimed if (step := log.step_of(one.kind, one.version, one.step)) not in self._steps}
+        for step in sorted(unknown):
+            _log.error("no worker here knows this step: run the release that started it alongside", step=step)
+        return [one for one in claimed if log.step_of(one.kind, one.version, one.step) not in unknown]
+
+    def _is_spent(self, one: Claimed) -> bool:
+        """Whether a remote step whose worker was lost has used up its attempts."""
+        policy = self._saga(one.kind, one.version)[one.step].policy(one.direction)
+        return one.attempt >= (policy.attempts or _LOST_AT_MOST) and policy.is_over(one.attempt, one.now - one.since)
+
+
+def _unsure(one: Claimed, outcome: Outcome) -> Outcome:
+    """A refusal before the call says nothing of the calls that went out earlier: those are undone as well."""
+    return replace(outcome, is_unsure=True) if isinstance(outcome, Refused) and one.attempt else outcome
 
 
 def _counted(one: Claimed, outcome: Outcome) -> int:

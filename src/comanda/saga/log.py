@@ -134,10 +134,15 @@ async def start(tx: Tx, starts: Sequence[Start]) -> list[Due]:
     return [Due(one.id, one.saga.first.queue, one.priority) for one in starts if one.id in began]
 
 
-async def claim(tx: Tx, queue: str, ids: Sequence[UUID] | None, limit: int) -> list[Claimed]:
-    """Lock what is due: of these ids, or, with None, of the whole queue."""
+def step_of(kind: str, version: int, step: str) -> str:
+    """A step of a definition in one word, as `claim_due` compares it."""
+    return f"{kind} {version} {step}"
+
+
+async def claim(tx: Tx, queue: str, ids: Sequence[UUID] | None, limit: int, known: Sequence[str]) -> list[Claimed]:
+    """Lock what is due: of these ids, or, with None, of the whole queue, as far as it stands at `known` steps."""
     if ids is None:
-        rows = await CLAIM_DUE.rows(tx, queue, limit)
+        rows = await CLAIM_DUE.rows(tx, queue, limit, known)
     else:
         rows = await CLAIM_HINTED.rows(tx, ids, queue)
     return [_claimed(row, is_rescue=True) for row in rows]

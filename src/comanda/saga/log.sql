@@ -22,16 +22,17 @@ SELECT id, kind, version, subject, step, direction, queue, priority, reached, at
    FOR UPDATE SKIP LOCKED;
 
 -- name: claim_due
--- What is due in this queue, hint or no hint: the oldest that wait for nothing, then those whose wait is over.
+-- What is due in this queue, hint or no hint: the oldest that wait for nothing, then those whose wait is over. Only at
+-- steps that the worker knows ($3): what another release left behind would hold up everybody else.
 WITH ready AS (
     SELECT * FROM sagas
      WHERE waits_until IS NULL AND state IN ('RUNNING', 'COMPENSATING') AND queue = $1
-       AND (lease_until IS NULL OR lease_until <= now())
+       AND (lease_until IS NULL OR lease_until <= now()) AND concat_ws(' ', kind, version, step) = ANY($3::text[])
      ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
 ), waited AS (
     SELECT * FROM sagas
      WHERE waits_until <= now() AND state IN ('RUNNING', 'COMPENSATING') AND queue = $1
-       AND (lease_until IS NULL OR lease_until <= now())
+       AND (lease_until IS NULL OR lease_until <= now()) AND concat_ws(' ', kind, version, step) = ANY($3::text[])
      ORDER BY waits_until LIMIT $2 FOR UPDATE SKIP LOCKED
 ), due AS (SELECT * FROM ready UNION ALL SELECT * FROM waited)
 SELECT id, kind, version, subject, step, direction, queue, priority, reached, attempt, since, lease_until, worker, token,
@@ -73,10 +74,14 @@ SELECT saga_id, now(), step, direction, attempt, outcome, detail, worker, durati
        AS given (saga_id, step, direction, attempt, outcome, detail, worker, duration_ms);
 
 -- name: renew
--- The heartbeat: those that are still ours live on.
-UPDATE sagas SET lease_until = now() + $3::interval
-  FROM unnest($1::uuid[], $2::bigint[]) AS mine (id, token)
- WHERE sagas.id = mine.id AND sagas.token = mine.token AND lease_until IS NOT NULL
+-- The heartbeat: those that are still ours live on. Whose result is being stored right now needs it no more; to wait
+-- for its lock would deadlock with that very transaction.
+WITH ours AS (
+    SELECT sagas.id FROM sagas JOIN unnest($1::uuid[], $2::bigint[]) AS mine (id, token)
+        ON sagas.id = mine.id AND sagas.token = mine.token
+     WHERE lease_until IS NOT NULL ORDER BY sagas.id FOR UPDATE OF sagas SKIP LOCKED
+)
+UPDATE sagas SET lease_until = now() + $3::interval FROM ours WHERE sagas.id = ours.id
 RETURNING sagas.id;
 
 -- name: promote

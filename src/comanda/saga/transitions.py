@@ -67,8 +67,8 @@ def advance(saga: Saga, at: Standing, outcome: Outcome, chance: float) -> Move:
     match at.direction, outcome:
         case "forward", Done():
             return _onward(saga, step, at)
-        case "forward", Refused(reason):
-            return _undo(saga, saga.position(step.name) - 1, at, reason, "refused")
+        case "forward", Refused(reason, is_unsure):
+            return _undo(saga, saga.position(step.name) - (0 if is_unsure else 1), at, reason, "refused")
         case "forward", Later(reason, after):
             if policy.patience is None or at.waited < policy.patience:
                 return _again(step, at, after)
