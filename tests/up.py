@@ -5,6 +5,7 @@ import contextlib
 import inspect
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -195,7 +196,9 @@ class Up:
     def _launched(self) -> subprocess.Popen[bytes]:
         _allow_many_connections()
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        command = [*COMANDA, "up", "--port", "0", "--data-dir", str(self.folder), *self._options]
+        # With the few open files that most shells allow.
+        command = ["sh", "-c", 'ulimit -S -n 1024; exec "$@"', "sh"]
+        command += [*COMANDA, "up", "--port", "0", "--data-dir", str(self.folder), *self._options]
         with self._file("out").open("ab") as out, self._file("err").open("ab") as err:
             self._start = self._file("err").stat().st_size
             return subprocess.Popen(command, env=environment(self._settings), stdout=out, stderr=err)
@@ -308,6 +311,15 @@ class Up:
     async def comanda(self, *arguments: str) -> Ran:
         """Run a command on this instance."""
         return await comanda(*arguments, "--data-dir", str(self.folder))
+
+
+def lines_of(printed: str) -> list[dict[str, Any]]:
+    """Log lines; each has the fields that all have."""
+    lines = [json.loads(line) for line in printed.splitlines()]
+    for line in lines:
+        assert {"timestamp", "level", "message", "process"} <= line.keys(), line
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line["timestamp"]), line
+    return lines
 
 
 def captured(lines: Iterable[Mapping[str, Any]]) -> int:

@@ -91,7 +91,7 @@ class Worker:
             await heart
 
     async def _come_back(self) -> None:
-        """Wait for the calls that are out. What PostgreSQL can't take in time is for whoever rescues it to ask about."""
+        """Wait for the calls that are out. What PostgreSQL can't take in time is rescued later."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + _DRAIN
         while self._lanes.calls and (left := deadline - clock()) > 0:

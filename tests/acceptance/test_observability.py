@@ -2,12 +2,11 @@
 
 import asyncio
 import json
-import re
 from typing import Any
 
 import redis.asyncio
 
-from up import Up, Visitor, eventually
+from up import Up, Visitor, basket, eventually, lines_of
 
 QUEUES = ("order-processing", "payment-processing", "inventory-management", "notification-sending")
 
@@ -16,7 +15,7 @@ async def events(up: Up) -> list[dict[str, Any]]:
     """What the relay published for other systems."""
     client = redis.asyncio.Redis.from_url(up.facts["redisUrl"])
     try:
-        found = await client.xrange("comanda:events")
+        found: Any = await client.xrange("comanda:events")
     finally:
         await client.aclose()
     return [json.loads(fields[b"event"]) for _, fields in found]
@@ -67,7 +66,7 @@ async def test_queues_and_requests_are_measured(up: Up, admin: Visitor) -> None:
 
 async def test_a_correlation_id_goes_with_the_order(up: Up, admin: Visitor) -> None:
     mine = "ticket-4711"
-    reply = await admin.ask("POST", "/orders", _order(await admin.product()), X_Correlation_Id=mine)
+    reply = await admin.ask("POST", "/orders", basket(await admin.product()), X_Correlation_Id=mine)
     assert reply.headers["X-Correlation-Id"] == mine
     order_id = reply.body["orderId"]
     await admin.ended(order_id)
@@ -81,6 +80,9 @@ async def test_a_correlation_id_goes_with_the_order(up: Up, admin: Visitor) -> N
     await eventually(is_published)
     kinds = ["OrderCreated", "InventoryReserved", "PaymentInitiated", "PaymentProcessed", "ReservationConfirmed"]
     assert [one["type"] for one in found] == [*kinds, "OrderConfirmed"]
+    (end,) = [line for line in lines_of(up.printed()) if line.get("correlationId") == mine and "orderId" in line]
+    assert (end["orderId"], end["userId"], end["status"]) == (order_id, admin.id, "CONFIRMED")
+    assert end["process"] == "relay"
     assert {one["data"]["orderId"] for one in found if one["aggregateType"] != "order"} == {order_id}
 
 
@@ -91,10 +93,7 @@ async def test_each_event_is_a_line_of_json(up: Up, admin: Visitor) -> None:
         return "on-one-line" in up.printed()
 
     await eventually(is_logged)
-    lines = [json.loads(line) for line in up.printed().splitlines()]
-    for line in lines:
-        assert {"timestamp", "level", "message", "process"} <= line.keys(), line
-        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line["timestamp"]), line
+    lines = lines_of(up.printed())
     (one,) = [line for line in lines if line.get("correlationId") == "on-one-line"]
     assert (one["context"], one["method"], one["status"]) == ("http", "GET", 422)
     assert one["durationMs"] > 0
@@ -112,14 +111,10 @@ async def test_no_secret_is_logged(up: Up) -> None:
     assert not shown
 
 
-async def test_probes_answer(up: Up, admin: Visitor) -> None:
+async def test_probes_answer(admin: Visitor) -> None:
     live, ready, health, detailed = await asyncio.gather(
         *(admin.get(f"/health{path}") for path in ("/live", "/ready", "", "/detailed"))
     )
     assert {live["status"], ready["status"], health["status"], detailed["status"]} == {"up"}
     assert detailed["pool"]["limit"] >= 10
     assert {one["queue"] for one in detailed["queues"]} == set(QUEUES)
-
-
-def _order(product: str) -> dict[str, Any]:
-    return {"items": [{"productId": product, "quantity": 1}], "paymentMethod": "pm_success"}

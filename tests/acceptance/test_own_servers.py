@@ -81,4 +81,4 @@ async def test_servers_of_ones_own_are_used_and_left_alone(tmp_path: Path) -> No
             assert await up.stop() == 0
         assert await answer(database.url, "SELECT state FROM orders") == "CONFIRMED"
         async with redis.asyncio.Redis.from_url(index.url) as client:
-            assert await client.ping()  # type: ignore[misc]
+            assert await client.ping()

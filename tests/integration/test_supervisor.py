@@ -204,7 +204,7 @@ async def test_whatever_dies_is_started_again_at_the_same_address(tmp_path: Path
         }
         assert await ports.answers(f"{after['api']}/api/v1/health/ready")
         assert await ports.answers(f"{after['gateway']}/health")
-        lines = [json.loads(line)["event"] for line in instance.printed().splitlines() if line.startswith("{")]
+        lines = [json.loads(line)["message"] for line in instance.printed().splitlines() if line.startswith("{")]
         assert [line for line in lines if line.startswith("worker-1: pid ")]
         assert all("SIGKILL" in line and "started again in 0.1 s" in line for line in lines), lines
 

@@ -3,10 +3,11 @@
 import asyncio
 import gc
 import os
+import resource
 import signal
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,10 +15,11 @@ import msgspec
 import typer
 
 from comanda import telemetry
-from comanda.errors import ConfigurationFault
+from comanda.errors import ConfigurationFault, Fault
 from comanda.settings import Settings
 
 _POOL = {"api": 16, "worker": 12, "relay": 8}
+_OPEN_FILES = 65_536
 
 
 @contextmanager
@@ -25,11 +27,25 @@ def _process(settings: Settings, kind: str) -> Iterator[str]:
     """Logs under the process's name; fewer pauses for garbage than the default has."""
     name = os.environ.get("COMANDA_PROCESS_NAME") or f"{kind}-{os.getpid()}"
     telemetry.configure(level=settings.log_level, directory=settings.log_dir, process=name)
+    _allow_many_connections()
     # What is loaded by now lives for ever; what a batch makes is freed by its reference counts.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-    yield name
+    try:
+        yield name
+    except Fault as fault:
+        telemetry.log(kind).error("ends", error=str(fault))  # a line of the log like any other
+        raise SystemExit(fault.exit_code) from None
+
+
+def _allow_many_connections() -> None:
+    """Each connection is an open file: most shells allow 1,024, and more to a process that asks."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _stopped_by_signal() -> asyncio.Event:

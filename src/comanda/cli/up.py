@@ -43,7 +43,7 @@ class _Voice:
         if self.console.is_terminal and not self.json:
             self._print(f"{now():%H:%M:%S} {event}", "yellow")
         else:
-            line = {"timestamp": rfc3339(now()), "level": "warning", "process": "supervisor", "event": event}
+            line = {"timestamp": rfc3339(now()), "level": "warning", "process": "supervisor", "message": event}
             self._print(dumps(line), "")
 
     def fail(self, text: str) -> None:

@@ -23,7 +23,7 @@ SELECT id, xid::text AS xid, type, version, aggregate_type, aggregate_id, correl
        payload::text AS payload, at
   FROM outbox
  WHERE (xid, id) > ($1::text::xid8, $2::uuid) AND xid < pg_snapshot_xmin(pg_current_snapshot())
- ORDER BY xid, id LIMIT $3;
+ ORDER BY outbox.xid, outbox.id LIMIT $3; -- the column: `xid` alone is the text above, where 1000 comes before 999
 
 -- name: advance_cursor
 UPDATE outbox_cursors SET xid = $2::text::xid8, id = $3, published = published + $4, updated_at = now()

@@ -151,6 +151,7 @@ class Engine:
         except Exception as fault:  # noqa: BLE001 - whatever it was: the call is not known to have happened
             answer = fault
         answered = _Answered(call, answer, (time.monotonic() - begun) * 1000)
+        is_told = False
         try:
             while True:
                 try:
@@ -158,7 +159,9 @@ class Engine:
                 except DatabaseFault as fault:
                     if self._leases.get(call.job.saga_id) != call.token:
                         raise
-                    _log.warning("a result waits for PostgreSQL", saga=str(call.job.saga_id), error=str(fault))
+                    if not is_told:
+                        _log.warning("a result waits for PostgreSQL", saga=str(call.job.saga_id), error=str(fault))
+                        is_told = True
                     await asyncio.sleep(_RECORD_AGAIN_AFTER)
                 except Exception as fault:
                     if isinstance(answered.answer, _Unrecordable):

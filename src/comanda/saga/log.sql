@@ -67,11 +67,11 @@ UPDATE sagas
  WHERE sagas.id = given.id;
 
 -- name: remember
--- The history: one row for each attempt.
+-- The history: one row for each attempt; those of one transaction a microsecond apart, so that they keep their order.
 INSERT INTO saga_attempts (saga_id, at, step, direction, attempt, outcome, detail, worker, duration_ms)
-SELECT saga_id, now(), step, direction, attempt, outcome, detail, worker, duration_ms
+SELECT saga_id, now() + interval '1 microsecond' * n, step, direction, attempt, outcome, detail, worker, duration_ms
   FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[], $8::real[])
-       AS given (saga_id, step, direction, attempt, outcome, detail, worker, duration_ms);
+       WITH ORDINALITY AS given (saga_id, step, direction, attempt, outcome, detail, worker, duration_ms, n);
 
 -- name: renew
 -- The heartbeat: those that are still ours live on. Whose result is being stored right now needs it no more; to wait
