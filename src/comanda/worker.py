@@ -231,7 +231,7 @@ class Worker:
                     saga=str(call.job.saga_id), error=str(fault),
                 )  # fmt: skip
                 return
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever it was, its saga is rescued
                 _log.exception("a call's result is lost; its saga is rescued", saga=str(call.job.saga_id))
                 return
             finally:
