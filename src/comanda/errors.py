@@ -4,6 +4,7 @@ Fault
 ├── ConfigurationFault      a setting or an argument is wrong; exit code 2
 ├── DependencyFault         something that Comanda needs does not answer; exit code 4
 │   ├── DatabaseFault
+│   │   ├── Overrun         a statement ran into its time-out: this work is too much, or waits for too long
 │   │   └── Deadlock        rolled back by PostgreSQL for a lock; the same work may be tried again at once
 │   ├── RedisFault
 │   └── GatewayFault
@@ -33,6 +34,10 @@ class DatabaseFault(DependencyFault):
 
 
 class Deadlock(DatabaseFault):
+    pass
+
+
+class Overrun(DatabaseFault):
     pass
 
 

@@ -24,6 +24,7 @@ from comanda.saga import log, rescue
 
 _log = telemetry.log("orders")
 _PUBLISH_EVERY = 0.5  # seconds; notifications come between
+_GATHER = 0.005  # seconds that the first event of a batch waits for company
 _PROMOTE_EVERY = 0.1
 _RESCUE_EVERY = 1.0
 _EXPIRE_EVERY = 1.0
@@ -42,6 +43,7 @@ async def run(assembly: Assembly, stop: asyncio.Event) -> None:
     rescuer = rescue.Rescuer(database, streams)
 
     async def relay() -> bool:
+        await asyncio.sleep(_GATHER)
         return await publish(database, streams, _count)
 
     async def promote() -> bool:

@@ -75,7 +75,9 @@ def configure(*, level: str, directory: Path | None, process: str) -> None:
     for handler in handlers:
         handler.setFormatter(formatter)
     root.setLevel(level.upper())
-    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    # They tell of each lost connection with a traceback; what is away is said once, in our words.
+    for talkative in ("asyncio", "asyncpg", "asyncpg.pool"):
+        logging.getLogger(talkative).setLevel(logging.ERROR)
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -170,12 +170,13 @@ class Worker:
     async def _look(self, queue: str, stop: asyncio.Event) -> None:
         """Claim from PostgreSQL itself, as long as there is something."""
         while not stop.is_set():
-            limit = await self._granted(queue, min(_BATCH, self._room(queue)))
+            limit = await self._granted(queue, max(0, min(_BATCH, self._room(queue))))
             if limit == 0:
                 return
             result = await self._engine.run(queue, None, limit)
             await self._act_on(queue, result)
             if result.claimed < limit:
+                await self._granted(queue, result.claimed - limit)  # what was not used is there for the next
                 return
 
     async def _work_on(self, queue: str, hints: Sequence[Hint], stop: asyncio.Event) -> None:
@@ -186,7 +187,7 @@ class Worker:
         ids = list(dict.fromkeys(one for hint in hints for one in hint.ids or []))
         while ids and not stop.is_set():
             self._lanes.freed.clear()
-            limit = await self._granted(queue, min(_BATCH, self._room(queue), len(ids)))
+            limit = await self._granted(queue, max(0, min(_BATCH, self._room(queue), len(ids))))
             if limit <= 0:
                 await nap(_NAP, self._lanes.freed, stop)
                 continue
@@ -203,7 +204,7 @@ class Worker:
             _log.warning("messages stay unacknowledged; working on them again is harmless", error=str(fault))
 
     async def _granted(self, queue: str, wanted: int) -> int:
-        if wanted <= 0:
+        if wanted == 0:
             return 0
         return await self._streams.grant(queue, self._lanes.switches.get(queue, Switch()).rate_limit, wanted)
 

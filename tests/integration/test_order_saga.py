@@ -152,8 +152,8 @@ async def test_a_charge_that_arrives_after_its_undoing_captures_nothing(database
         # Somebody else takes over, as if this worker had been frozen past its lease, and undoes it.
         async with here.database.transaction() as tx:
             await tx.execute(
-                "UPDATE sagas SET direction = 'backward', state = 'COMPENSATING', lease_until = NULL, token = token + 1,"
-                " attempt = 0, reason = 'TEST' WHERE subject = $1", order_id
+                "UPDATE sagas SET direction = 'backward', state = 'COMPENSATING', lease_until = NULL,"
+                " token = token + 1, attempt = 0, reason = 'TEST' WHERE subject = $1", order_id
             )  # fmt: skip
         (order,) = await here.ended(order_id)
         assert order["state"] == "CANCELLED"

@@ -229,6 +229,21 @@ async def test_steps_of_other_queues_are_handed_on_and_resumed_there(stage: Stag
     assert len(await stage.ask("SELECT DISTINCT xid FROM effects")) == 2
 
 
+async def test_two_groups_that_lock_the_same_never_share_a_transaction(stage: Stage) -> None:
+    saga = Saga("s", [stage.local("take", C, locks="stock"), stage.local("sell", C, locks="stock")])
+    first = await stage.begin(saga, 3)
+    assert (await engine(stage, saga).run(C, None, 100)).claimed == 3
+    second = await stage.begin(saga, 3)
+    result = await engine(stage, saga).run(C, None, 100)
+    assert result.claimed == 6
+    assert [name for name, _, _ in stage.batches] == ["take", "sell"], "the other group waits for the next transaction"
+    assert len(result.onward[C, 1]) == 3
+    await pump(engine(stage, saga), C)
+    assert await stage.states() == {"COMPLETED": 6}
+    for subject in first + second:
+        assert await stage.effects(subject) == ["take", "sell"]
+
+
 async def test_a_poisoned_saga_fails_alone_and_is_undone_in_reverse(stage: Stage) -> None:
     saga = Saga("s", [stage.local("one"), stage.local("two", C), stage.local("three"), stage.local("four")])
     subjects = await stage.begin(saga, 20)

@@ -58,9 +58,12 @@ WITH given AS (
 ), told AS (
     INSERT INTO outbox (id, type, aggregate_type, aggregate_id, correlation_id, payload)
     SELECT event_id, 'OrderCreated', 'order', id, correlation_id, payload::jsonb FROM won
+), woken AS (
+    -- The relay, as soon as this is committed.
+    SELECT pg_notify('comanda_outbox', '') AS at FROM (SELECT 1 FROM won LIMIT 1) AS any_won
 )
 SELECT judged.id, CASE WHEN judged.verdict <> 'fine' THEN judged.verdict WHEN won.id IS NULL THEN 'taken' ELSE 'accepted' END AS verdict
-  FROM judged LEFT JOIN won ON won.id = judged.id;
+  FROM judged LEFT JOIN won ON won.id = judged.id LEFT JOIN woken ON true;
 
 -- name: placed
 -- Which of these orders exist: after a connection was lost at COMMIT.

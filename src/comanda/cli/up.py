@@ -206,7 +206,7 @@ def _gateway(app: Callable[..., Child], listener: socket.socket, folder: Path) -
 
     return app(
         "gateway",
-        *("gateway", "--fd", str(descriptor), "--data-dir", str(folder / "gateway")),
+        *("gateway", "--fd", str(descriptor), "--data-dir", str(folder)),
         pass_fds=(descriptor,),
         ready=answers_health,
         fault=GatewayFault,
@@ -233,7 +233,6 @@ def _greet(plan: _Plan, api_url: str, gateway_url: str, password: str) -> None:
     voice.say(f"\nComanda runs ({seconds:.1f} s)\n", "bold green")
     voice.say(f"  API          {api_url}/api/v1")
     voice.say(f"  Docs         {api_url}/api/docs")
-    voice.say(f"  Console      {api_url}/admin")
     voice.say(f"  First login  {settings.admin_email}  {password or '(COMANDA_ADMIN_PASSWORD)'}")
     voice.say(f"  Data         {plan.folder}")
     voice.say("  Stop         Ctrl-C\n")

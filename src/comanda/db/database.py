@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from comanda.errors import DatabaseFault, Deadlock
+from comanda.errors import DatabaseFault, Deadlock, Overrun
 
 if TYPE_CHECKING:
     Tx = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
@@ -18,7 +18,10 @@ _LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.DatabaseDroppedError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     OSError,
     asyncio.TimeoutError,
@@ -47,6 +50,8 @@ def translated() -> Iterator[None]:
         yield
     except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError) as fault:
         raise Deadlock(str(fault)) from fault
+    except asyncpg.QueryCanceledError as fault:
+        raise Overrun(f"PostgreSQL: {fault}") from fault
     except _LOST as fault:
         raise DatabaseFault(f"PostgreSQL: {fault or type(fault).__name__}") from fault
 

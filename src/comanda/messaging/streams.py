@@ -199,6 +199,8 @@ class Streams:
     async def grant(self, queue: str, rate: int | None, wanted: int) -> int:
         """How many of the wanted jobs may start now under the queue's limit, shared by all workers.
 
+        A negative number gives back what was granted and not used.
+
         Without Redis each worker keeps a bucket of its own: the limit then holds for each of them.
         """
         if rate is None:

@@ -12,7 +12,7 @@ class Bucket:
 
 
 def take(bucket: Bucket | None, rate: int, wanted: int, now: float) -> tuple[int, Bucket]:
-    """Grant up to `wanted` tokens.
+    """Grant up to `wanted` tokens; a negative number gives some back.
 
     Args:
         bucket: the state so far; None: full.

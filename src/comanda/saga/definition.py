@@ -143,6 +143,9 @@ class Step:
     under_way: str | None = None
     # Runs in the transaction that prepares a remote action, and may refuse it before anything goes out.
     alongside: LocalAction | None = None
+    # What it locks rows of, for one group of sagas in one order. Two groups that lock the same don't share a
+    # transaction: together they would lock it in two orders, and deadlock with another worker.
+    locks: str | None = None
     # Where an action that ran out of attempts leads: undo everything, or wait for an operator.
     exhausted: Literal["undo", "stuck"] = "undo"
 

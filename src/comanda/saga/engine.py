@@ -17,7 +17,7 @@ from uuid import UUID
 
 from comanda import telemetry
 from comanda.db import Batcher, Database, Tx
-from comanda.errors import DatabaseFault, Deadlock
+from comanda.errors import DatabaseFault, Deadlock, Overrun
 from comanda.messaging import dead_letters
 from comanda.messaging.dead_letters import DeadLetter
 from comanda.saga import log
@@ -79,6 +79,7 @@ class _Batch:
     letters: list[DeadLetter] = field(default_factory=list)
     # Remote calls of each queue that this transaction has room reserved for.
     bound: Counter[str] = field(default_factory=Counter)
+    locked: set[str] = field(default_factory=set)
     result: Result = field(default_factory=Result)
 
 
@@ -135,6 +136,8 @@ class Engine:
                 return await self._transact(queue, ids, limit, is_chained=True)
             except Deadlock:
                 continue
+            except Overrun:
+                break
             except DatabaseFault:
                 raise
             except Exception as fault:  # noqa: BLE001 - one poisoned saga can't hold the others
@@ -206,6 +209,8 @@ class Engine:
         for one in ids:
             try:
                 result = await self._transact(queue, [one], 1, is_chained=False)
+            except Overrun as fault:
+                result = await self._fail(queue, one, fault)
             except DatabaseFault:
                 raise
             except Exception as fault:  # noqa: BLE001 - an attempt that raised is counted, whatever it was
@@ -291,6 +296,12 @@ class Engine:
             for (kind, version, name, direction), group in groups.items():
                 saga = self._saga(kind, version)
                 step = saga[name]
+                if step.locks is not None and step.locks in batch.locked:
+                    for one in group:
+                        batch.result.hint(one.queue, one.priority, one.id)
+                    continue
+                if step.locks is not None:
+                    batch.locked.add(step.locks)
                 if step.acts_remotely(direction):
                     await self._prepare(tx, batch, saga, step, group)
                 else:

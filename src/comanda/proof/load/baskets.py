@@ -74,7 +74,7 @@ def median_price(sales: Sequence[tuple[int, int]]) -> int:
 
 def _sold(week: int) -> list[tuple[int, int, int, int]]:
     """(household, basket, product, units) of a week, as they stand in the data."""
-    import pyarrow.compute as pc  # type: ignore[import-untyped]  # noqa: PLC0415 - optional
+    import pyarrow.compute as pc  # noqa: PLC0415 - optional
 
     table = _kept()
     of_week = table.filter(pc.equal(table["week"], week))
@@ -98,7 +98,7 @@ def _kept() -> Any:
     if found is None or not found.submodule_search_locations or find_spec("pyarrow") is None:
         raise ConfigurationFault(_INSTALL)
     import pyarrow.compute as pc  # noqa: PLC0415 - optional
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
 
     table = pq.read_table(Path(found.submodule_search_locations[0]) / "data" / "transactions.parquet", columns=_COLUMNS)
     is_sale = pc.and_(pc.greater_equal(table["quantity"], 1), pc.less_equal(table["quantity"], MOST_UNITS))
