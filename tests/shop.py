@@ -22,6 +22,7 @@ from comanda.inventory import admin
 from comanda.messaging.streams import QUEUES, Streams
 from comanda.notifications.notifications import Notifications, delivery_saga
 from comanda.notifications.providers import MockProvider
+from comanda.payments.breaker import SharedBreaker
 from comanda.payments.gateway import Captured, ChargeRequest, Declined, Voided
 from comanda.payments.payments import Charge, Refund
 from comanda.resilience.breaker import Rule
@@ -194,7 +195,8 @@ async def shop(
     streams = Streams.open(redis_url, name="shop", block=0.2)
     times = Patience(BASE, timedelta(seconds=patience), timedelta(seconds=reservation))
     delivery = delivery_saga(MockProvider(database), times.delivery())
-    order = order_saga(Charge(gateway, Rule(pause=BASE * 2.5)), Refund(gateway), Notifications(delivery), times)
+    charge = Charge(gateway, SharedBreaker(database, Rule(pause=BASE * 2.5)))
+    order = order_saga(charge, Refund(gateway), Notifications(delivery), times)
     catalogue = Catalogue()
     placing = PlaceOrder(database, streams, catalogue, order, most_open=None)
     settings = Settings(database_url=database_url, redis_url=redis_url)

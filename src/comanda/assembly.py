@@ -13,6 +13,7 @@ from comanda.errors import ConfigurationFault
 from comanda.messaging.streams import Streams
 from comanda.notifications.notifications import Notifications, delivery_saga
 from comanda.notifications.providers import MockProvider
+from comanda.payments.breaker import SharedBreaker
 from comanda.payments.gateway import Gateway, HttpGateway, InstantGateway
 from comanda.payments.payments import Charge, Refund
 from comanda.resilience.breaker import Rule
@@ -66,7 +67,9 @@ async def assemble(settings: Settings, *, name: str, pool: int = 10) -> AsyncIte
         # Half-way between the first two retries, as 5 s are with the usual base of 2 s.
         rule = Rule(threshold=5, pause=patience.base * 2.5)
         delivery = delivery_saga(MockProvider(database), patience.delivery())
-        order = order_saga(Charge(gateway, rule), Refund(gateway), Notifications(delivery), patience)
+        order = order_saga(
+            Charge(gateway, SharedBreaker(database, rule)), Refund(gateway), Notifications(delivery), patience
+        )
         catalogue = Catalogue()
         most_open = settings.max_open_orders if settings.rate_limits == "on" else None
         placing = PlaceOrder(database, streams, catalogue, order, most_open=most_open)

@@ -18,7 +18,7 @@ from comanda.inventory import stock
 from comanda.messaging import dead_letters, outbox
 from comanda.messaging.relay import SINK, publish
 from comanda.messaging.streams import QUEUES
-from comanda.payments import payments
+from comanda.payments import breaker
 from comanda.resilience.loops import loop
 from comanda.saga import log, rescue
 
@@ -73,7 +73,7 @@ async def run(assembly: Assembly, stop: asyncio.Event) -> None:
             telemetry.STUCK.set(await log.stuck_count(tx))
             telemetry.DEAD_LETTERS.set(await dead_letters.open_count(tx))
             telemetry.OUTBOX_BEHIND.set((await outbox.lag(tx, SINK))[0])
-            telemetry.BREAKER.set(await payments.is_breaker_open(tx))
+            telemetry.BREAKER.set(await breaker.is_open(tx))
         return False
 
     async with asyncio.TaskGroup() as loops:

@@ -31,7 +31,7 @@ OWNED = {
 }
 EDGES = (
     "api/", "cli/", "db/", "proof/", "relay.py", "worker.py", "saga/engine.py", "saga/rescue.py", "messaging/relay.py",
-    "checkout/place_order.py", "catalog/cache.py", "notifications/providers.py",
+    "checkout/place_order.py", "catalog/cache.py", "notifications/providers.py", "payments/breaker.py",
 )  # fmt: skip
 SPEAKS_HTTP = ("api/", "gateway/", "payments/gateway.py", "proof/load/")
 # The mock gateway's own SQLite.

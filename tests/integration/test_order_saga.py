@@ -132,7 +132,7 @@ async def test_declines_never_open_the_breaker(database_url: str, redis_url: str
 
 
 async def test_patience_ends_for_those_whom_the_gateway_never_serves(database_url: str, redis_url: str) -> None:
-    async with shop(database_url, redis_url, patience=1.0) as here:
+    async with shop(database_url, redis_url, patience=4.0) as here:
         goods = await here.sells(apple=100)
         hopeless = [await here.order({goods["apple"]: 1}, "pm_unavailable") for _ in range(6)]
         await until(lambda: here.ask("SELECT 1 FROM breakers WHERE state <> 'CLOSED'"))

@@ -1,19 +1,17 @@
 """Charging an order, and giving the money back: two remote actions around one row for each order."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from comanda.clock import new_id
 from comanda.db import Record, Tx, twin
+from comanda.errors import GatewayFault
 from comanda.messaging import outbox
 from comanda.messaging.outbox import Event
+from comanda.payments.breaker import SharedBreaker
 from comanda.payments.gateway import Captured, ChargeRequest, Declined, Gateway, Voided
-from comanda.resilience import breaker as rules
-from comanda.resilience.breaker import Breaker, Rule, State
 from comanda.saga import Done, Failed, Job, Later, Outcome, Refused
 
 _sql = twin(__file__)
@@ -21,16 +19,12 @@ ASKED = _sql["asked"]
 INTEND = _sql["intend"]
 SETTLE = _sql["settle"]
 INTENTS = _sql["intents"]
-BREAKER = _sql["breaker"]
-LOCKED_BREAKER = _sql["locked_breaker"]
-SET_BREAKER = _sql["set_breaker"]
 
 FRAUD_ABOVE = 1_000_000
 """Minor units: more than 10,000.00 is refused before any call; that amount itself passes."""
 
 UNAVAILABLE = "PAYMENT_UNAVAILABLE"
 FRAUD = Refused("FRAUD_SUSPECTED")
-_SHORTEST_WAIT = timedelta(milliseconds=100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +76,9 @@ def _event(kind: str, row: Record, **more: Any) -> Event:
 class Charge:
     """Take the money: once, under one key, behind the breaker that all workers share."""
 
-    def __init__(self, gateway: Gateway, rule: Rule) -> None:
+    def __init__(self, gateway: Gateway, breaker: SharedBreaker) -> None:
         self._gateway = gateway
-        self._rule = rule
+        self._breaker = breaker
 
     async def prepare(self, tx: Tx, jobs: Sequence[Job]) -> Sequence[ChargeRequest | Outcome]:
         asked = {row["id"]: row for row in await ASKED.rows(tx, [job.subject for job in jobs])}
@@ -115,14 +109,16 @@ class Charge:
         return [decided.get(job.subject) or self._request(job, asked[job.subject]) for job in jobs]
 
     async def call(self, request: ChargeRequest, key: str) -> Captured | Declined:
-        if request.is_repeat:
-            found = await self._gateway.find(key)
-            if found is not None:
-                return found
-        return await self._gateway.charge(request, key)
+        try:
+            answer = await self._gateway.find(key) if request.is_repeat else None
+            answer = answer or await self._gateway.charge(request, key)
+        except GatewayFault:
+            await self._breaker.count(is_answer=False)
+            raise
+        await self._breaker.count(is_answer=True)
+        return answer
 
     async def record(self, tx: Tx, jobs: Sequence[Job], answers: Sequence[Any]) -> Sequence[Outcome]:
-        await self._count(tx, [not isinstance(answer, Exception) for answer in answers])
         results = []
         for job, answer in zip(jobs, answers, strict=True):
             match answer:
@@ -158,27 +154,11 @@ class Charge:
 
     async def _held_back(self, tx: Tx, jobs: Sequence[Job]) -> dict[UUID, Outcome]:
         """Who has to wait because the breaker is open: all but the probe, for which the least tried is taken."""
-        if not jobs or (await _breaker(tx))[0].state is State.CLOSED:
+        if not jobs:
             return {}
-        breaker, now = await _breaker(tx, is_locked=True)
+        admitted, wait = await self._breaker.admit(tx, len(jobs))
         in_turn = sorted(jobs, key=lambda job: (job.attempt, job.since, job.subject))
-        admitted = rules.admitted(breaker, len(jobs), now)
-        if admitted and breaker.state is not State.CLOSED:
-            breaker = rules.probing(breaker, self._rule, now)
-            await SET_BREAKER.run(tx, breaker.state, breaker.failures, breaker.probe_at)
-        # A little apart, so that a crowd does not come back in one moment.
-        pause = max(_SHORTEST_WAIT, (breaker.probe_at or now) - now)
-        wait = pause + pause * random.uniform(0, 0.1)  # noqa: S311 - jitter, no secret
         return {job.subject: Later(UNAVAILABLE, wait) for job in in_turn[admitted:]}
-
-    async def _count(self, tx: Tx, answers: list[bool]) -> None:
-        breaker, _ = await _breaker(tx)
-        if all(answers) and breaker == Breaker():
-            return
-        breaker, now = await _breaker(tx, is_locked=True)
-        changed = rules.after(breaker, answers, self._rule, now)
-        if changed != breaker:
-            await SET_BREAKER.run(tx, changed.state, changed.failures, changed.probe_at)
 
 
 class Refund:
@@ -217,15 +197,3 @@ class Refund:
             Done() if isinstance(answer, Voided) else Failed(str(answer) or repr(answer), "REFUND_FAILED")
             for answer in answers
         ]
-
-
-async def _breaker(tx: Tx, *, is_locked: bool = False) -> tuple[Breaker, Any]:
-    """The state that all workers share, and the database's time."""
-    row = await (LOCKED_BREAKER if is_locked else BREAKER).row(tx)
-    assert row is not None  # a migration made it
-    return Breaker(State(row["state"]), row["failures"], row["probe_at"]), row["now"]
-
-
-async def is_breaker_open(tx: Tx) -> bool:
-    """Whether calls are held back right now."""
-    return (await _breaker(tx))[0].state is not State.CLOSED

@@ -29,12 +29,3 @@ RETURNING payments.id, payments.order_id, payments.amount, payments.currency, pa
 -- The payments whose undoing has to be asked of the gateway: an intent was stored, and nobody declined it.
 SELECT order_id, key, state, amount FROM payments
  WHERE order_id = ANY($1::uuid[]) AND state IN ('PENDING', 'PROCESSING', 'SUCCEEDED') AND amount > 0;
-
--- name: breaker
-SELECT state, failures, probe_at, now() AS now FROM breakers WHERE name = 'gateway';
-
--- name: locked_breaker
-SELECT state, failures, probe_at, now() AS now FROM breakers WHERE name = 'gateway' FOR UPDATE;
-
--- name: set_breaker
-UPDATE breakers SET state = $1, failures = $2, probe_at = $3, updated_at = now() WHERE name = 'gateway';
