@@ -39,6 +39,7 @@ def unshared_api(stand: Stand) -> Iterator[str]:
         "COMANDA_DATABASE_URL": up["databaseUrl"],
         "COMANDA_REDIS_URL": up["redisUrl"],
         "COMANDA_GATEWAY": "instant",
+        "COMANDA_MAX_BACKLOG": "500000",
         "COMANDA_SECRET_KEY": secrets["secretKey"],
     }
     process = subprocess.Popen(
