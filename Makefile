@@ -24,6 +24,7 @@ check: .venv/.installed-dev
 bench: .venv/.installed
 	$(BIN)/python benchmarks/accept.py
 	$(BIN)/python benchmarks/end_to_end.py
+	$(BIN)/python benchmarks/end_to_end.py --gateway mock
 
 .venv/.installed: requirements/runtime.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv

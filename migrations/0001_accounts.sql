@@ -7,12 +7,19 @@ CREATE FUNCTION uuid_floor(moment timestamptz) RETURNS uuid
     RETURN (lpad(to_hex((extract(epoch FROM moment) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid;
 COMMENT ON FUNCTION uuid_floor IS 'The smallest UUIDv7 of that millisecond: turns a time into a bound on ids.';
 
-CREATE FUNCTION uuid_v7() RETURNS uuid
-    LANGUAGE sql VOLATILE PARALLEL SAFE
-    RETURN encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid())
-        PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3) FROM 1 FOR 6),
-        52, 1), 53, 1), 'hex')::uuid;
-COMMENT ON FUNCTION uuid_v7 IS 'For rows that a statement makes by itself. PostgreSQL 18 has its own; 15 to 17 have not.';
+-- PostgreSQL 18 has a function of its own; 15 to 17 have not.
+DO $$
+BEGIN
+    IF to_regprocedure('uuidv7()') IS NOT NULL THEN
+        CREATE FUNCTION uuid_v7() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE RETURN uuidv7();
+    ELSE
+        CREATE FUNCTION uuid_v7() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE
+            RETURN encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid())
+                PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3) FROM 1 FOR 6),
+                52, 1), 53, 1), 'hex')::uuid;
+    END IF;
+END $$;
+COMMENT ON FUNCTION uuid_v7 IS 'For rows that a statement makes by itself.';
 
 CREATE TABLE accounts (
     id            uuid PRIMARY KEY,

@@ -34,7 +34,6 @@ SETTINGS = {
     "max_connections": "200",
     "max_wal_size": "2GB",
     "checkpoint_timeout": "15min",
-    "wal_compression": "on",
     "jit": "off",
     "log_timezone": "UTC",
     "timezone": "UTC",
