@@ -15,7 +15,8 @@ from comanda.messaging.streams import Hint, Streams
 from comanda.messaging.switches import Switch
 from comanda.resilience.loops import loop, nap
 from comanda.saga import Saga
-from comanda.saga.engine import Call, Engine, Result
+from comanda.saga.batch import Call, Result
+from comanda.saga.engine import Engine
 
 _log = telemetry.log("worker")
 _BATCH = 200  # sagas in one transaction at the most

@@ -36,8 +36,9 @@ from comanda.saga import (
     remote,
     start,
 )
+from comanda.saga.batch import Call, Result
 from comanda.saga.definition import Direction
-from comanda.saga.engine import Call, Engine, Result
+from comanda.saga.engine import Engine
 from comanda.worker import Worker
 from shop import until
 

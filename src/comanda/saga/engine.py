@@ -10,7 +10,7 @@ import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -21,6 +21,7 @@ from comanda.errors import DatabaseFault, Deadlock, Overrun
 from comanda.messaging import dead_letters
 from comanda.messaging.dead_letters import DeadLetter
 from comanda.saga import log
+from comanda.saga.batch import Answered, Batch, Call, Result, Unrecordable, counted, key_of, unsure
 from comanda.saga.definition import Direction, Done, Failed, Job, Later, Outcome, Passage, Refused, Saga, Step
 from comanda.saga.log import Attempt, Claimed
 from comanda.saga.transitions import Move, State, advance
@@ -30,62 +31,6 @@ _OUTCOMES: dict[type[Outcome], str] = {Done: "done", Refused: "refused", Later: 
 _RECORD_AGAIN_AFTER = 0.25  # seconds between tries to store a result while PostgreSQL is away
 _DEADLOCK_TRIES = 3
 _LOST_AT_MOST = 5  # workers that a remote step without a limit of its own may cost once its patience is over
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A remote step whose intent is committed and whose lease we hold."""
-
-    saga: Saga
-    step: Step
-    direction: Direction
-    job: Job
-    request: Any
-    token: int
-    correlation_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Answered:
-    call: Call
-    answer: Any
-    duration_ms: float
-
-
-@dataclass
-class Result:
-    """What a transaction led to, for after its commit."""
-
-    claimed: int = 0
-    calls: list[Call] = field(default_factory=list)
-    onward: dict[tuple[str, int], list[UUID]] = field(default_factory=lambda: defaultdict(list))
-    completed: Counter[str] = field(default_factory=Counter)
-    failed: Counter[str] = field(default_factory=Counter)
-
-    def hint(self, queue: str, priority: int, saga_id: UUID) -> None:
-        """Somebody has to be told that this saga is due there."""
-        self.onward[queue, priority].append(saga_id)
-
-
-@dataclass
-class _Batch:
-    """One transaction's work in memory; written at its end in one statement for the rows and one for the history."""
-
-    frontier: list[Claimed]
-    is_chained: bool
-    moves: dict[UUID, tuple[Move, bool, str | None]] = field(default_factory=dict)
-    attempts: list[Attempt] = field(default_factory=list)
-    passages: dict[tuple[str, int], list[Passage]] = field(default_factory=lambda: defaultdict(list))
-    letters: list[DeadLetter] = field(default_factory=list)
-    # Remote calls of each queue that this transaction has room reserved for.
-    bound: Counter[str] = field(default_factory=Counter)
-    locked: set[str] = field(default_factory=set)
-    result: Result = field(default_factory=Result)
-
-
-def key_of(saga_id: UUID, step: str, direction: Direction) -> str:
-    """The name of an effect outside: the same for every attempt."""
-    return f"{saga_id}:{step}:{direction}"
 
 
 class Engine:
@@ -118,7 +63,7 @@ class Engine:
         self._serves = serves
         self._room = room
         self._leases: dict[UUID, int] = {}
-        self._recording: Batcher[_Answered, Result] = Batcher(self._record, limit=200)
+        self._recording: Batcher[Answered, Result] = Batcher(self._record, limit=200)
 
     async def run(self, queue: str, ids: Sequence[UUID] | None, limit: int) -> Result:
         """Claim what is due in a queue and carry it on; commit.
@@ -153,7 +98,7 @@ class Engine:
             answer: Any = await handler.call(call.request, call.job.key)
         except Exception as fault:  # noqa: BLE001 - whatever it was: the call is not known to have happened
             answer = fault
-        answered = _Answered(call, answer, (time.monotonic() - begun) * 1000)
+        answered = Answered(call, answer, (time.monotonic() - begun) * 1000)
         is_told = False
         try:
             while True:
@@ -167,10 +112,10 @@ class Engine:
                         is_told = True
                     await asyncio.sleep(_RECORD_AGAIN_AFTER)
                 except Exception as fault:
-                    if isinstance(answered.answer, _Unrecordable):
+                    if isinstance(answered.answer, Unrecordable):
                         raise  # not even that it failed can be stored: the lease runs out, and it is rescued
                     _log.exception("a result could not be recorded", saga=str(call.job.saga_id))
-                    answered = _Answered(call, _Unrecordable(repr(fault)), answered.duration_ms)
+                    answered = Answered(call, Unrecordable(repr(fault)), answered.duration_ms)
         finally:
             if self._leases.get(call.job.saga_id) == call.token:
                 del self._leases[call.job.saga_id]
@@ -188,7 +133,7 @@ class Engine:
             if not claimed:
                 return Result()
             spent = [one for one in claimed if one.lost_worker and self._is_spent(one)]
-            batch = _Batch([one for one in claimed if one not in spent], is_chained)
+            batch = Batch([one for one in claimed if one not in spent], is_chained)
             batch.result.claimed = len(claimed)
             for one in claimed:
                 if one.lost_worker:
@@ -228,7 +173,7 @@ class Engine:
         """Count an attempt that raised, in a transaction of its own: its own one is gone."""
         async with self._database.transaction() as tx:
             claimed = self._known(await log.claim(tx, queue, [saga_id], 1, self._steps))
-            batch = _Batch(claimed, is_chained=False)
+            batch = Batch(claimed, is_chained=False)
             batch.result.claimed = len(batch.frontier)
             for one in batch.frontier:
                 await self._settle(tx, batch, [(one, one.attempt + 1, Failed(repr(fault)))], 0)
@@ -237,7 +182,7 @@ class Engine:
         self._commit(batch)
         return batch.result
 
-    async def _record(self, answered: Sequence[_Answered]) -> Sequence[Result | Exception]:
+    async def _record(self, answered: Sequence[Answered]) -> Sequence[Result | Exception]:
         """Store the answers that have come, if their tokens still stand, and carry those sagas on."""
         try:
             return await self._store(answered, is_chained=True)
@@ -250,13 +195,13 @@ class Engine:
             _log.warning("an answer is recorded alone", saga=str(answered[0].call.job.saga_id), error=repr(fault))
             return await self._store(answered, is_chained=False)
 
-    async def _store(self, answered: Sequence[_Answered], *, is_chained: bool) -> Sequence[Result]:
+    async def _store(self, answered: Sequence[Answered], *, is_chained: bool) -> Sequence[Result]:
         # By its token: an engine that was late may hold an older answer of the same saga too.
         by_lease = {(one.call.job.saga_id, one.call.token): one for one in answered}
         async with self._database.transaction() as tx:
             held = await log.held(tx, list(by_lease))
             by_saga = {one.id: by_lease[one.id, one.token] for one in held}
-            batch = _Batch([], is_chained)
+            batch = Batch([], is_chained)
             batch.result.claimed = len(held)
             groups: dict[tuple[str, int, str, Direction], list[Claimed]] = defaultdict(list)
             for one in held:
@@ -264,7 +209,7 @@ class Engine:
             for group in groups.values():
                 answers = [by_saga[one.id] for one in group]
                 handler = answers[0].call.step.handler(answers[0].call.direction)
-                readable = [given for given in answers if not isinstance(given.answer, _Unrecordable)]
+                readable = [given for given in answers if not isinstance(given.answer, Unrecordable)]
                 stored: Sequence[Outcome] = []
                 if readable:
                     stored = await handler.record(
@@ -286,7 +231,7 @@ class Engine:
         # One of them carries what is to be done next; the others have nothing left to do.
         return [batch.result, *(Result() for _ in answered[1:])]
 
-    async def _carry(self, tx: Tx, batch: _Batch) -> None:
+    async def _carry(self, tx: Tx, batch: Batch) -> None:
         """Run steps until nobody in the batch can go on here."""
         while batch.frontier:
             frontier, batch.frontier = batch.frontier, []
@@ -307,7 +252,7 @@ class Engine:
                 else:
                     await self._act(tx, batch, saga, step, group)
 
-    async def _act(self, tx: Tx, batch: _Batch, saga: Saga, step: Step, group: list[Claimed]) -> None:
+    async def _act(self, tx: Tx, batch: Batch, saga: Saga, step: Step, group: list[Claimed]) -> None:
         """A local step, for all of a group."""
         direction = group[0].direction
         begun = time.monotonic()
@@ -315,19 +260,19 @@ class Engine:
             await self._tell(tx, batch, saga)
         outcomes = await step.handler(direction)(tx, [one.subject for one in group])
         self._note_begun(batch, saga, step, group)
-        told = [(one, _counted(one, outcome), outcome) for one, outcome in zip(group, outcomes, strict=True)]
+        told = [(one, counted(one, outcome), outcome) for one, outcome in zip(group, outcomes, strict=True)]
         await self._settle(tx, batch, told, (time.monotonic() - begun) * 1000)
 
-    async def _prepare(self, tx: Tx, batch: _Batch, saga: Saga, step: Step, group: list[Claimed]) -> None:
+    async def _prepare(self, tx: Tx, batch: Batch, saga: Saga, step: Step, group: list[Claimed]) -> None:
         """The intents of a remote step, and leases on those that will be called after the commit."""
         direction = group[0].direction
         begun = time.monotonic()
         ready = group
         if step.alongside is not None and direction == "forward":
             said = await step.alongside(tx, [one.subject for one in group])
-            outcomes = [_unsure(one, outcome) for one, outcome in zip(group, said, strict=True)]
+            outcomes = [unsure(one, outcome) for one, outcome in zip(group, said, strict=True)]
             refusals = [
-                (one, _counted(one, said), said)
+                (one, counted(one, said), said)
                 for one, said in zip(group, outcomes, strict=True)
                 if not isinstance(said, Done)
             ]
@@ -343,7 +288,7 @@ class Engine:
         called: list[Claimed] = []
         for one, job, request in zip(ready, jobs, prepared, strict=True):
             if isinstance(request, Done | Refused | Later | Failed):
-                settled.append((one, _counted(one, request), _unsure(one, request)))
+                settled.append((one, counted(one, request), unsure(one, request)))
                 continue
             mark = step.under_way if direction == "forward" and step.under_way else one.reached
             state: State = "RUNNING" if direction == "forward" else "COMPENSATING"
@@ -360,7 +305,7 @@ class Engine:
     async def _settle(
         self,
         tx: Tx,
-        batch: _Batch,
+        batch: Batch,
         told: Sequence[tuple[Claimed, int, Outcome]],
         duration_ms: float,
         durations: Mapping[UUID, float] | None = None,
@@ -384,7 +329,7 @@ class Engine:
             for due in started:
                 batch.result.hint(due.queue, due.priority, due.id)
 
-    def _decide(self, batch: _Batch, one: Claimed, attempt: int, outcome: Outcome, took: float) -> Move:
+    def _decide(self, batch: Batch, one: Claimed, attempt: int, outcome: Outcome, took: float) -> Move:
         """One outcome: the move, its line of history, its passage, its dead letter. The saga stands where it leads."""
         saga = self._saga(one.kind, one.version)
         step, direction, queue = saga[one.step], one.direction, one.queue
@@ -416,7 +361,7 @@ class Engine:
         one.follow(move)
         return move
 
-    def _may_go_on(self, batch: _Batch, saga: Saga, move: Move) -> bool:
+    def _may_go_on(self, batch: Batch, saga: Saga, move: Move) -> bool:
         if not self._serves(move.queue):
             return False
         if not saga[move.step].acts_remotely(move.direction):
@@ -426,12 +371,12 @@ class Engine:
         batch.bound[move.queue] += 1
         return True
 
-    async def _tell(self, tx: Tx, batch: _Batch, saga: Saga) -> None:
+    async def _tell(self, tx: Tx, batch: Batch, saga: Saga) -> None:
         passages = batch.passages.pop((saga.name, saga.version), [])
         if passages:
             await saga.follow(tx, passages)
 
-    async def _write(self, tx: Tx, batch: _Batch) -> None:
+    async def _write(self, tx: Tx, batch: Batch) -> None:
         for kind, version in list(batch.passages):
             await self._tell(tx, batch, self._saga(kind, version))
         moves = [(saga_id, *what) for saga_id, what in batch.moves.items()]
@@ -441,7 +386,7 @@ class Engine:
             await log.remember(tx, batch.attempts)
         await dead_letters.bury(tx, batch.letters)
 
-    def _commit(self, batch: _Batch) -> None:
+    def _commit(self, batch: Batch) -> None:
         """After the commit: the leases are ours to keep alive, the counters tell the truth."""
         for call in batch.result.calls:
             self._leases[call.job.saga_id] = call.token
@@ -455,13 +400,13 @@ class Engine:
                 saga=str(letter.saga_id), step=letter.step, direction=letter.direction, error=letter.error,
             )  # fmt: skip
 
-    def _give_up(self, batch: _Batch, one: Claimed, attempt: int, error: str) -> None:
+    def _give_up(self, batch: Batch, one: Claimed, attempt: int, error: str) -> None:
         batch.attempts.append(self._attempt(one, attempt, "stuck", error, 0))
         payload = {"kind": one.kind, "subject": str(one.subject), "attempts": attempt}
         batch.letters.append(DeadLetter(one.queue, one.step, one.direction, error, one.id, payload))
 
     @staticmethod
-    def _note_begun(batch: _Batch, saga: Saga, step: Step, group: Sequence[Claimed]) -> None:
+    def _note_begun(batch: Batch, saga: Saga, step: Step, group: Sequence[Claimed]) -> None:
         batch.passages[saga.name, saga.version] += [
             Passage(one.subject, step.name, one.direction, "begun") for one in group
         ]
@@ -485,23 +430,3 @@ class Engine:
         """Whether a remote step whose worker was lost has used up its attempts."""
         policy = self._saga(one.kind, one.version)[one.step].policy(one.direction)
         return one.attempt >= (policy.attempts or _LOST_AT_MOST) and policy.is_over(one.attempt, one.now - one.since)
-
-
-def _unsure(one: Claimed, outcome: Outcome) -> Outcome:
-    """A refusal before the call says nothing of the calls that went out earlier: those are undone as well."""
-    return replace(outcome, is_unsure=True) if isinstance(outcome, Refused) and one.attempt else outcome
-
-
-def _counted(one: Claimed, outcome: Outcome) -> int:
-    """The attempts with this one. *Later* is none: nothing was tried."""
-    return one.attempt if isinstance(outcome, Later) else one.attempt + 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Unrecordable:
-    """An answer whose recording raised: the attempt counts as failed."""
-
-    error: str
-
-    def __str__(self) -> str:
-        return f"its result could not be recorded: {self.error}"

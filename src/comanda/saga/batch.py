@@ -1,0 +1,87 @@
+"""One transaction's work in memory, and what it led to."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import UUID
+
+from comanda.messaging.dead_letters import DeadLetter
+from comanda.saga.definition import Direction, Job, Later, Outcome, Passage, Refused, Saga, Step
+from comanda.saga.log import Attempt, Claimed
+from comanda.saga.transitions import Move
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A remote step whose intent is committed and whose lease we hold."""
+
+    saga: Saga
+    step: Step
+    direction: Direction
+    job: Job
+    request: Any
+    token: int
+    correlation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    call: Call
+    answer: Any
+    duration_ms: float
+
+
+@dataclass
+class Result:
+    """What a transaction led to, for after its commit."""
+
+    claimed: int = 0
+    calls: list[Call] = field(default_factory=list)
+    onward: dict[tuple[str, int], list[UUID]] = field(default_factory=lambda: defaultdict(list))
+    completed: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+
+    def hint(self, queue: str, priority: int, saga_id: UUID) -> None:
+        """Somebody has to be told that this saga is due there."""
+        self.onward[queue, priority].append(saga_id)
+
+
+@dataclass
+class Batch:
+    """One transaction's work in memory; written at its end in one statement for the rows and one for the history."""
+
+    frontier: list[Claimed]
+    is_chained: bool
+    moves: dict[UUID, tuple[Move, bool, str | None]] = field(default_factory=dict)
+    attempts: list[Attempt] = field(default_factory=list)
+    passages: dict[tuple[str, int], list[Passage]] = field(default_factory=lambda: defaultdict(list))
+    letters: list[DeadLetter] = field(default_factory=list)
+    # Remote calls of each queue that this transaction has room reserved for.
+    bound: Counter[str] = field(default_factory=Counter)
+    locked: set[str] = field(default_factory=set)
+    result: Result = field(default_factory=Result)
+
+
+def key_of(saga_id: UUID, step: str, direction: Direction) -> str:
+    """The name of an effect outside: the same for every attempt."""
+    return f"{saga_id}:{step}:{direction}"
+
+
+def unsure(one: Claimed, outcome: Outcome) -> Outcome:
+    """A refusal before the call says nothing of the calls that went out earlier: those are undone as well."""
+    return replace(outcome, is_unsure=True) if isinstance(outcome, Refused) and one.attempt else outcome
+
+
+def counted(one: Claimed, outcome: Outcome) -> int:
+    """The attempts with this one. *Later* is none: nothing was tried."""
+    return one.attempt if isinstance(outcome, Later) else one.attempt + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Unrecordable:
+    """An answer whose recording raised: the attempt counts as failed."""
+
+    error: str
+
+    def __str__(self) -> str:
+        return f"its result could not be recorded: {self.error}"
