@@ -16,6 +16,7 @@ _sql = twin(__file__)
 VERDICTS = _sql["verdicts"]
 DEMANDS = _sql["demands"]
 FREE = _sql["free"]
+LOCK_OF_ORDERS = _sql["lock_of_orders"]
 HOLD = _sql["hold"]
 EXTEND = _sql["extend"]
 END_OF_ORDERS = _sql["end_of_orders"]
@@ -106,6 +107,7 @@ async def confirm(tx: Tx, order_ids: Sequence[UUID], *, ttl: timedelta) -> Seque
     late = [order_id for order_id in order_ids if order_id not in sold]
     refused: set[UUID] = set()
     if late:
+        await LOCK_OF_ORDERS.run(tx, order_ids)
         again = await reserve(tx, late, ttl=ttl)
         refused = {order_id for order_id, outcome in zip(late, again, strict=True) if isinstance(outcome, Refused)}
         ended += await END_OF_ORDERS.rows(tx, late, "ACTIVE", "FULFILLED")

@@ -27,6 +27,13 @@ SELECT product_id, location, on_hand - held AS free FROM stock
  ORDER BY product_id, location
    FOR UPDATE;
 
+-- name: lock_of_orders
+-- Everything that these orders are about, locked in the one order: before a transaction locks parts of it one by one.
+SELECT 1 FROM stock
+ WHERE product_id IN (SELECT product_id FROM order_lines WHERE order_id = ANY($1::uuid[]))
+ ORDER BY product_id, location
+   FOR UPDATE;
+
 -- name: hold
 -- Reservations with their lines and movements, and the stock that they hold. The rows of stock are locked already.
 WITH shares AS (
