@@ -7,7 +7,7 @@ from uuid import UUID
 
 from comanda.clock import new_id
 from comanda.db import Record, Tx, twin
-from comanda.errors import GatewayFault
+from comanda.errors import GatewayBusy, GatewayFault, GatewaySilent
 from comanda.messaging import outbox
 from comanda.messaging.outbox import Event
 from comanda.payments.breaker import SharedBreaker
@@ -112,8 +112,9 @@ class Charge:
         try:
             answer = await self._gateway.find(key) if request.is_repeat else None
             answer = answer or await self._gateway.charge(request, key)
-        except GatewayFault:
-            await self._breaker.count(is_answer=False)
+        except GatewayFault as fault:
+            # A request that is refused is answered: nobody opens the breaker for all by asking for nonsense.
+            await self._breaker.count(is_answer=not isinstance(fault, GatewayBusy | GatewaySilent))
             raise
         await self._breaker.count(is_answer=True)
         return answer
