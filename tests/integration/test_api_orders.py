@@ -119,3 +119,20 @@ async def test_the_mailbox_shows_staff_what_was_sent(api: Client) -> None:
     assert await keys("?recipient=ana@EXAMPLE.com") == {"1"}
     assert await keys(f"?orderId={order_id}") == {"1"}
     assert await keys(f"?orderId={uuid4()}") == set()
+
+
+async def test_an_address_is_refused_however_deep_it_is_nested(api: Client) -> None:
+    admin, customer = await api.person("admin"), await api.person()
+    product_id = (await api.product(admin))["id"]
+    for depth in (9, 100, 400, 500, 700, 950, 1_000, 100_000):
+        for opened, closed in (("[", "]"), ('{"a":', "}")):
+            address = '{"a":' + opened * depth + "1" + closed * depth + "}"
+            text = f'{{"items":[{{"productId":"{product_id}","quantity":1}}],"shippingAddress":{address}}}'
+            reply = await api.ask(
+                "POST",
+                "/api/v1/orders",
+                data=text.encode(),
+                headers={"Content-Type": "application/json"},
+                token=customer.token,
+            )
+            assert reply.status in {400, 422}, (depth, reply.status)

@@ -111,8 +111,8 @@ class PlaceOrderRoute:
         address = None
         if body.shipping_address is not None:
             address = msgspec.json.encode(body.shipping_address).decode()
-            if len(address) > _MOST_ADDRESS or _depth(body.shipping_address) > _DEEPEST:
-                raise _invalid("shippingAddress", f"at most {_MOST_ADDRESS} characters, nested at most {_DEEPEST} deep")
+            if len(address) > _MOST_ADDRESS:
+                raise _invalid("shippingAddress", f"at most {_MOST_ADDRESS} characters")
         return Wish(
             claims.account_id,
             quantities,
@@ -164,6 +164,8 @@ def _parse(raw: bytes) -> Body:
         raise _invalid(path.strip("`").removeprefix("$").removeprefix(".") or "body", text) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as refused:
         raise _Refusal("MALFORMED_BODY", f"The body is not readable as JSON: {refused}") from None
+    if _is_deeper(body.shipping_address, _DEEPEST):
+        raise _invalid("shippingAddress", f"nested at most {_DEEPEST} deep")
     if not _names_once(raw, body):
         strict_json.read(raw)
     if b"\\u0000" in raw and _has_nul(msgspec.to_builtins(body)):
@@ -212,11 +214,12 @@ def _has_nul(value: Any) -> bool:
             return False
 
 
-def _depth(value: Any) -> int:
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether lists and objects are nested deeper than so many levels. Looks no further than that."""
     match value:
         case dict():
-            return 1 + max(map(_depth, value.values()), default=0)
+            return levels == 0 or any(_is_deeper(inner, levels - 1) for inner in value.values())
         case list():
-            return 1 + max(map(_depth, value), default=0)
+            return levels == 0 or any(_is_deeper(inner, levels - 1) for inner in value)
         case _:
-            return 0
+            return False

@@ -37,7 +37,7 @@ letters_app = typer.Typer(help="Dead letters: what was given up on.", no_args_is
 orders_app = typer.Typer(help="Orders.", no_args_is_help=True)
 
 # Columns that are copied into the next command.
-_WHOLE = {"saga", "letter", "order", "queue"}
+_WHOLE = {"saga", "letter", "order", "queue", "of", "kind", "state"}
 
 Work = Callable[[Database, Streams], Coroutine[Any, Any, Any]]
 
