@@ -20,7 +20,6 @@ MOVE = _sql["move"]
 REMEMBER = _sql["remember"]
 RENEW = _sql["renew"]
 PROMOTE = _sql["promote"]
-NEXT_WAIT = _sql["next_wait"]
 OVERDUE = _sql["overdue"]
 BACKLOG = _sql["backlog"]
 DEPTHS = _sql["depths"]
@@ -203,12 +202,6 @@ def _due(rows: Sequence[Record]) -> list[Due]:
 async def promote(tx: Tx, limit: int) -> list[Due]:
     """End the waits that are over."""
     return _due(await PROMOTE.rows(tx, limit))
-
-
-async def next_wait(tx: Tx) -> float | None:
-    """Seconds until the next wait is over; None when nobody waits."""
-    seconds: float | None = await NEXT_WAIT.value(tx)
-    return seconds
 
 
 async def overdue(tx: Tx, age: timedelta, limit: int) -> list[Due]:

@@ -91,10 +91,6 @@ UPDATE sagas SET waits_until = NULL, updated_at = now()
                ORDER BY waits_until LIMIT $1 FOR UPDATE SKIP LOCKED)
 RETURNING id, queue, priority;
 
--- name: next_wait
-SELECT extract(epoch FROM min(waits_until) - now())::float FROM sagas WHERE waits_until IS NOT NULL
-   AND state IN ('RUNNING', 'COMPENSATING');
-
 -- name: overdue
 -- Due for longer than $1 and not taken: their hints were lost, or their worker died.
 SELECT id, queue, priority FROM sagas
