@@ -13,6 +13,7 @@ from comanda.assembly import Assembly
 from comanda.db import Record
 from comanda.db.listener import listen
 from comanda.db.partitions import keep_partitions
+from comanda.failpoints import Boundary
 from comanda.idempotency import keys
 from comanda.inventory import stock
 from comanda.messaging import dead_letters, outbox
@@ -21,6 +22,9 @@ from comanda.messaging.streams import QUEUES
 from comanda.payments import breaker
 from comanda.resilience.loops import loop
 from comanda.saga import log, rescue
+
+EXPIRE = Boundary("inventory.expire")
+SWEEP = Boundary("relay.sweep")
 
 _log = telemetry.log("orders")
 _PUBLISH_EVERY = 0.5  # seconds; notifications come between
@@ -54,11 +58,11 @@ async def run(assembly: Assembly, stop: asyncio.Event) -> None:
         return False
 
     async def expire() -> bool:
-        async with database.transaction() as tx:
+        async with database.transaction(EXPIRE) as tx:
             return await stock.expire(tx, _BATCH) == _BATCH
 
     async def sweep() -> bool:
-        async with database.connection() as tx:
+        async with database.connection(SWEEP) as tx:
             forgotten = await keys.forget(tx, _KEYS_LIVE, _BATCH)
             await sessions.forget(tx, _BATCH)
             await keep_partitions(tx, assembly.settings.audit_days)

@@ -79,6 +79,7 @@ class Settings(BaseSettings):
 
     audit_days: Annotated[int, Field(ge=0)] = 0
     log_dir: Path | None = None
+    failpoints: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     environment: Literal["development", "production"] = "development"
     access_token_seconds: Annotated[int, Field(ge=900)] = 3600
@@ -95,6 +96,8 @@ class Settings(BaseSettings):
             raise ValueError("COMANDA_SECRET_KEY must not be a repeated letter: make one with `openssl rand -hex 32`")
         if self.environment == "production" and self.gateway == "instant":
             raise ValueError("COMANDA_GATEWAY=instant remembers nothing and charges nobody: benchmarks only")
+        if self.environment == "production" and self.failpoints:
+            raise ValueError("COMANDA_FAILPOINTS makes processes die where they are told to: crash tests only")
         return self
 
 

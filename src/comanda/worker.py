@@ -9,6 +9,7 @@ from datetime import timedelta
 from comanda import telemetry
 from comanda.db import Database
 from comanda.errors import DatabaseFault, RedisFault
+from comanda.failpoints import Boundary
 from comanda.messaging import dead_letters, switches
 from comanda.messaging.dead_letters import DeadLetter
 from comanda.messaging.streams import Hint, Streams
@@ -17,6 +18,8 @@ from comanda.resilience.loops import loop, nap
 from comanda.saga import Saga
 from comanda.saga.batch import Call, Result
 from comanda.saga.engine import Engine
+
+BURY = Boundary("queue.bury")
 
 _log = telemetry.log("worker")
 _BATCH = 200  # sagas in one transaction at the most
@@ -246,5 +249,5 @@ class Worker:
             DeadLetter(queue, "read", "forward", "unreadable message", payload={"body": repr(dict(hint.body))[:1000]})
             for hint in hints
         ]
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(BURY) as tx:
             await dead_letters.bury(tx, letters)

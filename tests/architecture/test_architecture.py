@@ -33,6 +33,8 @@ EDGES = (
     "api/", "cli/", "db/", "proof/", "relay.py", "worker.py", "saga/engine.py", "saga/rescue.py", "messaging/relay.py",
     "checkout/place_order.py", "catalog/cache.py", "notifications/providers.py", "payments/breaker.py",
 )  # fmt: skip
+CALLS_OUTSIDE = ("payments/gateway.py", "messaging/streams.py")
+READS_OUTSIDE = {"ledger"}  # for the checker alone
 SPEAKS_HTTP = ("api/", "gateway/", "payments/gateway.py", "proof/load/")
 # The mock gateway's own SQLite.
 OTHER_DATABASES = ("gateway/store.sql", "gateway/store.py")
@@ -109,6 +111,65 @@ def only_edges_open_transactions(root: Path) -> list[str]:
         and isinstance(node.func, ast.Attribute)
         and node.func.attr in {"connection", "transaction"}
     ]
+
+
+def commits_are_boundaries(root: Path) -> list[str]:
+    """Each commit has a failpoint, so that no crash test can forget it. (A read-only transaction commits nothing.)"""
+    return [
+        f"{name}:{node.lineno} commits without a boundary"
+        for name, tree in _modules(root)
+        if not name.startswith("db/database.py")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.AsyncWith)
+        for item in node.items
+        if isinstance(call := item.context_expr, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr == "transaction"
+        and not any(keyword.arg == "readonly" for keyword in call.keywords)
+        and not (call.args and _is_boundary(call.args[0]))
+        and not _marks_itself(node)
+    ]
+
+
+def calls_outside_are_boundaries(root: Path) -> list[str]:
+    """Each call that changes something outside (gateway, webhook, Redis) stands in a boundary."""
+    return [
+        f"{name}:{node.lineno} calls outside without a boundary"
+        for name, tree in _modules(root)
+        if name in CALLS_OUTSIDE
+        for node in _outside_boundaries(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _changes_something(node.func)
+    ]
+
+
+def _is_boundary(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id.isupper()
+
+
+def _marks_itself(block: ast.AsyncWith) -> bool:
+    """On a connection of its own: it says by itself where it dies."""
+    return any(isinstance(node, ast.Attribute) and node.attr == "before" for node in ast.walk(block))
+
+
+def _outside_boundaries(node: ast.AST) -> Iterator[ast.AST]:
+    """Everything that does not stand in a `with BOUNDARY:` or `with _translated(BOUNDARY):`."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.With) and any(
+            _is_boundary(one)
+            for item in child.items
+            for one in (item.context_expr, *getattr(item.context_expr, "args", ()))
+        ):
+            continue
+        if isinstance(child, ast.AsyncFunctionDef) and child.name in READS_OUTSIDE:
+            continue
+        yield child
+        yield from _outside_boundaries(child)
+
+
+def _changes_something(called: ast.Attribute) -> bool:
+    return called.attr in {"_send", "execute", "eval"} or (
+        ast.unparse(called.value) == "self._redis" and called.attr.startswith("x") and "info" not in called.attr
+    )
 
 
 def names_say_what_they_hold(root: Path) -> list[str]:
@@ -190,6 +251,19 @@ RULES: list[tuple[Rule, Path, str, str]] = [
         SRC,
         "orders/bad.py",
         "async def f(db):\n    async with db.transaction() as tx: ...\n",
+    ),
+    (commits_are_boundaries, SRC, "relay.py", "async def f(db):\n    async with db.transaction() as tx: ...\n"),
+    (
+        calls_outside_are_boundaries,
+        SRC,
+        "messaging/streams.py",
+        "class S:\n    async def f(self):\n        await self._redis.xadd('a', {})\n",
+    ),
+    (
+        calls_outside_are_boundaries,
+        SRC,
+        "payments/gateway.py",
+        "class G:\n    async def f(self):\n        await self._send('POST')\n",
     ),
     (names_say_what_they_hold, SRC, "orders/utils.py", ""),
     (names_say_what_they_hold, SRC, "orders/bad.py", "class OrderService: ...\n"),

@@ -13,6 +13,12 @@ from comanda.api.document import answers
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
 from comanda.api.security import SignedIn, router
+from comanda.failpoints import Boundary
+
+REGISTER = Boundary("accounts.register")
+BEGIN = Boundary("sessions.begin")
+RENEW = Boundary("sessions.renew")
+REVOKE = Boundary("sessions.revoke")
 
 routes = router("/auth", "auth")
 
@@ -45,7 +51,7 @@ async def register(body: RegisterBody, parts: Given) -> SessionAnswer:
         phone_number=body.phone_number,
         language=body.language,
     )
-    async with parts.database.transaction() as tx:
+    async with parts.database.transaction(REGISTER) as tx:
         match (await accounts.register(tx, [wanted]))[0]:
             case EmailTaken():
                 raise Problem("EMAIL_TAKEN")
@@ -67,7 +73,7 @@ async def login(body: LoginBody, parts: Given, address: Address) -> SessionAnswe
         raise Problem("CREDENTIALS_REFUSED")
     _slow_down(parts, who)  # guesses that were made at once count too
     parts.logins.forget(who)
-    async with parts.database.transaction() as tx:
+    async with parts.database.transaction(BEGIN) as tx:
         token = (await sessions.begin(tx, [account.id], parts.refresh_lifetime))[0]
     return _session(parts, account, token)
 
@@ -75,7 +81,7 @@ async def login(body: LoginBody, parts: Given, address: Address) -> SessionAnswe
 @routes.post("/refresh", responses=answers("REFRESH_REFUSED"))
 async def refresh(body: RefreshBody, parts: Given) -> SessionAnswer:
     """A new pair of tokens for a refresh token, which is used up. Using it again ends the whole session."""
-    async with parts.database.transaction() as tx:
+    async with parts.database.transaction(RENEW) as tx:
         renewed = (await sessions.renew(tx, [body.refresh_token], parts.refresh_lifetime))[0]
         account = None if isinstance(renewed, Stale) else (await accounts.find(tx, [renewed.account_id]))[0]
     if isinstance(renewed, Stale) or account is None or not account.is_active:
@@ -86,7 +92,7 @@ async def refresh(body: RefreshBody, parts: Given) -> SessionAnswer:
 @routes.post("/logout", status_code=204)
 async def logout(account: SignedIn, parts: Given, body: LogoutBody | None = None) -> Response:
     """End the session of a refresh token or, without one, every session of the account."""
-    async with parts.database.transaction() as tx:
+    async with parts.database.transaction(REVOKE) as tx:
         if body is None or body.refresh_token is None:
             await sessions.revoke_all(tx, [account.id])
         else:

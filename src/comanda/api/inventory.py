@@ -22,6 +22,7 @@ from comanda.api.document import answers
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import FieldError, Problem
 from comanda.api.security import Admin, router
+from comanda.failpoints import Boundary
 from comanda.inventory import admin
 from comanda.inventory.admin import (
     Change,
@@ -36,6 +37,9 @@ from comanda.inventory.admin import (
     UnknownProduct,
 )
 
+OPEN = Boundary("stock.open")
+CHANGE = Boundary("stock.change")
+
 routes = router("/inventory", "inventory")
 
 
@@ -43,7 +47,7 @@ routes = router("/inventory", "inventory")
 async def create(account: Admin, body: StockBody, parts: Given) -> StockAnswer:
     """Open the stock of a product at a location where it had none."""
     opening = Opening(**{name: value for name, value in body if name != "sku"})
-    async with parts.database.transaction() as tx:
+    async with parts.database.transaction(OPEN) as tx:
         opened = await admin.create(tx, [opening], actor=account.id, correlation_id=telemetry.correlation_id())
     match opened[0]:
         case UnknownProduct():
@@ -163,7 +167,7 @@ def _answer(stock: Stock) -> StockAnswer:
 
 
 async def _change(parts: Parts, account: Account, change: Change) -> StockAnswer:
-    async with parts.database.transaction() as tx:
+    async with parts.database.transaction(CHANGE) as tx:
         changed = await admin.change(tx, [change], actor=account.id, correlation_id=telemetry.correlation_id())
     match changed[0]:
         case NoStock():

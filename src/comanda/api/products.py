@@ -13,6 +13,13 @@ from comanda.api.problems import Problem
 from comanda.api.security import Admin, AdminForDeleted, router
 from comanda.catalog import products
 from comanda.catalog.products import Draft, Filter, Product, SkuTaken, SortBy, SortOrder, Status
+from comanda.failpoints import Boundary
+
+CREATE = Boundary("products.create")
+CHANGE = Boundary("products.change")
+DELETE = Boundary("products.delete")
+ACTIVATE = Boundary("products.activate")
+DEACTIVATE = Boundary("products.deactivate")
 
 routes = router("/products", "products")
 
@@ -21,7 +28,7 @@ routes = router("/products", "products")
 async def create(_account: Admin, body: ProductBody, parts: Given, response: Response) -> AdminProductAnswer:
     """Add a product."""
     draft = Draft(**dict(body))
-    async with parts.database.transaction() as tx:
+    async with parts.database.transaction(CREATE) as tx:
         match (await products.create(tx, [draft]))[0]:
             case SkuTaken():
                 raise Problem("SKU_TAKEN")
@@ -74,7 +81,7 @@ async def read(product_id: UUID, parts: Given) -> ProductAnswer:
 @routes.patch("/{product_id}", responses=answers("PRODUCT_NOT_FOUND"))
 async def change(_account: Admin, product_id: UUID, body: ProductPatch, parts: Given) -> AdminProductAnswer:
     """Change some fields of a product. Orders keep the name and price that they were placed with."""
-    async with parts.database.transaction() as tx:
+    async with parts.database.transaction(CHANGE) as tx:
         product = (await products.change(tx, [(product_id, body.changes())]))[0]
     return _changed(parts, product_id, product)
 
@@ -82,7 +89,7 @@ async def change(_account: Admin, product_id: UUID, body: ProductPatch, parts: G
 @routes.delete("/{product_id}", status_code=204, responses=answers("PRODUCT_NOT_FOUND"))
 async def delete(_account: Admin, product_id: UUID, parts: Given) -> Response:
     """Take a product off the catalogue."""
-    async with parts.database.transaction() as tx:
+    async with parts.database.transaction(DELETE) as tx:
         is_gone = (await products.delete(tx, [product_id]))[0]
     if not is_gone:
         raise Problem("PRODUCT_NOT_FOUND")
@@ -93,7 +100,7 @@ async def delete(_account: Admin, product_id: UUID, parts: Given) -> Response:
 @routes.patch("/{product_id}/activate", responses=answers("PRODUCT_NOT_FOUND"))
 async def activate(_account: Admin, product_id: UUID, parts: Given) -> AdminProductAnswer:
     """Put a product on sale."""
-    async with parts.database.transaction() as tx:
+    async with parts.database.transaction(ACTIVATE) as tx:
         product = (await products.set_active(tx, [product_id], is_active=True))[0]
     return _changed(parts, product_id, product)
 
@@ -101,7 +108,7 @@ async def activate(_account: Admin, product_id: UUID, parts: Given) -> AdminProd
 @routes.patch("/{product_id}/deactivate", responses=answers("PRODUCT_NOT_FOUND"))
 async def deactivate(_account: Admin, product_id: UUID, parts: Given) -> AdminProductAnswer:
     """Take a product off sale."""
-    async with parts.database.transaction() as tx:
+    async with parts.database.transaction(DEACTIVATE) as tx:
         product = (await products.set_active(tx, [product_id], is_active=False))[0]
     return _changed(parts, product_id, product)
 

@@ -18,10 +18,13 @@ from comanda.catalog.cache import Catalogue, Priced
 from comanda.clock import new_id, now, rfc3339
 from comanda.db import Batcher, Database, Record, twin
 from comanda.errors import DatabaseFault, RedisFault
+from comanda.failpoints import Boundary
 from comanda.idempotency import keys
 from comanda.idempotency.model import Remembered, fingerprint
 from comanda.messaging.streams import Streams
 from comanda.saga import Saga
+
+COMMIT = Boundary("orders.accept")
 
 _sql = twin(__file__)
 ACCEPT = _sql["accept"]
@@ -187,7 +190,7 @@ class PlaceOrder:
         verdicts: dict[UUID, Accepted | Rejected | Exception] = {}
         for attempt in range(_COMMITS):
             try:
-                async with self._database.connection() as tx:
+                async with self._database.connection(COMMIT) as tx:
                     if attempt:
                         for row in await PLACED.rows(tx, [draft.id for draft in in_order]):
                             verdicts[row["id"]] = Accepted("", b"")

@@ -18,11 +18,16 @@ from comanda.cli.running import located
 from comanda.clock import rfc3339
 from comanda.db import Database
 from comanda.errors import ConfigurationFault, Fault
+from comanda.failpoints import Boundary
 from comanda.messaging import dead_letters, outbox, switches
 from comanda.messaging.streams import QUEUES, Streams
 from comanda.orders import reads
 from comanda.saga import log
 from comanda.saga.rescue import by_queue
+
+LIMIT = Boundary("operator.limit")
+PAUSE = Boundary("operator.pause")
+REDRIVE = Boundary("operator.redrive")
 
 DataDir = Annotated[
     Path, typer.Option("--data-dir", help="Of a running `comanda up`, unless COMANDA_DATABASE_URL is set.")
@@ -183,7 +188,7 @@ def limit_queue(
     """Limit a queue while everything runs; workers follow within a second."""
 
     async def work(database: Database, _streams: Streams) -> Any:
-        async with database.transaction() as tx:
+        async with database.transaction(LIMIT) as tx:
             return await switches.set_limit(tx, _known(queue), rate or None, actor=_actor())
 
     _run(data_dir, work)
@@ -204,7 +209,7 @@ def resume_queue(queue: Annotated[str, typer.Argument()], data_dir: DataDir = Pa
 
 def _switch(queue: str, data_dir: Path, *, is_paused: bool) -> None:
     async def work(database: Database, _streams: Streams) -> Any:
-        async with database.transaction() as tx:
+        async with database.transaction(PAUSE) as tx:
             return await switches.set_paused(tx, _known(queue), is_paused=is_paused, actor=_actor())
 
     _run(data_dir, work)
@@ -250,7 +255,7 @@ def redrive_letters(
         raise ConfigurationFault("Name the letters to redrive, or say --all.")
 
     async def work(database: Database, streams: Streams) -> Any:
-        async with database.transaction() as tx:
+        async with database.transaction(REDRIVE) as tx:
             sagas = await dead_letters.mark_redriven(tx, ids or None, actor=_actor(), reason=reason, limit=limit)
             due = await log.resume(tx, sagas, actor=_actor(), reason=reason)
         await streams.offer_all(by_queue(due))

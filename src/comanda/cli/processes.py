@@ -14,9 +14,13 @@ from pathlib import Path
 import msgspec
 import typer
 
-from comanda import telemetry
+from comanda import failpoints, telemetry
 from comanda.errors import ConfigurationFault, Fault
+from comanda.failpoints import Boundary
 from comanda.settings import Settings
+
+ENSURE_ADMIN = Boundary("accounts.ensure_admin")
+STOCK_UP = Boundary("demo.stock_up")
 
 _POOL = {"api": 16, "worker": 12, "relay": 8}
 _OPEN_FILES = 65_536
@@ -28,6 +32,8 @@ def _process(settings: Settings, kind: str) -> Iterator[str]:
     name = os.environ.get("COMANDA_PROCESS_NAME") or f"{kind}-{os.getpid()}"
     telemetry.configure(level=settings.log_level, directory=settings.log_dir, process=name)
     _allow_many_connections()
+    if settings.failpoints is not None:
+        failpoints.switch_on(settings.failpoints)
     # What is loaded by now lives for ever; what a batch makes is freed by its reference counts.
     gc.collect()
     gc.freeze()
@@ -165,10 +171,10 @@ async def migrate(settings: Settings, *, demo: bool, json: bool) -> None:
     try:
         password = settings.admin_password.get_secret_value()
         if password:
-            async with database.transaction() as tx:
+            async with database.transaction(ENSURE_ADMIN) as tx:
                 await accounts.ensure_admin(tx, settings.admin_email, password)
         if demo:
-            async with database.transaction() as tx:
+            async with database.transaction(STOCK_UP) as tx:
                 await stock_up(tx)
     finally:
         await database.close()

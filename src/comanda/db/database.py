@@ -1,13 +1,15 @@
 """Connections to PostgreSQL, and the driver's faults in Comanda's words."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from comanda import failpoints
 from comanda.errors import DatabaseFault, Deadlock, Overrun
+from comanda.failpoints import Boundary
 
 if TYPE_CHECKING:
     Tx = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
@@ -54,6 +56,23 @@ def translated() -> Iterator[None]:
         raise Overrun(f"PostgreSQL: {fault}") from fault
     except _LOST as fault:
         raise DatabaseFault(f"PostgreSQL: {fault or type(fault).__name__}") from fault
+
+
+_ACQUIRE = 2.5  # seconds that somebody waits for a connection while all are in use; then it is a fault
+
+
+@asynccontextmanager
+async def _reading(connection: Any) -> AsyncIterator[None]:
+    """Where failpoints are on, a write without a boundary is refused: a commit that nobody could crash at."""
+    if not failpoints.are_on():
+        yield
+        return
+    await connection.execute("SET default_transaction_read_only = on")
+    try:
+        yield
+    finally:
+        if not connection.is_closed():
+            await connection.execute("SET default_transaction_read_only = off")
 
 
 async def _nothing(_connection: Any) -> None:
@@ -115,18 +134,34 @@ class Database:
         return self._pool.get_max_size()
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Tx]:
-        """A connection without a transaction: for reads, and for a write that is one statement."""
+    async def connection(self, boundary: Boundary | None = None) -> AsyncIterator[Tx]:
+        """A connection without a transaction: for reads, and, with a boundary, for a write that is one statement."""
         with translated():
-            async with self._pool.acquire(timeout=5) as connection:
-                yield connection
+            async with self._pool.acquire(timeout=_ACQUIRE) as connection:
+                if boundary is None:
+                    async with _reading(connection):
+                        yield connection
+                else:
+                    boundary.before()
+                    yield connection
+                    boundary.after()
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Tx]:
-        """Commit at the end of the block, roll back when it raises."""
+    async def transaction(self, boundary: Boundary | None = None, about: Sequence[str] = ()) -> AsyncIterator[Tx]:
+        """Commit at the end of the block, roll back when it raises.
+
+        Args:
+            boundary: the commit as a failpoint. (Tests have commits of their own, without one.)
+            about: what the transaction turned out to be about, as its block fills it in.
+        """
         with translated():
-            async with self._pool.acquire(timeout=5) as connection, connection.transaction():
-                yield connection
+            async with self._pool.acquire(timeout=_ACQUIRE) as connection:
+                async with connection.transaction():
+                    yield connection
+                    if boundary is not None:
+                        boundary.before(about)
+                if boundary is not None:
+                    boundary.after(about)
 
 
 async def connect(url: str, *, name: str) -> Tx:

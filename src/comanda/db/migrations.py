@@ -8,6 +8,9 @@ from pathlib import Path
 import comanda
 from comanda.db.database import connect, translated
 from comanda.errors import MigrationFault
+from comanda.failpoints import Boundary
+
+MIGRATE = Boundary("migrations.apply")
 
 # Any number will do, as long as nobody else takes an advisory lock on it in this database.
 _LOCK = 0x636F6D616E6461
@@ -87,6 +90,8 @@ async def apply(url: str, path: Path | None = None) -> list[Migration]:
                         migration.name,
                         migration.checksum,
                     )
+                    MIGRATE.before()
+                MIGRATE.after()
                 ran.append(migration)
             await connection.execute("SELECT ensure_partitions()")
     finally:

@@ -3,8 +3,11 @@
 from collections.abc import Callable, Sequence
 
 from comanda.db import Database, Record
+from comanda.failpoints import Boundary
 from comanda.messaging import outbox
 from comanda.messaging.streams import Streams
+
+PUBLISH = Boundary("outbox.publish")
 
 SINK = "events"
 _BATCH = 500
@@ -21,7 +24,7 @@ async def publish(database: Database, streams: Streams, published: Callable[[Seq
         streams: where events go.
         published: told about the events once the cursor stands behind them.
     """
-    async with database.transaction() as tx:
+    async with database.transaction(PUBLISH) as tx:
         events = await outbox.take(tx, SINK, _BATCH)
         if events:
             await streams.publish([outbox.envelope(event) for event in events])

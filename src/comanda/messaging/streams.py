@@ -16,12 +16,22 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from comanda.errors import RedisFault
+from comanda.failpoints import Boundary
 from comanda.resilience import limits
 
 QUEUES = ("order-processing", "payment-processing", "inventory-management", "notification-sending")
 PRIORITIES = (0, 1, 2)
 GROUP = "workers"
 EVENTS = "comanda:events"
+OFFER = Boundary("redis.offer")
+ACKNOWLEDGE = Boundary("redis.acknowledge")
+TAKE_OVER = Boundary("redis.take_over")
+READ = Boundary("redis.read")
+GRANT = Boundary("redis.grant")
+PUBLISH = Boundary("redis.publish")
+FORGET = Boundary("redis.forget")
+CREATE = Boundary("redis.create")
+
 _PACK = 100  # ids in one message at the most
 _CAP = 10_000  # messages that a stream keeps at the most: the relay offers again what falls off
 _EVENTS_CAP = 100_000
@@ -68,9 +78,14 @@ def _key(queue: str, what: str) -> str:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(boundary: Boundary | None = None) -> Iterator[None]:
+    """Redis' faults in our words; around a write, with its boundary."""
     try:
-        yield
+        if boundary is None:
+            yield
+        else:
+            with boundary:
+                yield
     except (RedisError, OSError, TimeoutError) as fault:
         raise RedisFault(f"Redis: {fault or type(fault).__name__}") from fault
 
@@ -136,7 +151,7 @@ class Streams:
         failed: Mapping[str, int] | None = None,
     ) -> None:
         """Hint for several queues and priorities, and count the jobs that are done, in one round trip."""
-        with _translated():
+        with _translated(OFFER):
             async with self._redis.pipeline(transaction=False) as pipe:
                 for (queue, priority), ids in due.items():
                     for body in pack(ids):
@@ -150,7 +165,7 @@ class Streams:
     async def read(self, queue: str, consumer: str, count: int) -> list[Hint]:
         """New messages, the most urgent first; waits for the first one, and is empty after a while."""
         streams: dict[Any, Any] = {stream_of(queue, priority): ">" for priority in PRIORITIES}
-        with _translated():
+        with _translated(READ):
             try:
                 answer = await self._redis.xreadgroup(GROUP, consumer, streams, count=count, block=self._block_ms)
             except ResponseError as refusal:
@@ -164,7 +179,7 @@ class Streams:
     async def take_over(self, queue: str, consumer: str, idle: float) -> list[Hint]:
         """Messages that a worker read and never acknowledged within so many seconds."""
         found: list[Hint] = []
-        with _translated():
+        with _translated(TAKE_OVER):
             for priority in PRIORITIES:
                 stream = stream_of(queue, priority)
                 try:
@@ -178,7 +193,7 @@ class Streams:
 
     async def acknowledge(self, hints: Sequence[Hint]) -> None:
         """Forget messages."""
-        with _translated():
+        with _translated(ACKNOWLEDGE):
             async with self._redis.pipeline(transaction=False) as pipe:
                 for stream in {hint.stream for hint in hints}:
                     ids = [hint.message_id for hint in hints if hint.stream == stream]
@@ -214,7 +229,7 @@ class Streams:
         if rate is None:
             return wanted
         try:
-            with _translated():
+            with _translated(GRANT):
                 return int(await self._redis.eval(_TAKE, 1, _key(queue, "bucket"), str(rate), str(wanted)))
         except RedisFault:
             granted, bucket = limits.take(self._local_buckets.get(queue), rate, wanted, time.monotonic())
@@ -224,12 +239,12 @@ class Streams:
     async def publish(self, events: Sequence[bytes]) -> None:
         """Add events (JSON) to the stream that other systems read, each in a field `event`."""
         # One command for all of them: the client spends more on a command and its answer than on an event.
-        with _translated():
+        with _translated(PUBLISH):
             await self._redis.eval(_PUBLISH, 1, EVENTS, str(_EVENTS_CAP), *events)
 
     async def forget_consumers(self, queue: str, idle: float) -> None:
         """Drop the names of workers that have been gone for so many seconds and hold nothing."""
-        with _translated():
+        with _translated(FORGET):
             for priority in PRIORITIES:
                 stream = stream_of(queue, priority)
                 try:
@@ -241,12 +256,13 @@ class Streams:
                         await self._redis.xgroup_delconsumer(stream, GROUP, consumer["name"])
 
     async def _create_groups(self, queue: str) -> None:
-        for priority in PRIORITIES:
-            try:
-                await self._redis.xgroup_create(stream_of(queue, priority), GROUP, id="0", mkstream=True)
-            except ResponseError as refusal:
-                if not str(refusal).startswith("BUSYGROUP"):
-                    raise
+        with CREATE:
+            for priority in PRIORITIES:
+                try:
+                    await self._redis.xgroup_create(stream_of(queue, priority), GROUP, id="0", mkstream=True)
+                except ResponseError as refusal:
+                    if not str(refusal).startswith("BUSYGROUP"):
+                        raise
 
     @staticmethod
     def _hints(stream: bytes | str, messages: Sequence[Any]) -> Iterator[Hint]:

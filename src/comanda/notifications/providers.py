@@ -7,6 +7,9 @@ from uuid import UUID
 
 from comanda import telemetry
 from comanda.db import Batcher, Database, twin
+from comanda.failpoints import Boundary
+
+SEND = Boundary("mailbox.send")
 
 _sql = twin(__file__)
 DELIVER = _sql["deliver"]
@@ -43,7 +46,7 @@ class MockProvider:
         return await self._batches.submit((replace(message, correlation_id=telemetry.correlation_id()), key))
 
     async def _deliver(self, messages: Sequence[tuple[Outgoing, str]]) -> Sequence[str]:
-        async with self._database.connection() as connection:
+        async with self._database.connection(SEND) as connection:
             await DELIVER.run(
                 connection,
                 [key for _, key in messages],

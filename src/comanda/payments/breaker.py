@@ -7,8 +7,11 @@ from datetime import datetime, timedelta
 from comanda import telemetry
 from comanda.db import Batcher, Database, Statement, Tx, twin
 from comanda.errors import DatabaseFault
+from comanda.failpoints import Boundary
 from comanda.resilience import breaker as rules
 from comanda.resilience.breaker import Breaker, Rule, State
+
+COUNT = Boundary("breaker.count")
 
 _sql = twin(__file__)
 LOOK = _sql["look"]
@@ -56,7 +59,7 @@ class SharedBreaker:
         async with self._database.connection() as tx:
             breaker, _ = await _read(tx, LOOK)
         if not all(answers) or breaker != Breaker():
-            async with self._database.transaction() as tx:
+            async with self._database.transaction(COUNT) as tx:
                 breaker, now = await _read(tx, LOCK)
                 changed = rules.after(breaker, list(answers), self._rule, now)
                 if changed != breaker:

@@ -10,6 +10,12 @@ import msgspec
 
 from comanda import telemetry
 from comanda.errors import GatewayBusy, GatewayFault, GatewaySilent
+from comanda.failpoints import Boundary
+
+CHARGE = Boundary("gateway.charge")
+FIND = Boundary("gateway.find")
+VOID = Boundary("gateway.void")
+REFUND = Boundary("gateway.refund")
 
 _DECLINED, _VOIDED, _UNKNOWN, _INTERNAL = 402, 409, 404, 500
 
@@ -109,7 +115,8 @@ class HttpGateway:
             "currency": request.currency,
             "paymentMethod": request.method,
         }
-        status, answer = await self._send("POST", "/charges", body)
+        with CHARGE:
+            status, answer = await self._send("POST", "/charges", body)
         if status == _DECLINED:
             return Declined(answer["code"])
         if status == _VOIDED:
@@ -118,7 +125,8 @@ class HttpGateway:
         return Captured(answer["id"])
 
     async def find(self, key: str) -> Captured | Declined | None:
-        status, answer = await self._send("GET", f"/charges?key={key}", None)
+        with FIND:
+            status, answer = await self._send("GET", f"/charges?key={key}", None)
         if status == _UNKNOWN:
             return None
         self._expect(status, answer)
@@ -131,12 +139,15 @@ class HttpGateway:
                 return Declined("PAYMENT_VOIDED")
 
     async def void(self, key: str) -> Voided:
-        status, answer = await self._send("POST", "/void", {"key": key})
+        with VOID:
+            status, answer = await self._send("POST", "/void", {"key": key})
         self._expect(status, answer)
         return Voided(answer["capturedAmount"], answer["refundedAmount"])
 
     async def refund(self, charge_key: str, amount: int, key: str) -> None:
-        status, answer = await self._send("POST", "/refunds", {"key": key, "chargeKey": charge_key, "amount": amount})
+        with REFUND:
+            body = {"key": key, "chargeKey": charge_key, "amount": amount}
+            status, answer = await self._send("POST", "/refunds", body)
         self._expect(status, answer)
 
     async def ledger(self, after: int, limit: int) -> list[dict[str, Any]]:

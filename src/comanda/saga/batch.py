@@ -52,6 +52,8 @@ class Batch:
 
     frontier: list[Claimed]
     is_chained: bool
+    # Which steps it carries, for failpoints: `order.process_payment.forward`.
+    about: list[str] = field(default_factory=list)
     moves: dict[UUID, tuple[Move, bool, str | None]] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
     passages: dict[tuple[str, int], list[Passage]] = field(default_factory=lambda: defaultdict(list))

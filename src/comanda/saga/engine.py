@@ -18,6 +18,7 @@ from uuid import UUID
 from comanda import telemetry
 from comanda.db import Batcher, Database, Tx
 from comanda.errors import DatabaseFault, Deadlock, Overrun
+from comanda.failpoints import Boundary
 from comanda.messaging import dead_letters
 from comanda.messaging.dead_letters import DeadLetter
 from comanda.saga import log
@@ -25,6 +26,12 @@ from comanda.saga.batch import Answered, Batch, Call, Result, Unrecordable, coun
 from comanda.saga.definition import Direction, Done, Failed, Job, Later, Outcome, Passage, Refused, Saga, Step
 from comanda.saga.log import Attempt, Claimed
 from comanda.saga.transitions import Move, State, advance
+
+ADVANCE = Boundary("saga.advance")
+LIST_DUE = Boundary("saga.list_due")
+COUNT_FAILURE = Boundary("saga.count_failure")
+RECORD = Boundary("saga.record")
+RENEW = Boundary("saga.renew")
 
 _log = telemetry.log("saga")
 _OUTCOMES: dict[type[Outcome], str] = {Done: "done", Refused: "refused", Later: "later", Failed: "failed"}
@@ -124,16 +131,17 @@ class Engine:
         """Prolong the leases of all calls under way. Those that are lost are seen when their result is refused."""
         leases = list(self._leases.items())
         if leases:
-            async with self._database.connection() as tx:
+            async with self._database.connection(RENEW) as tx:
                 await log.renew(tx, leases, self._lease)
 
     async def _transact(self, queue: str, ids: Sequence[UUID] | None, limit: int, *, is_chained: bool) -> Result:
-        async with self._database.transaction() as tx:
+        about: list[str] = []
+        async with self._database.transaction(ADVANCE, about) as tx:
             claimed = self._known(await log.claim(tx, queue, ids, limit, self._steps))
             if not claimed:
                 return Result()
             spent = [one for one in claimed if one.lost_worker and self._is_spent(one)]
-            batch = Batch([one for one in claimed if one not in spent], is_chained)
+            batch = Batch([one for one in claimed if one not in spent], is_chained, about=about)
             batch.result.claimed = len(claimed)
             for one in claimed:
                 if one.lost_worker:
@@ -148,7 +156,7 @@ class Engine:
 
     async def _one_by_one(self, queue: str, ids: Sequence[UUID] | None, limit: int) -> Result:
         if ids is None:
-            async with self._database.transaction() as tx:
+            async with self._database.transaction(LIST_DUE) as tx:
                 ids = [one.id for one in await log.claim(tx, queue, None, limit, self._steps)]
         total = Result()
         for one in ids:
@@ -171,7 +179,7 @@ class Engine:
 
     async def _fail(self, queue: str, saga_id: UUID, fault: Exception) -> Result:
         """Count an attempt that raised, in a transaction of its own: its own one is gone."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(COUNT_FAILURE) as tx:
             claimed = self._known(await log.claim(tx, queue, [saga_id], 1, self._steps))
             batch = Batch(claimed, is_chained=False)
             batch.result.claimed = len(batch.frontier)
@@ -198,15 +206,17 @@ class Engine:
     async def _store(self, answered: Sequence[Answered], *, is_chained: bool) -> Sequence[Result]:
         # By its token: an engine that was late may hold an older answer of the same saga too.
         by_lease = {(one.call.job.saga_id, one.call.token): one for one in answered}
-        async with self._database.transaction() as tx:
+        about: list[str] = []
+        async with self._database.transaction(RECORD, about) as tx:
             held = await log.held(tx, list(by_lease))
             by_saga = {one.id: by_lease[one.id, one.token] for one in held}
-            batch = Batch([], is_chained)
+            batch = Batch([], is_chained, about=about)
             batch.result.claimed = len(held)
             groups: dict[tuple[str, int, str, Direction], list[Claimed]] = defaultdict(list)
             for one in held:
                 groups[one.kind, one.version, one.step, one.direction].append(one)
-            for group in groups.values():
+            for (kind, _, step, direction), group in groups.items():
+                about.append(f"{kind}.{step}.{direction}")
                 answers = [by_saga[one.id] for one in group]
                 handler = answers[0].call.step.handler(answers[0].call.direction)
                 readable = [given for given in answers if not isinstance(given.answer, Unrecordable)]
@@ -241,6 +251,7 @@ class Engine:
             for (kind, version, name, direction), group in groups.items():
                 saga = self._saga(kind, version)
                 step = saga[name]
+                batch.about.append(f"{kind}.{name}.{direction}")
                 if step.locks is not None and step.locks in batch.locked:
                     for one in group:
                         batch.result.hint(one.queue, one.priority, one.id)

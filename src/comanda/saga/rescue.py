@@ -6,9 +6,12 @@ from datetime import timedelta
 from uuid import UUID
 
 from comanda.db import Database
+from comanda.failpoints import Boundary
 from comanda.messaging.streams import QUEUES, Streams
 from comanda.saga import log
 from comanda.saga.definition import Due
+
+PROMOTE = Boundary("saga.promote")
 
 OVERDUE_AFTER = timedelta(seconds=5)
 _OFFER_AGAIN_AFTER = 30.0  # seconds
@@ -25,7 +28,7 @@ def by_queue(due: Iterable[Due]) -> dict[tuple[str, int], list[UUID]]:
 
 async def promote(database: Database, streams: Streams) -> bool:
     """End the waits that are over and hint at them; whether there may be more."""
-    async with database.connection() as tx:
+    async with database.connection(PROMOTE) as tx:
         due = await log.promote(tx, _BATCH)
     await streams.offer_all(by_queue(due))
     return len(due) == _BATCH
