@@ -26,6 +26,8 @@ from comanda.payments.breaker import SharedBreaker
 from comanda.payments.gateway import Captured, ChargeRequest, Declined, Voided
 from comanda.payments.payments import Charge, Refund
 from comanda.resilience.breaker import Rule
+from comanda.saga.definition import unheard
+from comanda.saga.settling import Settling
 from comanda.settings import Settings
 from comanda.worker import Worker
 
@@ -103,6 +105,18 @@ class Shop:
     @property
     def database(self) -> Database:
         return self.assembly.database
+
+    @property
+    def by_hand(self) -> Settling:
+        """What settles what an operator called Ana decides."""
+        return Settling(
+            self.assembly.sagas,
+            worker="ana",
+            lease=timedelta(seconds=1),
+            serves=lambda _: False,
+            room=lambda _: 0,
+            alarm=unheard,
+        )
 
     async def sells(self, **units: int) -> dict[str, UUID]:
         """Products by name, with so many units in stock, at 10.00 each."""

@@ -11,6 +11,7 @@ from comanda.checkout.place_order import PlaceOrder
 from comanda.db import Database
 from comanda.errors import ConfigurationFault
 from comanda.messaging.streams import Streams
+from comanda.notifications.alerts import Alerts, Webhook, alert_saga
 from comanda.notifications.notifications import Notifications, delivery_saga
 from comanda.notifications.providers import MockProvider
 from comanda.payments.breaker import SharedBreaker
@@ -18,7 +19,22 @@ from comanda.payments.gateway import Gateway, HttpGateway, InstantGateway
 from comanda.payments.payments import Charge, Refund
 from comanda.resilience.breaker import Rule
 from comanda.saga import Saga
+from comanda.saga.definition import Alarm, unheard
 from comanda.settings import Settings
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """The processes that there are, and what is done about their dead letters."""
+
+    order: Saga
+    delivery: Saga
+    alert: Saga
+    alarm: Alarm
+
+    @property
+    def sagas(self) -> tuple[Saga, ...]:
+        return self.order, self.delivery, self.alert
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,7 @@ class Assembly:
     order: Saga
     sagas: tuple[Saga, ...]
     place_order: PlaceOrder
+    alarm: Alarm = unheard
 
 
 @asynccontextmanager
@@ -59,21 +76,38 @@ async def assemble(settings: Settings, *, name: str, pool: int = 10) -> AsyncIte
         stack.push_async_callback(streams.close)
         gateway = await _gateway(settings, stack)
 
-        patience = Patience(
-            base=timedelta(seconds=settings.retry_base_seconds),
-            payment=timedelta(seconds=settings.payment_patience_seconds),
-            reservation=timedelta(seconds=settings.reservation_ttl_seconds),
-        )
-        # Half-way between the first two retries, as 5 s are with the usual base of 2 s.
-        rule = Rule(threshold=5, pause=patience.base * 2.5)
-        delivery = delivery_saga(MockProvider(database), patience.delivery())
-        order = order_saga(
-            Charge(gateway, SharedBreaker(database, rule)), Refund(gateway), Notifications(delivery), patience
-        )
+        webhook = await _webhook(settings, stack)
+        known = definitions(settings, database, gateway, webhook)
         catalogue = Catalogue()
         most_open = settings.max_open_orders if settings.rate_limits == "on" else None
-        placing = PlaceOrder(database, streams, catalogue, order, most_open=most_open)
-        yield Assembly(settings, name, database, streams, gateway, catalogue, order, (order, delivery), placing)
+        placing = PlaceOrder(database, streams, catalogue, known.order, most_open=most_open)
+        yield Assembly(
+            settings, name, database, streams, gateway, catalogue, known.order, known.sagas, placing, known.alarm
+        )
+
+
+def definitions(settings: Settings, database: Database, gateway: Gateway, webhook: Webhook | None) -> Definitions:
+    """The sagas, on what they call. Without a webhook nobody is alerted."""
+    patience = Patience(
+        base=timedelta(seconds=settings.retry_base_seconds),
+        payment=timedelta(seconds=settings.payment_patience_seconds),
+        reservation=timedelta(seconds=settings.reservation_ttl_seconds),
+    )
+    # Half-way between the first two retries, as 5 s are with the usual base of 2 s.
+    rule = Rule(threshold=5, pause=patience.base * 2.5)
+    delivery = delivery_saga(MockProvider(database), patience.delivery())
+    alert = alert_saga(webhook, patience.delivery())
+    charge, refund = Charge(gateway, SharedBreaker(database, rule)), Refund(gateway)
+    order = order_saga(charge, refund, Notifications(delivery), patience)
+    return Definitions(order, delivery, alert, unheard if webhook is None else Alerts(alert).sound)
+
+
+async def _webhook(settings: Settings, stack: AsyncExitStack) -> Webhook | None:
+    if not settings.alert_webhook_url:
+        return None
+    return await stack.enter_async_context(
+        Webhook(settings.alert_webhook_url, timeout=settings.gateway_timeout_seconds)
+    )
 
 
 async def _gateway(settings: Settings, stack: AsyncExitStack) -> Gateway:

@@ -1,6 +1,7 @@
 """What can be set from outside: environment variables with the prefix `COMANDA_`."""
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -72,6 +73,7 @@ class Settings(BaseSettings):
     payment_patience_seconds: Seconds = 900
     reservation_ttl_seconds: Seconds = 1800
     lease_seconds: Seconds = 10
+    alert_webhook_url: HttpUrl = ""
     retry_base_seconds: Seconds = 2
     max_open_orders: Annotated[int, Field(ge=1)] = 1000
     max_backlog: Annotated[int, Field(ge=1)] = 20_000
@@ -84,6 +86,10 @@ class Settings(BaseSettings):
     environment: Literal["development", "production"] = "development"
     access_token_seconds: Annotated[int, Field(ge=900)] = 3600
     refresh_token_seconds: Annotated[int, Field(ge=900)] = 30 * 86400
+
+    @property
+    def lease(self) -> timedelta:
+        return timedelta(seconds=self.lease_seconds)
 
     @model_validator(mode="after")
     def _production_is_strict(self) -> Self:

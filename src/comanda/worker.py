@@ -17,7 +17,9 @@ from comanda.messaging.switches import Switch
 from comanda.resilience.loops import loop, nap
 from comanda.saga import Saga
 from comanda.saga.batch import Call, Result
+from comanda.saga.definition import Alarm, unheard
 from comanda.saga.engine import Engine
+from comanda.saga.rescue import by_queue
 
 BURY = Boundary("queue.bury")
 
@@ -50,6 +52,7 @@ class Worker:
         queues: those that it serves.
         lease: how long a call may go without a heartbeat.
         in_flight: calls of each queue that may be out at once.
+        alarm: told about dead letters.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Worker:
         queues: Sequence[str],
         lease: timedelta,
         in_flight: int = 200,
+        alarm: Alarm = unheard,
     ) -> None:
         self._database = database
         self._streams = streams
@@ -70,7 +74,10 @@ class Worker:
         self._lease = lease
         self._limit = in_flight
         self._lanes = _Lanes()
-        self._engine = Engine(database, sagas, worker=name, lease=lease, serves=self._serves_freely, room=self._room)
+        self._alarm = alarm
+        self._engine = Engine(
+            database, sagas, worker=name, lease=lease, serves=self._serves_freely, room=self._room, alarm=alarm
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve the queues until told to stop; then let the calls that are out come back, and end."""
@@ -166,7 +173,7 @@ class Worker:
                 return False
             hints = await self._streams.take_over(queue, self._name, self._lease.total_seconds())
             if hints:
-                await self._work_on(queue, hints, stop)
+                await self._work_on(queue, hints, stop, is_again=True)
             return bool(hints)
 
         return turn
@@ -177,14 +184,16 @@ class Worker:
             limit = await self._granted(queue, max(0, min(_BATCH, self._room(queue))))
             if limit == 0:
                 return
-            result = await self._engine.run(queue, None, limit)
+            result = await self._engine.run_again(queue, None, limit)
             await self._act_on(queue, result)
             if result.claimed < limit:
                 await self._granted(queue, result.claimed - limit)  # what was not used is there for the next
                 return
 
-    async def _work_on(self, queue: str, hints: Sequence[Hint], stop: asyncio.Event) -> None:
+    async def _work_on(self, queue: str, hints: Sequence[Hint], stop: asyncio.Event, *, is_again: bool = False) -> None:
         """Carry on what the hints name, in pieces that there is room for; then acknowledge.
+
+        `is_again`: another worker had them before, and may have died of them.
 
         What is left when the worker is told to stop is hinted at again, for the others.
         """
@@ -196,7 +205,8 @@ class Worker:
                 await nap(_NAP, self._lanes.freed, stop)
                 continue
             piece, ids = ids[:limit], ids[limit:]
-            result = await self._engine.run(queue, piece, limit)
+            run = self._engine.run_again if is_again else self._engine.run
+            result = await run(queue, piece, limit)
             await self._act_on(queue, result)
         unreadable = [hint for hint in hints if hint.ids is None]
         if unreadable:
@@ -251,3 +261,6 @@ class Worker:
         ]
         async with self._database.transaction(BURY) as tx:
             await dead_letters.bury(tx, letters)
+            due = await self._alarm(tx, letters)
+        _log.error("a message could not be read: `comanda dead-letters list` shows it", queue=queue, count=len(letters))
+        await self._streams.offer_all(by_queue(due))

@@ -7,8 +7,7 @@ import pytest
 
 from comanda.checkout.place_order import Accepted, Rejected
 from comanda.inventory import stock
-from comanda.messaging import dead_letters
-from comanda.saga import log
+from comanda.saga import verbs
 from shop import FakeGateway, shop, until
 
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -234,13 +233,13 @@ async def test_a_refund_that_fails_is_stuck_visible_and_can_be_redriven(database
         assert await here.stock(goods["apple"]) == (10, 1), "nothing is skipped: the stock is still held"
         gateway.refunds_fail = False
         async with here.database.transaction() as tx:
-            sagas = await dead_letters.mark_redriven(tx, None, actor="ana", reason="gateway repaired")
-            await log.resume(tx, sagas, actor="ana", reason="gateway repaired")
+            await verbs.act(tx, here.by_hand, [order_id], "retry", actor="ana", reason="gateway repaired")
         (order,) = await here.ended(order_id)
         assert (order["state"], order["saga_state"]) == ("CANCELLED", "COMPENSATED")
         assert await here.stock(goods["apple"]) == (10, 0)
         who = await here.ask("SELECT worker, detail FROM saga_attempts WHERE outcome = 'operator'")
-        assert [(row["worker"], row["detail"]) for row in who] == [("ana", "redrive: gateway repaired")]
+        assert [(row["worker"], row["detail"]) for row in who] == [("ana", "retry: gateway repaired")]
+        assert await here.value("SELECT redriven_by FROM dead_letters") == "ana"
 
 
 async def test_two_hundred_customers_at_once_for_twenty_pieces(database_url: str, redis_url: str) -> None:

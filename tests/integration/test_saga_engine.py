@@ -32,13 +32,14 @@ from comanda.saga import (
     Start,
     Step,
     local,
-    log,
     remote,
     start,
+    verbs,
 )
 from comanda.saga.batch import Call, Result
-from comanda.saga.definition import Direction
+from comanda.saga.definition import Direction, unheard
 from comanda.saga.engine import Engine
+from comanda.saga.settling import Settling
 from comanda.worker import Worker
 from shop import until
 
@@ -176,6 +177,11 @@ def engine(
     return Engine(stage.database, sagas, worker=worker, lease=lease, serves=serves.__contains__, room=lambda _: 100)
 
 
+def by_hand(*sagas: Saga) -> Settling:
+    """What settles what an operator decides."""
+    return Settling(sagas, worker="ana", lease=LEASE, serves=lambda _: False, room=lambda _: 0, alarm=unheard)
+
+
 async def pump(engine: Engine, *queues: str, limit: int = 100) -> Counter[str]:
     """Run queues, and the calls that come of it, until nothing is due there any more; how many went through each."""
     claimed: Counter[str] = Counter()
@@ -301,8 +307,9 @@ async def test_a_compensation_that_fails_is_stuck_said_and_redriven(stage: Stage
     stage.answers["two", "backward"] = lambda _: Done()
     async with stage.database.transaction() as tx:
         ids = await dead_letters.mark_redriven(tx, None, actor="ana", reason="repaired")
-        due = await log.resume(tx, ids, actor="ana", reason="repaired")
-    assert [(one.id, one.queue) for one in due] == [(row["id"], A)]
+        acted, result = await verbs.act(tx, by_hand(saga), ids, "retry", actor="ana", reason="repaired")
+    assert [(one.saga_id, one.refusal) for one in acted] == [(row["id"], None)]
+    assert result.onward == {(A, 1): [row["id"]]}
     await pump(one)
     row = await stage.saga(subject)
     assert (row["state"], row["reason"]) == ("COMPENSATED", "NO")
@@ -428,7 +435,8 @@ async def test_a_late_answer_is_refused_by_the_fencing_token(stage: Stage, *, is
     gate.set()
     assert (await late).onward == {}
     after = await stage.saga(subject)
-    assert {**after, "clock": None} == {**before, "clock": None}
+    # All that a late worker may say is that it lives.
+    assert {**after, "clock": None} == {**before, "clock": None, "claims": 0}
     assert _lost() - lost == 1
     if not is_over:
         await rescuer.call(second)

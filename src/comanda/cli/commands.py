@@ -7,7 +7,7 @@ import typer
 import uvloop
 
 from comanda import __version__, settings
-from comanda.cli import operate, processes
+from comanda.cli import operate, processes, sagas
 from comanda.messaging.streams import QUEUES
 
 app = typer.Typer(
@@ -18,10 +18,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-app.add_typer(operate.saga_app, name="saga")
+app.add_typer(sagas.saga_app, name="saga")
 app.add_typer(operate.queue_app, name="queue")
 app.add_typer(operate.letters_app, name="dead-letters")
 app.add_typer(operate.orders_app, name="orders")
+app.add_typer(operate.audit_app, name="audit")
 
 DataDir = Annotated[Path, typer.Option("--data-dir", help="Where everything is kept.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]

@@ -8,7 +8,6 @@ import signal
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -123,7 +122,8 @@ async def worker(settings: Settings, queues: Sequence[str]) -> None:
                 assembly.sagas,
                 name=name,
                 queues=queues,
-                lease=timedelta(seconds=settings.lease_seconds),
+                lease=settings.lease,
+                alarm=assembly.alarm,
             )
             await one.run(stop)
 

@@ -15,6 +15,7 @@ BURY = _sql["bury"]
 LISTED = _sql["listed"]
 OPEN_COUNT = _sql["open_count"]
 MARK_REDRIVEN = _sql["mark_redriven"]
+CLOSE_OF_SAGAS = _sql["close_of_sagas"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class DeadLetter:
     error: str
     saga_id: UUID | None = None
     payload: dict[str, Any] = field(default_factory=dict)
+    id: UUID = field(default_factory=new_id)
 
 
 async def bury(tx: Tx, letters: Sequence[DeadLetter]) -> None:
@@ -34,7 +36,7 @@ async def bury(tx: Tx, letters: Sequence[DeadLetter]) -> None:
         return
     await BURY.run(
         tx,
-        [new_id() for _ in letters],
+        [letter.id for letter in letters],
         [letter.saga_id for letter in letters],
         [letter.queue for letter in letters],
         [letter.step for letter in letters],
@@ -63,3 +65,8 @@ async def mark_redriven(
     """Take dead letters out (all that are open, with None); the sagas that they are about."""
     rows = await MARK_REDRIVEN.rows(tx, ids, actor, reason, limit)
     return [row["saga_id"] for row in rows if row["saga_id"] is not None]
+
+
+async def close_of_sagas(tx: Tx, saga_ids: Sequence[UUID], *, actor: str, reason: str) -> None:
+    """Somebody has taken care of these sagas: their letters are no longer open."""
+    await CLOSE_OF_SAGAS.run(tx, saga_ids, actor, reason)

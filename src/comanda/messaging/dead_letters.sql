@@ -21,3 +21,7 @@ UPDATE dead_letters SET redriven_at = now(), redriven_by = $2, reason = $3
  WHERE id IN (SELECT id FROM dead_letters WHERE redriven_at IS NULL AND ($1::uuid[] IS NULL OR id = ANY($1::uuid[]))
                ORDER BY id LIMIT $4 FOR UPDATE SKIP LOCKED)
 RETURNING id, saga_id;
+
+-- name: close_of_sagas
+UPDATE dead_letters SET redriven_at = now(), redriven_by = $2, reason = $3
+ WHERE saga_id = ANY($1::uuid[]) AND redriven_at IS NULL;

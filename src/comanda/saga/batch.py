@@ -7,8 +7,7 @@ from uuid import UUID
 
 from comanda.messaging.dead_letters import DeadLetter
 from comanda.saga.definition import Direction, Job, Later, Outcome, Passage, Refused, Saga, Step
-from comanda.saga.log import Attempt, Claimed
-from comanda.saga.transitions import Move
+from comanda.saga.log import Attempt, Claimed, Moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +39,17 @@ class Result:
     onward: dict[tuple[str, int], list[UUID]] = field(default_factory=lambda: defaultdict(list))
     completed: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
+    # Left out of a batch: workers may have died of them.
+    suspects: list[UUID] = field(default_factory=list)
+
+    def add(self, other: "Result") -> None:
+        """With what another transaction led to."""
+        self.claimed += other.claimed
+        self.calls += other.calls
+        for target, some in other.onward.items():
+            self.onward[target] += some
+        self.completed += other.completed
+        self.failed += other.failed
 
     def hint(self, queue: str, priority: int, saga_id: UUID) -> None:
         """Somebody has to be told that this saga is due there."""
@@ -54,7 +64,7 @@ class Batch:
     is_chained: bool
     # Which steps it carries, for failpoints: `order.process_payment.forward`.
     about: list[str] = field(default_factory=list)
-    moves: dict[UUID, tuple[Move, bool, str | None]] = field(default_factory=dict)
+    moves: dict[UUID, Moved] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
     passages: dict[tuple[str, int], list[Passage]] = field(default_factory=lambda: defaultdict(list))
     letters: list[DeadLetter] = field(default_factory=list)

@@ -14,6 +14,7 @@ from comanda.resilience.backoff import Policy
 
 if TYPE_CHECKING:  # the rules run without a database
     from comanda.db import Tx
+    from comanda.messaging.dead_letters import DeadLetter
 
 Direction = Literal["forward", "backward"]
 
@@ -96,6 +97,7 @@ class Passage:
 LocalAction = Callable[["Tx", Sequence[UUID]], Awaitable[Sequence[Outcome]]]
 Ending = Callable[["Tx", Sequence[UUID], Sequence[str]], Awaitable[Sequence[Due]]]
 Following = Callable[["Tx", Sequence[Passage]], Awaitable[None]]
+Alarm = Callable[["Tx", Sequence["DeadLetter"]], Awaitable[Sequence[Due]]]
 
 
 class RemoteAction(Protocol):
@@ -114,6 +116,11 @@ class RemoteAction(Protocol):
 async def nothing(_tx: "Tx", subjects: Sequence[UUID]) -> Sequence[Outcome]:
     """For a step that leaves nothing behind."""
     return [DONE] * len(subjects)
+
+
+async def unheard(_tx: "Tx", _letters: Sequence["DeadLetter"]) -> Sequence[Due]:
+    """Nobody wants to be called about dead letters: log and metric have to do."""
+    return ()
 
 
 async def _no_ending(_tx: "Tx", _subjects: Sequence[UUID], _reasons: Sequence[str]) -> Sequence[Due]:

@@ -6,11 +6,10 @@ token still stands. Adjacent steps whose queues this worker serves share the tra
 """
 
 import asyncio
-import random
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -19,25 +18,27 @@ from comanda import telemetry
 from comanda.db import Batcher, Database, Tx
 from comanda.errors import DatabaseFault, Deadlock, Overrun
 from comanda.failpoints import Boundary
-from comanda.messaging import dead_letters
-from comanda.messaging.dead_letters import DeadLetter
 from comanda.saga import log
 from comanda.saga.batch import Answered, Batch, Call, Result, Unrecordable, counted, key_of, unsure
-from comanda.saga.definition import Direction, Done, Failed, Job, Later, Outcome, Passage, Refused, Saga, Step
-from comanda.saga.log import Attempt, Claimed
-from comanda.saga.transitions import Move, State, advance
+from comanda.saga.definition import Alarm, Direction, Done, Failed, Job, Later, Outcome, Refused, Saga, Step, unheard
+from comanda.saga.log import Claimed, Moved
+from comanda.saga.settling import Settling
+from comanda.saga.transitions import Move, State
 
 ADVANCE = Boundary("saga.advance")
 LIST_DUE = Boundary("saga.list_due")
+MARK = Boundary("saga.mark")
 COUNT_FAILURE = Boundary("saga.count_failure")
 RECORD = Boundary("saga.record")
 RENEW = Boundary("saga.renew")
 
 _log = telemetry.log("saga")
-_OUTCOMES: dict[type[Outcome], str] = {Done: "done", Refused: "refused", Later: "later", Failed: "failed"}
 _RECORD_AGAIN_AFTER = 0.25  # seconds between tries to store a result while PostgreSQL is away
 _DEADLOCK_TRIES = 3
 _LOST_AT_MOST = 5  # workers that a remote step without a limit of its own may cost once its patience is over
+_LOST = "its workers were lost"
+_MARKS_AT_MOST = 3  # with the worker that was lost before the first mark: a dead letter after four claims
+_SURVIVED_AT_MOST = 10_000
 
 
 class Engine:
@@ -50,6 +51,7 @@ class Engine:
         lease: how long a remote step may go without a sign of life.
         serves: whether adjacent steps of a queue may be run here right away.
         room: how many more remote calls of a queue may be started now.
+        alarm: told about dead letters in their own transaction; may start sagas.
     """
 
     def __init__(
@@ -61,15 +63,16 @@ class Engine:
         lease: timedelta,
         serves: Callable[[str], bool],
         room: Callable[[str], int],
+        alarm: Alarm = unheard,
     ) -> None:
         self._database = database
-        self._sagas = {(saga.name, saga.version): saga for saga in sagas}
-        self._steps = [log.step_of(*key, step.name) for key, saga in self._sagas.items() for step in saga.steps]
-        self._worker = worker
+        self._settling = Settling(sagas, worker=worker, lease=lease, serves=serves, room=room, alarm=alarm)
+        self._steps = [
+            log.step_of(*key, step.name) for key, saga in self._settling.sagas.items() for step in saga.steps
+        ]
         self._lease = lease
-        self._serves = serves
-        self._room = room
         self._leases: dict[UUID, int] = {}
+        self._survived: set[UUID] = set()
         self._recording: Batcher[Answered, Result] = Batcher(self._record, limit=200)
 
     async def run(self, queue: str, ids: Sequence[UUID] | None, limit: int) -> Result:
@@ -83,9 +86,55 @@ class Engine:
         Returns:
             What to call and what to hand on, now that the commit stands.
         """
+        result = await self._run(queue, ids, limit, marked=0)
+        for one in result.suspects:
+            result.add(await self._run_alone(queue, one))
+        return result
+
+    async def run_again(self, queue: str, ids: Sequence[UUID] | None, limit: int) -> Result:
+        """The same for what comes second-hand: read by a worker and never acknowledged, or due without a hint.
+
+        Somebody may have died of it, so it is marked before it is begun. What was marked before and never came to a
+        result is run alone, and after some marks not any more: it becomes a dead letter.
+        """
+        async with self._database.transaction(MARK) as tx:
+            claimed = self._known(await log.claim(tx, queue, ids, limit, self._steps))
+            harmless = [one.id for one in claimed if one.id in self._survived]
+            fresh = [one.id for one in claimed if not one.claims or one.id in self._survived]
+            if fresh:
+                await log.mark(tx, fresh, harmless)
+        total = Result()
+        if fresh:
+            with self._surviving(fresh):
+                total = await self._run(queue, fresh, len(fresh), marked=1)
+        suspects = {one.id for one in claimed} - set(fresh) | set(total.suspects)
+        for one in sorted(suspects):
+            total.add(await self._run_alone(queue, one))
+        total.claimed = len(claimed)
+        return total
+
+    @contextmanager
+    def _surviving(self, ids: Sequence[UUID]) -> Iterator[None]:
+        """PostgreSQL went away in the middle: that was no fault of these sagas, and their next mark says so."""
+        try:
+            yield
+        except DatabaseFault:
+            if len(self._survived) < _SURVIVED_AT_MOST:
+                self._survived.update(ids)
+            raise
+        self._survived.difference_update(ids)
+
+    async def _run_alone(self, queue: str, saga_id: UUID) -> Result:
+        async with self._database.transaction(MARK) as tx:
+            claimed = await log.claim(tx, queue, [saga_id], 1, self._steps)
+            await log.mark(tx, [one.id for one in claimed], list(self._survived & {saga_id}))
+        with self._surviving([saga_id]):
+            return await self._one_by_one(queue, [saga_id], 1)
+
+    async def _run(self, queue: str, ids: Sequence[UUID] | None, limit: int, *, marked: int) -> Result:
         for _ in range(_DEADLOCK_TRIES):
             try:
-                return await self._transact(queue, ids, limit, is_chained=True)
+                return await self._transact(queue, ids, limit, is_chained=True, marked=marked)
             except Deadlock:
                 continue
             except Overrun:
@@ -134,23 +183,33 @@ class Engine:
             async with self._database.connection(RENEW) as tx:
                 await log.renew(tx, leases, self._lease)
 
-    async def _transact(self, queue: str, ids: Sequence[UUID] | None, limit: int, *, is_chained: bool) -> Result:
+    async def _transact(
+        self, queue: str, ids: Sequence[UUID] | None, limit: int, *, is_chained: bool, marked: int | None
+    ) -> Result:
+        """One transaction. `marked`: with how many marks a saga may be in it, others are suspects; None: with any."""
         about: list[str] = []
         async with self._database.transaction(ADVANCE, about) as tx:
-            claimed = self._known(await log.claim(tx, queue, ids, limit, self._steps))
-            if not claimed:
-                return Result()
-            spent = [one for one in claimed if one.lost_worker and self._is_spent(one)]
-            batch = Batch([one for one in claimed if one not in spent], is_chained, about=about)
+            found = self._known(await log.claim(tx, queue, ids, limit, self._steps))
+            claimed = [one for one in found if marked is None or one.claims <= marked]
+            batch = Batch([], is_chained, about=about)
             batch.result.claimed = len(claimed)
+            batch.result.suspects = [one.id for one in found if marked is not None and one.claims > marked]
+            spent: list[tuple[Claimed, int, Outcome]] = []
             for one in claimed:
                 if one.lost_worker:
-                    lost = self._attempt(one, one.attempt, "lost", "its lease ran out", 0, one.lost_worker)
+                    one.claims += 1 if marked == 0 else 0
+                    lost = self._settling.attempt(one, one.attempt, "lost", "its lease ran out", 0, one.lost_worker)
                     batch.attempts.append(lost)
+                if one.lost_worker and self._is_spent(one):
+                    spent.append((one, one.attempt, Failed(_LOST)))
+                elif one.claims > _MARKS_AT_MOST:
+                    self._settling.abandon(batch, one, "WORKERS_LOST", _LOST)
+                else:
+                    batch.frontier.append(one)
             # Whatever it is that takes its workers away: it is not called for ever.
-            await self._settle(tx, batch, [(one, one.attempt, Failed("its workers were lost")) for one in spent], 0)
+            await self._settling.settle(tx, batch, spent, 0)
             await self._carry(tx, batch)
-            await self._write(tx, batch)
+            await self._settling.write(tx, batch)
         self._commit(batch)
         return batch.result
 
@@ -161,7 +220,7 @@ class Engine:
         total = Result()
         for one in ids:
             try:
-                result = await self._transact(queue, [one], 1, is_chained=False)
+                result = await self._transact(queue, [one], 1, is_chained=False, marked=None)
             except Overrun as fault:
                 result = await self._fail(queue, one, fault)
             except DatabaseFault:
@@ -169,12 +228,7 @@ class Engine:
             except Exception as fault:  # noqa: BLE001 - an attempt that raised is counted, whatever it was
                 _log.exception("a step raised", saga=str(one), queue=queue)
                 result = await self._fail(queue, one, fault)
-            total.claimed += result.claimed
-            total.calls += result.calls
-            for target, some in result.onward.items():
-                total.onward[target] += some
-            total.completed += result.completed
-            total.failed += result.failed
+            total.add(result)
         return total
 
     async def _fail(self, queue: str, saga_id: UUID, fault: Exception) -> Result:
@@ -184,9 +238,9 @@ class Engine:
             batch = Batch(claimed, is_chained=False)
             batch.result.claimed = len(batch.frontier)
             for one in batch.frontier:
-                await self._settle(tx, batch, [(one, one.attempt + 1, Failed(repr(fault)))], 0)
+                await self._settling.settle(tx, batch, [(one, one.attempt + 1, Failed(repr(fault)))], 0)
             if batch.frontier:
-                await self._write(tx, batch)
+                await self._settling.write(tx, batch)
         self._commit(batch)
         return batch.result
 
@@ -230,9 +284,13 @@ class Engine:
                     (one, one.attempt, outcome_of.get(one.id) or Failed(str(by_saga[one.id].answer))) for one in group
                 ]
                 slowest = max(given.duration_ms for given in answers)
-                await self._settle(tx, batch, told, slowest, {one.id: by_saga[one.id].duration_ms for one in group})
+                await self._settling.settle(
+                    tx, batch, told, slowest, {one.id: by_saga[one.id].duration_ms for one in group}
+                )
             await self._carry(tx, batch)
-            await self._write(tx, batch)
+            await self._settling.write(tx, batch)
+            if len(held) < len(answered):
+                await log.acquit(tx, [saga_id for saga_id, _ in by_lease if saga_id not in by_saga])
         lost = len(answered) - len(held)
         if lost:
             telemetry.LEASES_LOST.inc(lost)
@@ -249,7 +307,7 @@ class Engine:
             for one in frontier:
                 groups[one.kind, one.version, one.step, one.direction].append(one)
             for (kind, version, name, direction), group in groups.items():
-                saga = self._saga(kind, version)
+                saga = self._settling.sagas[kind, version]
                 step = saga[name]
                 batch.about.append(f"{kind}.{name}.{direction}")
                 if step.locks is not None and step.locks in batch.locked:
@@ -268,11 +326,11 @@ class Engine:
         direction = group[0].direction
         begun = time.monotonic()
         if step is saga.steps[-1]:
-            await self._tell(tx, batch, saga)
+            await self._settling.tell(tx, batch, saga)
         outcomes = await step.handler(direction)(tx, [one.subject for one in group])
-        self._note_begun(batch, saga, step, group)
+        self._settling.note_begun(batch, saga, step, group)
         told = [(one, counted(one, outcome), outcome) for one, outcome in zip(group, outcomes, strict=True)]
-        await self._settle(tx, batch, told, (time.monotonic() - begun) * 1000)
+        await self._settling.settle(tx, batch, told, (time.monotonic() - begun) * 1000)
 
     async def _prepare(self, tx: Tx, batch: Batch, saga: Saga, step: Step, group: list[Claimed]) -> None:
         """The intents of a remote step, and leases on those that will be called after the commit."""
@@ -288,7 +346,7 @@ class Engine:
                 if not isinstance(said, Done)
             ]
             ready = [one for one, said in zip(group, outcomes, strict=True) if isinstance(said, Done)]
-            await self._settle(tx, batch, refusals, (time.monotonic() - begun) * 1000)
+            await self._settling.settle(tx, batch, refusals, (time.monotonic() - begun) * 1000)
         if not ready:
             return
         jobs = [
@@ -303,132 +361,21 @@ class Engine:
                 continue
             mark = step.under_way if direction == "forward" and step.under_way else one.reached
             state: State = "RUNNING" if direction == "forward" else "COMPENSATING"
-            is_new = one.id in batch.moves and batch.moves[one.id][0].is_new_step
+            is_new = one.id in batch.moves and batch.moves[one.id].to.is_new_step
             move = Move(
                 state, step.name, direction, step.queue, job.attempt, None, mark, one.reason, is_new_step=is_new
             )
-            batch.moves[one.id] = (move, True, one.note)
+            batch.moves[one.id] = Moved(one.id, move, is_leased=True, note=one.note, claims=one.claims)
             batch.result.calls.append(Call(saga, step, direction, job, request, one.token + 1, one.correlation_id))
             called.append(one)
-        self._note_begun(batch, saga, step, called)
-        await self._settle(tx, batch, settled, (time.monotonic() - begun) * 1000)
-
-    async def _settle(
-        self,
-        tx: Tx,
-        batch: Batch,
-        told: Sequence[tuple[Claimed, int, Outcome]],
-        duration_ms: float,
-        durations: Mapping[UUID, float] | None = None,
-    ) -> None:
-        """Turn outcomes into moves, history and passages; who may go on here joins the frontier again."""
-        undone: dict[tuple[str, int], list[Claimed]] = defaultdict(list)
-        for one, attempt, outcome in told:
-            took = durations[one.id] if durations else duration_ms
-            move = self._decide(batch, one, attempt, outcome, took)
-            if move.state == "COMPENSATED":
-                undone[one.kind, one.version].append(one)
-            elif move.wait is None and not move.is_ended and not move.is_stuck:
-                if batch.is_chained and self._may_go_on(batch, self._saga(one.kind, one.version), move):
-                    batch.frontier.append(one)
-                else:
-                    batch.result.hint(move.queue, one.priority, one.id)
-        for (kind, version), group in undone.items():
-            saga = self._saga(kind, version)
-            await self._tell(tx, batch, saga)
-            started = await saga.undone(tx, [one.subject for one in group], [one.reason or "" for one in group])
-            for due in started:
-                batch.result.hint(due.queue, due.priority, due.id)
-
-    def _decide(self, batch: Batch, one: Claimed, attempt: int, outcome: Outcome, took: float) -> Move:
-        """One outcome: the move, its line of history, its passage, its dead letter. The saga stands where it leads."""
-        saga = self._saga(one.kind, one.version)
-        step, direction, queue = saga[one.step], one.direction, one.queue
-        move = advance(saga, one.standing(attempt), outcome, random.random())  # noqa: S311 - jitter, no secret
-        detail = outcome.error if isinstance(outcome, Failed) else getattr(outcome, "reason", None)
-        # Patience is one line of history, however often it looks.
-        if not (isinstance(outcome, Later) and detail == one.note):
-            batch.attempts.append(self._attempt(one, attempt, _OUTCOMES[type(outcome)], detail, took))
-        match outcome:
-            case Failed():
-                batch.result.failed[queue] += 1
-            case Done(started):
-                batch.result.completed[queue] += 1
-                for due in started:
-                    batch.result.hint(due.queue, due.priority, due.id)
-            case Refused():
-                batch.result.completed[queue] += 1
-        if move.event is not None:
-            reason = move.reason if move.event != "done" else None
-            batch.passages[one.kind, one.version].append(Passage(one.subject, step.name, direction, move.event, reason))
-        if move.is_stuck:
-            self._give_up(batch, one, attempt, str(detail))
-        known = batch.moves.get(one.id)
-        if known is not None and known[0].is_new_step and not move.is_new_step:
-            # It came to this step within this very transaction: its patience starts here.
-            move = replace(move, is_new_step=True)
-        one.note = detail if move.wait is not None or move.is_stuck else None
-        batch.moves[one.id] = (move, False, one.note)
-        one.follow(move)
-        return move
-
-    def _may_go_on(self, batch: Batch, saga: Saga, move: Move) -> bool:
-        if not self._serves(move.queue):
-            return False
-        if not saga[move.step].acts_remotely(move.direction):
-            return True
-        if batch.bound[move.queue] >= self._room(move.queue):
-            return False
-        batch.bound[move.queue] += 1
-        return True
-
-    async def _tell(self, tx: Tx, batch: Batch, saga: Saga) -> None:
-        passages = batch.passages.pop((saga.name, saga.version), [])
-        if passages:
-            await saga.follow(tx, passages)
-
-    async def _write(self, tx: Tx, batch: Batch) -> None:
-        for kind, version in list(batch.passages):
-            await self._tell(tx, batch, self._saga(kind, version))
-        moves = [(saga_id, *what) for saga_id, what in batch.moves.items()]
-        if moves:
-            await log.move(tx, moves, lease=self._lease, worker=self._worker)
-        if batch.attempts:
-            await log.remember(tx, batch.attempts)
-        await dead_letters.bury(tx, batch.letters)
+        self._settling.note_begun(batch, saga, step, called)
+        await self._settling.settle(tx, batch, settled, (time.monotonic() - begun) * 1000)
 
     def _commit(self, batch: Batch) -> None:
-        """After the commit: the leases are ours to keep alive, the counters tell the truth."""
+        """After the commit: the leases are ours to keep alive."""
         for call in batch.result.calls:
             self._leases[call.job.saga_id] = call.token
-        for queue, count in batch.result.completed.items():
-            telemetry.JOBS.labels(queue).inc(count)
-        for outcome, count in Counter(attempt.outcome for attempt in batch.attempts).items():
-            telemetry.ATTEMPTS.labels(outcome).inc(count)
-        for letter in batch.letters:
-            _log.error(
-                "a saga is stuck: look at it with `comanda saga show`, then `comanda dead-letters redrive`",
-                saga=str(letter.saga_id), step=letter.step, direction=letter.direction, error=letter.error,
-            )  # fmt: skip
-
-    def _give_up(self, batch: Batch, one: Claimed, attempt: int, error: str) -> None:
-        batch.attempts.append(self._attempt(one, attempt, "stuck", error, 0))
-        payload = {"kind": one.kind, "subject": str(one.subject), "attempts": attempt}
-        batch.letters.append(DeadLetter(one.queue, one.step, one.direction, error, one.id, payload))
-
-    @staticmethod
-    def _note_begun(batch: Batch, saga: Saga, step: Step, group: Sequence[Claimed]) -> None:
-        batch.passages[saga.name, saga.version] += [
-            Passage(one.subject, step.name, one.direction, "begun") for one in group
-        ]
-
-    def _attempt(
-        self, one: Claimed, attempt: int, outcome: str, detail: str | None, took: float, worker: str | None = None
-    ) -> Attempt:
-        return Attempt(one.id, one.step, one.direction, attempt, outcome, detail, worker or self._worker, took)
-
-    def _saga(self, kind: str, version: int) -> Saga:
-        return self._sagas[kind, version]
+        self._settling.count(batch)
 
     def _known(self, claimed: list[Claimed]) -> list[Claimed]:
         """Sagas of a definition that only another release knows are left to the workers of that release."""
@@ -439,5 +386,5 @@ class Engine:
 
     def _is_spent(self, one: Claimed) -> bool:
         """Whether a remote step whose worker was lost has used up its attempts."""
-        policy = self._saga(one.kind, one.version)[one.step].policy(one.direction)
+        policy = self._settling.saga(one)[one.step].policy(one.direction)
         return one.attempt >= (policy.attempts or _LOST_AT_MOST) and policy.is_over(one.attempt, one.now - one.since)

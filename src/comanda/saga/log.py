@@ -9,12 +9,15 @@ from uuid import UUID
 from comanda.clock import new_id
 from comanda.db import Record, Tx, twin
 from comanda.saga.definition import Direction, Due, Saga
-from comanda.saga.transitions import Move, Standing
+from comanda.saga.transitions import Move, Standing, State
 
 _sql = twin(__file__)
 START = _sql["start"]
 CLAIM_HINTED = _sql["claim_hinted"]
 CLAIM_DUE = _sql["claim_due"]
+CLAIM_NAMED = _sql["claim_named"]
+MARK = _sql["mark"]
+ACQUIT = _sql["acquit"]
 HELD = _sql["held"]
 MOVE = _sql["move"]
 REMEMBER = _sql["remember"]
@@ -27,6 +30,7 @@ SHOW = _sql["show"]
 HISTORY = _sql["history"]
 LISTED = _sql["listed"]
 STUCK_COUNT = _sql["stuck_count"]
+HURRY = _sql["hurry"]
 RESUME = _sql["resume"]
 
 
@@ -53,11 +57,14 @@ class Claimed:
     kind: str
     version: int
     subject: UUID
+    state: State
     queue: str
     priority: int
     since: datetime
     now: datetime
+    lease_until: datetime | None
     token: int
+    claims: int
     lost_worker: str | None
     correlation_id: str
     step: str
@@ -66,6 +73,7 @@ class Claimed:
     reached: str
     reason: str | None
     note: str | None
+    waits: bool = False
 
     def standing(self, attempt: int) -> Standing:
         waited = self.now - self.since
@@ -99,11 +107,14 @@ def _claimed(row: Record, *, is_rescue: bool) -> Claimed:
         kind=row["kind"],
         version=row["version"],
         subject=row["subject"],
+        state=row["state"],
         queue=row["queue"],
         priority=row["priority"],
         since=row["since"],
         now=row["now"],
+        lease_until=row["lease_until"],
         token=row["token"],
+        claims=row["claims"],
         lost_worker=row["worker"] if is_rescue and row["lease_until"] is not None else None,
         correlation_id=row["correlation_id"],
         step=row["step"],
@@ -112,6 +123,7 @@ def _claimed(row: Record, *, is_rescue: bool) -> Claimed:
         reached=row["reached"],
         reason=row["reason"],
         note=row["note"],
+        waits=row.get("waits_until") is not None,
     )
 
 
@@ -147,30 +159,60 @@ async def claim(tx: Tx, queue: str, ids: Sequence[UUID] | None, limit: int, know
     return [_claimed(row, is_rescue=True) for row in rows]
 
 
+async def claim_named(tx: Tx, ids: Sequence[UUID]) -> list[Claimed]:
+    """Lock these sagas, or those of these subjects, whatever their state; waits for whoever holds them."""
+    return [_claimed(row, is_rescue=True) for row in await CLAIM_NAMED.rows(tx, ids)]
+
+
+async def mark(tx: Tx, ids: Sequence[UUID], harmless: Sequence[UUID]) -> None:
+    """Count that work on these sagas begins; of the harmless ones it is the first time again."""
+    await MARK.run(tx, ids, harmless)
+
+
+async def acquit(tx: Tx, ids: Sequence[UUID]) -> None:
+    """Whoever was thought to be lost with these sagas is not."""
+    await ACQUIT.run(tx, ids)
+
+
 async def held(tx: Tx, leases: Sequence[tuple[UUID, int]]) -> list[Claimed]:
     """Of these leases (saga, fencing token), those that still stand, locked."""
     rows = await HELD.rows(tx, [saga_id for saga_id, _ in leases], [token for _, token in leases])
     return [_claimed(row, is_rescue=False) for row in rows]
 
 
-async def move(tx: Tx, moves: Sequence[tuple[UUID, Move, bool, str | None]], *, lease: timedelta, worker: str) -> None:
-    """Write where each saga goes: its move, whether a lease goes with it, and what is to be noted of why it waits."""
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Where a saga goes: its move, whether a lease goes with it, what is to be noted of why it waits.
+
+    `claims`: workers lost with it in a row.
+    """
+
+    saga_id: UUID
+    to: Move
+    is_leased: bool
+    note: str | None
+    claims: int
+
+
+async def move(tx: Tx, moves: Sequence[Moved], *, lease: timedelta, worker: str) -> None:
+    """Write where each saga goes."""
     await MOVE.run(
         tx,
-        [saga_id for saga_id, _, _, _ in moves],
-        [to.state for _, to, _, _ in moves],
-        [to.step for _, to, _, _ in moves],
-        [to.direction for _, to, _, _ in moves],
-        [to.queue for _, to, _, _ in moves],
-        [to.attempt for _, to, _, _ in moves],
-        [to.wait for _, to, _, _ in moves],
-        [to.reached for _, to, _, _ in moves],
-        [to.reason for _, to, _, _ in moves],
-        [note for _, _, _, note in moves],
-        [to.is_new_step for _, to, _, _ in moves],
-        [is_leased for _, _, is_leased, _ in moves],
+        [one.saga_id for one in moves],
+        [one.to.state for one in moves],
+        [one.to.step for one in moves],
+        [one.to.direction for one in moves],
+        [one.to.queue for one in moves],
+        [one.to.attempt for one in moves],
+        [one.to.wait for one in moves],
+        [one.to.reached for one in moves],
+        [one.to.reason for one in moves],
+        [one.note for one in moves],
+        [one.to.is_new_step for one in moves],
+        [one.is_leased for one in moves],
         lease,
         worker,
+        [one.claims for one in moves],
     )
 
 
@@ -236,14 +278,11 @@ async def stuck_count(tx: Tx) -> int:
     return count
 
 
-async def resume(tx: Tx, ids: Sequence[UUID], *, actor: str, reason: str) -> list[Due]:
-    """Put stuck sagas back to their step, and say in their history who did it and why."""
-    rows = await RESUME.rows(tx, ids)
-    await remember(
-        tx,
-        [
-            Attempt(row["id"], row["step"], row["direction"], 0, "operator", f"redrive: {reason}", actor, 0)
-            for row in rows
-        ],
-    )
-    return _due(rows)
+async def resume(tx: Tx, ids: Sequence[UUID]) -> list[Due]:
+    """Put stuck sagas back to their step, with all attempts before them."""
+    return _due(await RESUME.rows(tx, ids))
+
+
+async def hurry(tx: Tx, ids: Sequence[UUID]) -> list[Due]:
+    """End the waits of these sagas."""
+    return _due(await HURRY.rows(tx, ids))

@@ -13,8 +13,8 @@ RETURNING id;
 
 -- name: claim_hinted
 -- Those of the hinted ids that are due in this queue, locked. Whoever holds one already is not waited for.
-SELECT id, kind, version, subject, step, direction, queue, priority, reached, attempt, since, lease_until, worker, token,
-       reason, note, correlation_id, now() AS now
+SELECT id, kind, version, subject, state, step, direction, queue, priority, reached, attempt, since, lease_until, worker,
+       token, claims, reason, note, correlation_id, now() AS now
   FROM sagas
  WHERE id = ANY($1::uuid[]) AND queue = $2 AND state IN ('RUNNING', 'COMPENSATING')
    AND (waits_until IS NULL OR waits_until <= now()) AND (lease_until IS NULL OR lease_until <= now())
@@ -35,14 +35,32 @@ WITH ready AS (
        AND (lease_until IS NULL OR lease_until <= now()) AND concat_ws(' ', kind, version, step) = ANY($3::text[])
      ORDER BY waits_until LIMIT $2 FOR UPDATE SKIP LOCKED
 ), due AS (SELECT * FROM ready UNION ALL SELECT * FROM waited)
-SELECT id, kind, version, subject, step, direction, queue, priority, reached, attempt, since, lease_until, worker, token,
-       reason, note, correlation_id, now() AS now
+SELECT id, kind, version, subject, state, step, direction, queue, priority, reached, attempt, since, lease_until, worker,
+       token, claims, reason, note, correlation_id, now() AS now
   FROM due ORDER BY priority, id LIMIT $2;
+
+-- name: claim_named
+-- These sagas (or those of these subjects), whatever their state: for an operator, who waits for whoever holds them.
+SELECT id, kind, version, subject, state, step, direction, queue, priority, reached, attempt, since, lease_until, worker,
+       token, claims, reason, note, correlation_id, waits_until, now() AS now
+  FROM sagas WHERE id = ANY($1::uuid[]) OR subject = ANY($1::uuid[])
+ ORDER BY id
+   FOR UPDATE;
+
+-- name: mark
+-- Counted before it is worked on, in a commit of its own: who dies of it has left a trace. Those of $2 are known to be
+-- harmless: their last worker lived on.
+UPDATE sagas SET claims = CASE WHEN id = ANY($2::uuid[]) THEN 1 ELSE claims + 1 END WHERE id = ANY($1::uuid[]);
+
+-- name: acquit
+-- A worker that comes late has lived.
+UPDATE sagas SET claims = 0
+ WHERE id IN (SELECT id FROM sagas WHERE id = ANY($1::uuid[]) AND claims > 0 ORDER BY id FOR UPDATE SKIP LOCKED);
 
 -- name: held
 -- Of the remote steps that were leased, those that are still ours: same token, same lease, nobody moved them on.
-SELECT sagas.id, kind, version, subject, step, direction, queue, priority, reached, attempt, since, lease_until, worker,
-       sagas.token, reason, note, correlation_id, now() AS now
+SELECT sagas.id, kind, version, subject, state, step, direction, queue, priority, reached, attempt, since, lease_until,
+       worker, sagas.token, claims, reason, note, correlation_id, now() AS now
   FROM sagas JOIN unnest($1::uuid[], $2::bigint[]) AS mine (id, token)
     ON sagas.id = mine.id AND sagas.token = mine.token
  WHERE lease_until IS NOT NULL AND state IN ('RUNNING', 'COMPENSATING')
@@ -59,11 +77,12 @@ UPDATE sagas
        lease_until = CASE WHEN given.is_leased THEN now() + $13::interval END,
        worker = CASE WHEN given.is_leased THEN $14::text END,
        token = sagas.token + CASE WHEN given.is_leased THEN 1 ELSE 0 END,
+       claims = given.claims,
        updated_at = now(),
        ended_at = CASE WHEN given.state IN ('COMPLETED', 'COMPENSATED') THEN now() END
   FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::interval[], $8::text[],
-              $9::text[], $10::text[], $11::bool[], $12::bool[])
-       AS given (id, state, step, direction, queue, attempt, wait, reached, reason, note, is_new_step, is_leased)
+              $9::text[], $10::text[], $11::bool[], $12::bool[], $15::int[])
+       AS given (id, state, step, direction, queue, attempt, wait, reached, reason, note, is_new_step, is_leased, claims)
  WHERE sagas.id = given.id;
 
 -- name: remember
@@ -135,9 +154,15 @@ SELECT * FROM sagas
 -- name: stuck_count
 SELECT count(*) FROM sagas WHERE state = 'COMPENSATION_FAILED';
 
+-- name: hurry
+-- What waits is due at once, its attempts as they are.
+UPDATE sagas SET waits_until = NULL, updated_at = now()
+ WHERE id = ANY($1::uuid[]) AND state IN ('RUNNING', 'COMPENSATING') AND waits_until IS NOT NULL
+RETURNING id, queue, priority, step, direction;
+
 -- name: resume
 -- Redrive: a stuck saga stands at its step again, with all its attempts before it.
 UPDATE sagas SET state = CASE direction WHEN 'forward' THEN 'RUNNING' ELSE 'COMPENSATING' END,
-       attempt = 0, since = now(), waits_until = NULL, updated_at = now()
+       attempt = 0, claims = 0, since = now(), waits_until = NULL, updated_at = now()
  WHERE id = ANY($1::uuid[]) AND state = 'COMPENSATION_FAILED'
 RETURNING id, queue, priority, step, direction;

@@ -91,6 +91,11 @@ def advance(saga: Saga, at: Standing, outcome: Outcome, chance: float) -> Move:
     raise DefinitionFault(f"{saga.name}.{step.name}: {outcome!r} is no outcome")
 
 
+def abandon(saga: Saga, at: Standing, reason: str) -> Move:
+    """Where a saga goes that is not even tried any more: nowhere, until an operator says so."""
+    return _stuck(saga[at.step], at, reason if at.direction == "forward" else at.reason)
+
+
 def _onward(saga: Saga, step: Step, at: Standing) -> Move:
     following = saga.position(step.name) + 1
     if following == len(saga.steps):

@@ -1,0 +1,1 @@
+"""The operators' acts: who did what, to what, and why."""

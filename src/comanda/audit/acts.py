@@ -1,0 +1,44 @@
+"""What operators did: written in the transaction that does it, never changed afterwards."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from comanda.clock import new_id
+from comanda.db import Tx, twin
+
+_sql = twin(__file__)
+RECORD = _sql["record"]
+LISTED = _sql["listed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """`act` is a stable name like `saga.retry`; `subject` what it was done to; `detail` what it changed."""
+
+    actor: str
+    act: str
+    subject: str
+    reason: str
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+async def record(tx: Tx, acts: Sequence[Act]) -> None:
+    if not acts:
+        return
+    await RECORD.run(
+        tx,
+        [new_id() for _ in acts],
+        [one.actor for one in acts],
+        [one.act for one in acts],
+        [one.subject for one in acts],
+        [one.reason for one in acts],
+        [msgspec.json.encode(one.detail).decode() for one in acts],
+    )
+
+
+async def listed(tx: Tx, *, subject: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    """The newest acts: to one subject, or all."""
+    return [dict(row) for row in await LISTED.rows(tx, subject, limit)]

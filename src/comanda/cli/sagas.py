@@ -1,0 +1,132 @@
+"""Sagas for who is paged: what stands where and why, and the four verbs."""
+
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from comanda import settings
+from comanda.assembly import definitions
+from comanda.cli.terminal import DataDir, Json, Limit, Reason, actor, run, show
+from comanda.db import Database
+from comanda.errors import Fault
+from comanda.failpoints import Boundary
+from comanda.messaging.streams import Streams
+from comanda.payments.gateway import InstantGateway
+from comanda.saga import log, verbs
+from comanda.saga.definition import unheard
+from comanda.saga.settling import Settling
+
+ACT = Boundary("operator.act")
+
+Sagas = Annotated[list[UUID], typer.Argument(help="Ids of sagas, orders or messages.")]
+
+saga_app = typer.Typer(help="Sagas: the recorded process of each order and message.", no_args_is_help=True)
+
+
+@saga_app.command("list")
+def list_sagas(
+    stuck: Annotated[bool, typer.Option("--stuck", help="Only those that could not be undone.")] = False,
+    running: Annotated[bool, typer.Option("--running", help="Only those that have not ended.")] = False,
+    queue: Annotated[str | None, typer.Option(help="Only those that stand in this queue.")] = None,
+    limit: Limit = 50,
+    data_dir: DataDir = Path(".comanda"),
+    json: Json = False,
+) -> None:
+    """The newest sagas."""
+    states = ["COMPENSATION_FAILED"] if stuck else ["RUNNING", "COMPENSATING"] if running else None
+
+    async def work(database: Database, _streams: Streams) -> Any:
+        async with database.connection() as tx:
+            return await log.listed(tx, states, queue, limit)
+
+    columns = {
+        "id": "saga", "kind": "kind", "subject": "of", "state": "state", "step": "step", "direction": "",
+        "attempt": "attempts",
+        "waits_until": "waits until", "note": "last said", "reason": "undone for",
+    }  # fmt: skip
+    show(run(data_dir, work), columns, json=json, empty="No such sagas.")
+
+
+@saga_app.command("show")
+def show_saga(
+    subject: Annotated[UUID, typer.Argument(help="An order's, message's or saga's id.")],
+    data_dir: DataDir = Path(".comanda"),
+    json: Json = False,
+) -> None:
+    """Where it stands, and every attempt: who, when, how long, with what outcome."""
+
+    async def work(database: Database, _streams: Streams) -> Any:
+        async with database.connection() as tx:
+            return await log.show(tx, subject)
+
+    sagas, attempts = run(data_dir, work)
+    if not sagas:
+        raise Fault(f"There is no saga of {subject}.")
+    columns = {"id": "saga", "kind": "kind", "state": "state", "reached": "reached", "step": "next step",
+               "direction": "", "waits_until": "waits until", "note": "last said", "reason": "undone for"}  # fmt: skip
+    show(sagas, columns, json=json, empty="")
+    columns = {"at": "at", "step": "step", "direction": "", "attempt": "attempt", "outcome": "outcome",
+               "duration_ms": "ms", "worker": "worker", "detail": "said"}  # fmt: skip
+    show(attempts, columns, json=json, empty="No attempt yet.")
+
+
+@saga_app.command("retry")
+def retry(sagas: Sagas, reason: Reason, data_dir: DataDir = Path(".comanda"), json: Json = False) -> None:
+    """Once more: a stuck saga at its step with all attempts before it; one that waits, at once."""
+    _act("retry", sagas, reason, data_dir, json=json)
+
+
+@saga_app.command("skip")
+def skip(sagas: Sagas, reason: Reason, data_dir: DataDir = Path(".comanda"), json: Json = False) -> None:
+    """Count the step it stands at as done, without doing it: you have seen that it is, or that it may be left out."""
+    _act("skip", sagas, reason, data_dir, json=json)
+
+
+@saga_app.command("compensate")
+def compensate(sagas: Sagas, reason: Reason, data_dir: DataDir = Path(".comanda"), json: Json = False) -> None:
+    """Undo it from where it stands; an order ends CANCELLED, its money and stock given back."""
+    _act("compensate", sagas, reason, data_dir, json=json)
+
+
+@saga_app.command("resolve")
+def resolve(sagas: Sagas, reason: Reason, data_dir: DataDir = Path(".comanda"), json: Json = False) -> None:
+    """End it as undone: whatever was left to be undone, you have undone by hand."""
+    _act("resolve", sagas, reason, data_dir, json=json)
+
+
+def by_hand(database: Database) -> Settling:
+    """What settles the outcomes that an operator decides; runs nothing itself."""
+    known = definitions(settings.load(), database, InstantGateway(), None)
+    return Settling(
+        known.sagas,
+        worker=actor(),
+        lease=settings.load().lease,
+        serves=lambda _queue: False,
+        room=lambda _queue: 0,
+        alarm=unheard,
+    )
+
+
+def _act(verb: verbs.Verb, sagas: list[UUID], reason: str, data_dir: Path, *, json: bool) -> None:
+    if not reason.strip():
+        raise typer.BadParameter("say why: it is kept with your name", param_hint="--reason")
+
+    async def work(database: Database, streams: Streams) -> Any:
+        async with database.transaction(ACT) as tx:
+            acted, result = await verbs.act(tx, by_hand(database), sagas, verb, actor=actor(), reason=reason)
+        await streams.offer_all(result.onward)
+        return acted
+
+    acted: list[verbs.Acted] = run(data_dir, work)
+    rows = [
+        {"saga": one.saga_id, "kind": one.kind, "subject": one.subject, "was": one.was, "now": one.now,
+         "refusal": one.refusal}
+        for one in acted
+    ]  # fmt: skip
+    columns = {"saga": "saga", "kind": "kind", "was": "stood", "now": "stands", "refusal": "not done, because"}
+    show(rows, columns, json=json, empty="")
+    left = sum(one.refusal is not None for one in acted)
+    if left:
+        raise Fault(f"{left} of {len(acted)} not done: the last column says why.")
