@@ -25,9 +25,12 @@ def recoveries(hurts: Iterable[Hurt], asked: Sequence[Asked], orders: Mapping[st
 
 
 def _recovery(since: float, asked: Sequence[Asked], orders: Mapping[str, Order]) -> Recovery:
-    later = [one for one in asked if one.sent >= since and one.answers]
-    accepted = [one.accepted for one in later if one.accepted is not None]
+    later = [(one, one.accepted) for one in asked if one.sent >= since and one.accepted is not None]
+    accepted = [at for _, at in later]
+    # An order may have ended before the 202 arrived: whoever waits for it learns of both then.
     ended = [
-        order.ended for one in later if (order := orders.get(one.answers[0][0])) is not None and order.ended is not None
+        max(at, order.ended)
+        for one, at in later
+        if (order := orders.get(one.answers[0][0])) is not None and order.ended is not None
     ]
     return Recovery(*(round(max(0.0, min(times) - since), 3) if times else None for times in (accepted, ended)))
