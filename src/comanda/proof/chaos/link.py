@@ -1,6 +1,7 @@
 """A connection through a proxy: a socket at each end, and a stream for each way between them."""
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections import deque
@@ -131,6 +132,7 @@ class End(asyncio.Protocol):
         self._inward = inward
         self._outward = outward
         self.transport: asyncio.Transport | None = None
+        self._is_lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -158,14 +160,16 @@ class End(asyncio.Protocol):
         self._outward.fill(is_full=False)
 
     def connection_lost(self, fault: Exception | None) -> None:  # noqa: ARG002 - the protocol's
+        self._is_lost = True
         self._link.closed(self)
 
     def reset(self) -> None:
         """Let the peer get a reset, not an orderly end."""
         transport = self.transport
-        if transport is None or transport.is_closing():
+        if transport is None or self._is_lost:
             return
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        with contextlib.suppress(OSError):
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         transport.abort()
 
 
@@ -191,6 +195,11 @@ class Link:
         self._open: set[End] = set()
         self._when_opened = when_opened
         self._when_closed = when_closed
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a socket at either end."""
+        return bool(self._open)
 
     def from_client(self, data: bytes) -> None:
         """What the client sends, in the order in which it came."""

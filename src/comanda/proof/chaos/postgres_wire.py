@@ -17,14 +17,14 @@ _UNTYPED = 0
 
 _COMMENT = re.compile(rb"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _WRITES = re.compile(
-    rb"\bINSERT\s+INTO\b|\bDELETE\s+FROM\b|\bMERGE\s+INTO\b|\bTRUNCATE\b|\bCOPY\b.*\bFROM\b"
+    rb"\bINSERT\s+INTO\b|\bDELETE\s+FROM\b|\bMERGE\s+INTO\b|\bTRUNCATE\b|\bCOPY\b.*\bFROM\s+STDIN\b"
     rb"|(?<!FOR )(?<!KEY )\bUPDATE\s+(?:ONLY\s+)?[\w\".]+\s",
     re.IGNORECASE | re.DOTALL,
 )
 _COMMITS = re.compile(rb"(?:^|;)\s*(?:COMMIT|END)\b", re.IGNORECASE)
 
 _PARSE, _BIND, _EXECUTE, _QUERY, _SYNC, _CLOSE, _CALL = b"PBEQSCF"
-_COMPLETE, _ERROR, _READY, _NOTIFICATION = b"CEZA"
+_COMPLETE, _ERROR, _READY, _NOTIFICATION, _COPY_IN = b"CEZAG"
 _IDLE = ord("I")
 _ACCEPTED = b"SG"  # the answer to a wish for encryption
 
@@ -69,6 +69,9 @@ class _Request:
     def add(self, statement: Statement) -> None:
         self.writes = self.writes or statement.writes
         self.commits = self.commits or statement.commits
+
+
+_NO_REQUEST = _Request()
 
 
 class _Messages:
@@ -135,7 +138,7 @@ class Session:
                 if not self._sent.is_opaque:
                     self._start(data, start, end)
             elif kind in (_PARSE, _BIND, _EXECUTE, _QUERY, _SYNC, _CLOSE, _CALL):
-                self._follow(kind, bytes(data[start + 5 : end]))
+                self._follow(kind, data, start + 5, end)
 
     def server_sent(self, chunk: bytes) -> list[Piece]:
         """Every whole message that there is now, in stretches; joined they are what the server sent."""
@@ -149,6 +152,7 @@ class Session:
             else:
                 stretches.append((part, end))
             last = end
+        self._sent.is_opaque = self._sent.is_opaque or self._answered.is_opaque
         if len(stretches) == 1 and last == len(data):
             return [(stretches[0][0], data)]
         pieces: list[Piece] = []
@@ -173,25 +177,27 @@ class Session:
             self._sent.is_typed = True
             self._requests.append(_Request())  # the server says too when it is ready for the first
 
-    def _follow(self, kind: int, body: bytes) -> None:
+    def _follow(self, kind: int, data: bytes | bytearray, start: int, end: int) -> None:
         if kind == _PARSE:
-            name, text, _ = body.split(b"\0", 2)
-            self._statements[name] = Statement.of(text)
+            name, start = _string(data, start, end)
+            self._statements[name] = Statement.of(_string(data, start, end)[0])
         elif kind == _BIND:
-            portal, name, _ = body.split(b"\0", 2)
-            self._portals[portal] = self._statements.get(name, _NO_STATEMENT)
+            portal, start = _string(data, start, end)
+            self._portals[portal] = self._statements.get(_string(data, start, end)[0], _NO_STATEMENT)
         elif kind == _EXECUTE:
-            self._request.add(self._portals.get(body[: body.index(b"\0")], _NO_STATEMENT))
+            self._request.add(self._portals.get(_string(data, start, end)[0], _NO_STATEMENT))
         elif kind == _CLOSE:
-            (self._statements if body[:1] == b"S" else self._portals).pop(body[1:-1], None)
+            named = self._statements if data[start : start + 1] == b"S" else self._portals
+            named.pop(_string(data, start + 1, end)[0], None)
         else:
             if kind == _QUERY:
-                self._request.add(Statement.of(body[:-1]))
+                self._request.add(Statement.of(_string(data, start, end)[0]))
             self._requests.append(self._request)
             self._request = _Request()
 
     def _part(self, kind: int, data: bytes | bytearray, start: int) -> Part:
-        request = self._requests[0] if self._requests else self._request
+        # Before its end is on its way a request commits nothing, and a client may wait for a part of the answer.
+        request = self._requests[0] if self._requests else _NO_REQUEST
         may_commit = request.writes if self._is_idle else request.commits and (self._has_written or request.writes)
         if kind == _READY:
             return self._ready(request, data[start + 5], may_commit=may_commit)
@@ -201,6 +207,8 @@ class Session:
             self._is_rollback = data.startswith(b"ROLLBACK", start + 5)
         elif kind == _NOTIFICATION:
             return Part.NOTIFICATION
+        elif kind == _COPY_IN:  # the server waits for the client
+            return Part.PLAIN
         return Part.MAY_COMMIT if may_commit else Part.PLAIN
 
     def _ready(self, request: _Request, status: int, *, may_commit: bool) -> Part:
@@ -211,3 +219,10 @@ class Session:
         self._has_written = not self._is_idle and (self._has_written or request.writes)
         self._has_failed = self._is_rollback = False
         return Part.COMMITTED if has_committed else Part.PLAIN
+
+
+def _string(data: bytes | bytearray, start: int, end: int) -> tuple[bytes, int]:
+    """The text that ends with a zero, and where the next one begins."""
+    zero = data.find(b"\0", start, end)
+    zero = end if zero < 0 else zero
+    return bytes(data[start:zero]), zero + 1

@@ -34,7 +34,7 @@ class Proxy:
         self._upstream = upstream
         self._shape = Shape()
         self._links: set[Link] = set()
-        self._connecting: set[asyncio.Task[None]] = set()
+        self._connecting: dict[Link, asyncio.Task[None]] = {}
         self._server: asyncio.Server | None = None
         self._is_empty = asyncio.Event()
         self._is_empty.set()
@@ -61,7 +61,9 @@ class Proxy:
             return
         self._server.close()
         self._is_refusing = True
-        connecting = list(self._connecting)
+        for _ in range(3):
+            await asyncio.sleep(0)  # what the kernel has handed over already is still on its way here
+        connecting = list(self._connecting.values())
         for task in connecting:
             task.cancel()
         await asyncio.gather(*connecting, return_exceptions=True)
@@ -109,7 +111,7 @@ class Proxy:
                 continue
             self.cuts["swallowed"] += link.is_holed
             link.resume()
-            if link.server.transport is None and not link.is_reset:
+            if link.server.transport is None and not link.is_reset and link not in self._connecting:
                 self._connect(link)
 
     def _link(self) -> Link:
@@ -133,15 +135,22 @@ class Proxy:
 
     def _connect(self, link: Link) -> None:
         task = asyncio.create_task(self._reach(link), name=f"proxy {self.name}")
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
+        self._connecting[link] = task
+        task.add_done_callback(lambda _: self._connecting.pop(link))
 
     async def _reach(self, link: Link) -> None:
         try:
             await asyncio.get_running_loop().create_connection(lambda: link.server, *self._upstream())
         except OSError:
             self.cuts["unreachable"] += 1
-            link.reset()
+            if link.is_silent:
+                link.lose()
+            else:
+                link.reset()
+        finally:
+            if link.is_open:  # the server's end too, where the client has gone meanwhile
+                self._links.add(link)
+                self._is_empty.clear()
 
     def _reset_all(self) -> int:
         links = list(self._links)
@@ -242,7 +251,7 @@ class _PostgresLink(Link):
                 self._proxy.cuts["commit_cut"] += 1
                 self.reset()
                 return
-            elif part is Part.MAY_COMMIT and self._proxy.is_armed or part is Part.NOTIFICATION and self._held:
+            elif (part is Part.MAY_COMMIT and self._proxy.is_armed) or (part is Part.NOTIFICATION and self._held):
                 self._held += piece
             else:
                 self._release()
@@ -271,6 +280,7 @@ class HttpProxy(Proxy):
         super().__init__(upstream, name=name)
         self._failing: frozenset[str] = frozenset()
         self._failure = b""
+        self._failed_as = ""
         self._losing: Counter[str] = Counter()
         self._holding: Counter[str] = Counter()
         self._held: list[bytes] = []
@@ -323,7 +333,7 @@ class HttpProxy(Proxy):
 
     def fails(self, request: http_wire.Request) -> bytes | None:
         """The answer with which this request fails, if it does."""
-        if not self._failing or not (request.path in self._failing or "*" in self._failing):
+        if not request.method or not (request.path in self._failing or "*" in self._failing):
             return None
         self.cuts[self._failed_as] += 1
         return self._failure
