@@ -33,7 +33,7 @@ EDGES = (
     "api/", "cli/", "db/", "proof/", "relay.py", "worker.py", "saga/engine.py", "saga/rescue.py", "messaging/relay.py",
     "checkout/place_order.py", "catalog/cache.py", "notifications/providers.py", "payments/breaker.py",
 )  # fmt: skip
-SPEAKS_HTTP = ("api/", "gateway/", "payments/gateway.py", "proof/load/")
+SPEAKS_HTTP = ("api/", "gateway/", "payments/gateway.py", "proof/chaos/", "proof/load/")
 # The mock gateway's own SQLite.
 OTHER_DATABASES = ("gateway/store.sql", "gateway/store.py")
 # A load that is put on from outside has a rhythm; it waits for nothing.

@@ -185,7 +185,13 @@ def _show(console: Console, report: Mapping[str, Any]) -> None:
         _table(
             ("\nPart", "\nFault", ">\nTimes", ">\nAccepts again after", ">\nEnds again after"),
             [
-                (one["part"], one["kind"], str(one["faults"]), _took(one["slowestAccepted"]), _took(one["slowestEnded"]))
+                (
+                    one["part"],
+                    one["kind"],
+                    str(one["faults"]),
+                    _took(one["slowestAccepted"]),
+                    _took(one["slowestEnded"]),
+                )
                 for one in report["kinds"]
             ],
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from comanda.proof.chaos.asked import Asked
 from comanda.proof.chaos.demand import Demand, Intent
 from comanda.proof.load import prepare
 from comanda.proof.load.client import Api, Reply
@@ -15,30 +16,6 @@ from comanda.proof.load.prepare import Person, Stocked
 _PATIENCE = 90.0  # seconds in which an order has to be accepted or refused for good
 _REQUEST_PATIENCE = 10.0
 _PROBE_EVERY = 0.25
-
-
-@dataclass(slots=True)
-class Asked:
-    """What one customer asked for under one key, and every 202 for it. Times in seconds since 1970.
-
-    Args:
-        key: the idempotency key.
-        customer: id.
-        total: by our own sum, in minor units.
-        units: of each product's id.
-        sent: when it was sent first; `accepted`: when the first 202 came.
-        answers: (order's id, total) of each 202.
-        refusal: the code of a final refusal.
-    """
-
-    key: str
-    customer: str
-    total: int
-    units: Mapping[str, int]
-    sent: float
-    accepted: float | None = None
-    answers: list[tuple[str, int]] = field(default_factory=list)
-    refusal: str = ""
 
 
 @dataclass

@@ -9,12 +9,12 @@ from comanda.proof.load.plan import Good, drawn
 
 CUSTOMERS = 12
 METHODS: Mapping[str, int] = {
-    "pm_success": 60,
+    "pm_success": 58,
     "pm_decline_CARD_DECLINED": 8,
     "pm_flaky_1": 8,
     "pm_timeout_after_capture": 4,
     "pm_slow_300": 12,
-    "pm_unavailable": 3,  # until patience ends, so that there is something to undo
+    "pm_unavailable": 5,  # until patience ends, so that there is something to undo
     "": 6,  # the gateway decides by chance
 }
 _PLAIN, _SCARCE = 12, 3

@@ -20,6 +20,8 @@ _CUTS = 3
 _CUT_PATIENCE = 5.0
 _LOST_ANSWERS = 5
 _EVERY = 1_000_000
+_FAILED = "answered_500"
+_SOON = 8.0
 _PAST_THE_LEASE = LEASE_SECONDS + 1.5
 _UNTIL_UNDONE = PAYMENT_PATIENCE_SECONDS + 3.0
 
@@ -51,7 +53,7 @@ class Fault:
 
 
 def killed(role: str, many: int = 1) -> Hurting:
-    """kill -9."""
+    """SIGKILL."""
 
     @asynccontextmanager
     async def hurt(stage: Stage, what: Happening) -> AsyncIterator[None]:
@@ -117,13 +119,14 @@ def failing(*paths: str) -> Hurting:
 
     @asynccontextmanager
     async def hurt(stage: Stage, what: Happening) -> AsyncIterator[None]:
-        before = stage.gateway_link.cuts["answered_500"]
+        cuts, before = stage.gateway_link.cuts, stage.gateway_link.cuts[_FAILED]
         stage.gateway_link.fail(*paths)
         try:
+            await _soon(lambda: cuts[_FAILED] > before)  # money is given back now and then only
             yield
         finally:
             stage.gateway_link.fail()
-        if failed := stage.gateway_link.cuts["answered_500"] - before:
+        if failed := cuts[_FAILED] - before:
             what.happened(f"{failed} calls were answered 500")
 
     return hurt
@@ -260,6 +263,14 @@ BY_NAME = {fault.kind.name: fault for fault in FAULTS}
 
 def _one_of(role: str, many: int, chance: float) -> str:
     return role if role in {"relay", "valkey"} else f"{role}-{1 + int(chance * many)}"
+
+
+async def _soon(holds: Callable[[], bool]) -> None:
+    """Wait until it holds, or for some seconds."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + _SOON
+    while not holds() and clock() < deadline:
+        await asyncio.sleep(0.05)
 
 
 async def _terminate(stage: Stage, whose: str) -> int:

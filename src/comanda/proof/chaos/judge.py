@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from comanda.proof.chaos.buyers import Asked
+from comanda.proof.chaos.asked import Asked
 from comanda.proof.chaos.ledgers import Books
 from comanda.proof.load.report import ENDED
 
@@ -72,7 +72,9 @@ def nobody_else_ordered(case: Case) -> list[str]:
     wanted = {(one.customer, one.key) for one in case.asked if not one.refusal}
     named = Counter(case.books.keys.values())
     wrong = [f"{key} of {customer}: nobody asked" for customer, key in case.books.keys if (customer, key) not in wanted]
-    return wrong + [f"{order_id}: {named[order_id]} keys name it" for order_id in case.books.orders if named[order_id] != 1]
+    return wrong + [
+        f"{order_id}: {named[order_id]} keys name it" for order_id in case.books.orders if named[order_id] != 1
+    ]
 
 
 def all_ended(case: Case) -> list[str]:
@@ -98,7 +100,9 @@ def stock_is_exact(case: Case) -> list[str]:
         if on_hand != units - sold:
             wrong.append(f"{product}: {on_hand} on hand, {units} at the start and {sold} sold")
         if sold != confirmed[product]:
-            wrong.append(f"{product}: {sold} sold by the shop's lines, {confirmed[product]} by what customers asked for")
+            wrong.append(
+                f"{product}: {sold} sold by the shop's lines, {confirmed[product]} by what customers asked for"
+            )
         if held:
             wrong.append(f"{product}: {held} held for nobody")
     return wrong
@@ -141,7 +145,7 @@ PROMISES: Sequence[tuple[str, str, Callable[[Case], list[str]]]] = [
     ("one_order_for_each_key", "A key has one order, however often it was sent.", one_order_for_each_key),
     ("nobody_else_ordered", "There is no order that nobody asked for.", nobody_else_ordered),
     ("all_ended", "Every order has ended, confirmed or undone.", all_ended),
-    ("stock_is_exact", "Sold is what confirmed orders bought, on hand is what is left, nothing is held.", stock_is_exact),
+    ("stock_is_exact", "Sold is what confirmed orders bought; the rest is on hand; nothing is held.", stock_is_exact),
     ("money_is_taken_once", "The gateway took money once of each confirmed order: its total.", money_is_taken_once),
     ("nothing_is_taken_too_late", "Nothing was taken after an order was undone.", nothing_is_taken_too_late),
 ]

@@ -3,36 +3,12 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from comanda.proof.chaos.faults import BY_NAME, Happening
-from comanda.proof.chaos.schedule import Planned
+from comanda.proof.chaos.schedule import Hurt, Planned
 from comanda.proof.chaos.stage import Stage
 
 _TRIES = 2
-
-
-@dataclass(slots=True)
-class Hurt:
-    """A fault that was tried. Times in seconds since 1970; `until` is None while it lasts.
-
-    Args:
-        planned: as the schedule has it.
-        began: when it began.
-        until: when it was over.
-        what: how it happened; empty: it did not.
-        why_not: what kept it from happening.
-    """
-
-    planned: Planned
-    began: float
-    until: float | None = None
-    what: str = ""
-    why_not: str = ""
-
-    @property
-    def has_happened(self) -> bool:
-        return bool(self.what)
 
 
 class Nemesis:

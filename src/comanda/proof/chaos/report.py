@@ -6,7 +6,7 @@ The document of `comanda chaos --json`, to which fields may be added:
      "seconds": 38.1, "accepted": 312, "ended": 312, "endedInTime": 1.0, "totalAmount": 512345,
      "outcomes": [{"status": "CONFIRMED", "reason": null, "orders": 240}, …],
      "faults": [{"number": 1, "kind": "…", "part": "…", "at": 1.2, "seconds": 3.0, "what": "…",
-                 "acceptedAfter": 0.1, "endedAfter": 0.4}, …],
+                 "acceptedAfter": 0.1, "endedAfter": 0.4, "meanwhile": []}, …],
      "missed": [{"kind": "…", "why": "…"}],
      "kinds": [{"kind": "…", "part": "…", "faults": 2, "slowestAccepted": 0.4, "slowestEnded": 1.2}, …],
      "checks": [{"name": "…", "meaning": "…", "status": "passed|failed|unknown|skipped", "count": 0, "rows": […]}, …],
@@ -66,6 +66,7 @@ def document(wanted: Wanted, result: Result, *, seconds: float, notes: Sequence[
             "what": hurt.what,
             "acceptedAfter": one.accepted,
             "endedAfter": one.ended,
+            "meanwhile": list(one.meanwhile),
         }
         for hurt, one in zip(happened, after, strict=True)
     ]

@@ -14,12 +14,13 @@ from comanda.errors import DatabaseFault
 from comanda.payments.gateway import HttpGateway
 from comanda.proof import invariants
 from comanda.proof.chaos import judge, ledgers
-from comanda.proof.chaos.buyers import Asked, Buyers
+from comanda.proof.chaos.asked import Asked
+from comanda.proof.chaos.buyers import Buyers
 from comanda.proof.chaos.demand import CUSTOMERS, Demand
 from comanda.proof.chaos.judge import Case, Verdict
 from comanda.proof.chaos.ledgers import Books
-from comanda.proof.chaos.nemesis import Hurt, Nemesis
-from comanda.proof.chaos.schedule import Planned
+from comanda.proof.chaos.nemesis import Nemesis
+from comanda.proof.chaos.schedule import Hurt, Planned
 from comanda.proof.chaos.stage import ADMIN, Stage
 from comanda.proof.invariants import Finding
 from comanda.proof.load import prepare

@@ -1,4 +1,4 @@
-"""Which fault happens when. Pure: the same seed, duration and count give the same schedule."""
+"""Which fault happens when, and what became of it. Pure: the same seed, duration and count give the same schedule."""
 
 import random
 from collections.abc import Sequence
@@ -9,6 +9,8 @@ LEAD = 0.04
 
 LAST = 0.92
 """Share of the duration at which the last fault is over, so that orders are sent after it."""
+
+_SHUFFLES = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,29 @@ class Planned:
         return f"{self.number:>3}  {self.at:7.2f} s  {self.kind.part:<10} {self.kind.name} {lasts}".rstrip()
 
 
+@dataclass(slots=True)
+class Hurt:
+    """A fault that was tried. Times in seconds since 1970; `until` is None while it lasts.
+
+    Args:
+        planned: as the schedule has it.
+        began: when it began.
+        until: when it was over.
+        what: how it happened; empty: it did not.
+        why_not: what kept it from happening.
+    """
+
+    planned: Planned
+    began: float
+    until: float | None = None
+    what: str = ""
+    why_not: str = ""
+
+    @property
+    def has_happened(self) -> bool:
+        return bool(self.what)
+
+
 def draw(kinds: Sequence[Kind], *, seed: int, duration: float, count: int) -> list[Planned]:
     """Spread `count` faults evenly, and a little unevenly, over the duration.
 
@@ -55,18 +80,48 @@ def draw(kinds: Sequence[Kind], *, seed: int, duration: float, count: int) -> li
     chances = random.Random(f"{seed}/{duration}/{count}")  # noqa: S311 - a repeatable plan, no secret
     first, last = LEAD * duration, LAST * duration
     step = (last - first) / max(count, 1)
-    deck: list[Kind] = chances.sample(kinds, len(kinds))
+    times = [round(first + (number + 0.8 * chances.random()) * step, 2) for number in range(count)]
+    best: list[Planned] = []
+    for attempt in range(_SHUFFLES):
+        more = [chances.choice(kinds) for _ in range(count - len(kinds))]
+        dealt = _dealt([*chances.sample(kinds, min(count, len(kinds))), *more], times, last, chances)
+        if not attempt or _clashes(dealt) < _clashes(best):
+            best = dealt
+        if not _clashes(best):
+            break
+    return best
+
+
+def _dealt(deck: list[Kind], times: Sequence[float], last: float, chances: random.Random) -> list[Planned]:
+    """Each time gets the first kind of the deck that fits there."""
     busy: dict[str, float] = {}
     planned = []
-    for number in range(count):
-        at = round(first + (number + 0.8 * chances.random()) * step, 2)
-        if not deck:
-            deck = [chances.choice(kinds) for _ in range(count)]
-        chosen = min(deck, key=lambda kind: _unfit(kind, at, last, busy))
+    for number, at in enumerate(times):
+        urgent = _urgent(deck, times[number + 1 :], last)
+        chosen = min(urgent or deck, key=lambda kind: _unfit(kind, at, last, busy))
         deck.remove(chosen)
         busy[chosen.part] = max(busy.get(chosen.part, 0.0), at + chosen.seconds)
         planned.append(Planned(number + 1, at, chosen, chances.random()))
     return planned
+
+
+def _clashes(planned: Sequence[Planned]) -> int:
+    """How often a part is hurt while it is being hurt."""
+    busy: dict[str, float] = {}
+    count = 0
+    for one in planned:
+        count += busy.get(one.kind.part, 0.0) > one.at
+        busy[one.kind.part] = max(busy.get(one.kind.part, 0.0), one.until)
+    return count
+
+
+def _urgent(deck: Sequence[Kind], later: Sequence[float], last: float) -> list[Kind]:
+    """Those of which one has to begin now, or not all of them can be over in time."""
+    for seconds in sorted({kind.seconds for kind in deck}, reverse=True):
+        as_long = [kind for kind in deck if kind.seconds >= seconds]
+        if len(as_long) > sum(at + seconds <= last for at in later):
+            return as_long
+    return []
 
 
 def _unfit(kind: Kind, at: float, last: float, busy: dict[str, float]) -> float:

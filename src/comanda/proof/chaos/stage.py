@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import random
 import secrets
 import signal
 import sys
@@ -11,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Any
 
 import psutil
 
@@ -143,11 +142,12 @@ class Stage:
         ours = {str(one["name"]): int(str(one["pid"])) for one in self.supervisor.processes()}
         return ours | {one["name"]: one["pid"] for one in self._written().get("processes", [])}
 
-    def _written(self) -> dict[str, object] | dict[str, list[dict[str, int]]]:
+    def _written(self) -> dict[str, Any]:
         try:
-            return json.loads((self.up_folder / UP_FILE).read_bytes())
+            facts: dict[str, Any] = json.loads((self.up_folder / UP_FILE).read_bytes())
         except FileNotFoundError:
             return {}
+        return facts
 
     def _cut_file(self) -> None:
         """Before Valkey starts again, if it is asked for: the newest append-only file ends at a random byte."""

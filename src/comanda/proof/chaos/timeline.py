@@ -97,10 +97,13 @@ def _lane(part: str, faults: Sequence[Mapping[str, Any]], y: float, scale: float
         begins = x - _LABEL_GAP - letters if is_left else x
         ends = end if is_left else end + _LABEL_GAP + letters
         row = next((n for n, used in enumerate(rows) if used + _LABEL_GAP < begins), len(rows))
-        rows[row:row + 1] = [ends]
+        rows[row : row + 1] = [ends]
         bars.append(
             Bar(
-                *(round(value, 1) for value in (x, y + row * ROW, width, shade)),
+                x=round(x, 1),
+                y=y + row * ROW,
+                width=round(width, 1),
+                shade=round(shade, 1),
                 label=fault["kind"],
                 label_x=round(x - _LABEL_GAP if is_left else end + _LABEL_GAP, 1),
                 anchor="end" if is_left else "start",
@@ -112,7 +115,8 @@ def _lane(part: str, faults: Sequence[Mapping[str, Any]], y: float, scale: float
 
 def _title(fault: Mapping[str, Any]) -> str:
     lasted = f", {fault['seconds']:.1f} s" if fault["seconds"] else ""
-    after = "nothing ended any more" if fault["endedAfter"] is None else f"orders end again after {fault['endedAfter']:.2f} s"
+    took = fault["endedAfter"]
+    after = "nothing ended any more" if took is None else f"orders end again after {took:.2f} s"
     return f"{fault['kind']} at {fault['at']:.1f} s{lasted}: {fault['what']}; {after}"
 
 
