@@ -1,6 +1,7 @@
 """The schedule of the nemesis: the seed decides."""
 
 from collections import Counter
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,7 +43,7 @@ def test_faults_are_spread_over_the_duration(seed: int, duration: float, count: 
     assert times == sorted(times)
     assert times[0] >= LEAD * duration - 0.01
     assert times[-1] <= LAST * duration
-    assert all(later - earlier <= 2 * step + 0.01 for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier <= 2 * step + 0.01 for earlier, later in pairwise(times))
 
 
 @settings(deadline=None)
@@ -52,7 +53,7 @@ def test_no_part_is_hurt_twice_at_once_where_there_is_room(seed: int) -> None:
     planned = draw(kinds, seed=seed, duration=200, count=4)
     for part in {one.kind.part for one in planned}:
         of_part = [one for one in planned if one.kind.part == part]
-        assert all(one.until <= other.at for one, other in zip(of_part, of_part[1:], strict=False))
+        assert all(one.until <= other.at for one, other in pairwise(of_part))
 
 
 @settings(deadline=None)

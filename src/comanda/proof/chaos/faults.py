@@ -17,11 +17,10 @@ from comanda.proof.chaos.stage import APIS, LEASE_SECONDS, PAYMENT_PATIENCE_SECO
 
 _KEY_VOIDED = 409
 _CUTS = 3
-_CUT_PATIENCE = 5.0
 _LOST_ANSWERS = 5
 _EVERY = 1_000_000
-_FAILED = "answered_500"
-_SOON = 8.0
+_FAILED, _LOST = "answered_500", "answer_lost"
+_SOON = 8.0  # seconds within which something passes that can be hurt
 _PAST_THE_LEASE = LEASE_SECONDS + 1.5
 _UNTIL_UNDONE = PAYMENT_PATIENCE_SECONDS + 3.0
 
@@ -146,13 +145,14 @@ async def gateway_down(stage: Stage, what: Happening) -> AsyncIterator[None]:
 @asynccontextmanager
 async def answers_lost(stage: Stage, what: Happening) -> AsyncIterator[None]:
     """Money is taken, and nobody hears of it."""
-    before = stage.gateway_link.cuts["answer_lost"]
+    cuts, before = stage.gateway_link.cuts, stage.gateway_link.cuts[_LOST]
     stage.gateway_link.lose_answers(_LOST_ANSWERS)
     try:
+        await _soon(lambda: cuts[_LOST] > before)
         yield
     finally:
         stage.gateway_link.lose_answers(0)
-    if lost := stage.gateway_link.cuts["answer_lost"] - before:
+    if lost := cuts[_LOST] - before:
         what.happened(f"{lost} answers after the capture were lost")
 
 
@@ -187,7 +187,7 @@ async def backends_terminated(stage: Stage, what: Happening) -> AsyncIterator[No
 @asynccontextmanager
 async def commits_unheard(stage: Stage, what: Happening) -> AsyncIterator[None]:
     """The server commits; the connection is reset before the client hears of it."""
-    if cut := await stage.database_link.cut_after_commit(_CUTS, timeout=_CUT_PATIENCE):
+    if cut := await stage.database_link.cut_after_commit(_CUTS, timeout=_SOON):
         what.happened(f"{cut} commits were cut off from their answers")
     yield
 
@@ -269,14 +269,14 @@ async def _soon(holds: Callable[[], bool]) -> None:
     """Wait until it holds, or for some seconds."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + _SOON
-    while not holds() and clock() < deadline:
+    while not holds() and clock() < deadline:  # noqa: ASYNC110 - the proxy counts, it tells nobody
         await asyncio.sleep(0.05)
 
 
 async def _terminate(stage: Stage, whose: str) -> int:
     """Past the proxy; again while PostgreSQL comes back from another fault, or nobody is connected."""
     clock = asyncio.get_running_loop().time
-    deadline = clock() + _CUT_PATIENCE
+    deadline = clock() + _SOON
     while True:
         try:
             async with stage.database() as tx:
