@@ -138,10 +138,15 @@ async def _run(wanted: Wanted, folder: Path, errors: Console) -> dict[str, Any]:
 
         await supervisor.run(everything)
     if faults:
-        raise faults[0]
+        raise _first(faults[0])
     if not found:
         raise Fault("Interrupted: nothing was judged")
     return found[0]
+
+
+def _first(fault: BaseException) -> BaseException:
+    """What ended tasks that ran at once."""
+    return _first(fault.exceptions[0]) if isinstance(fault, BaseExceptionGroup) else fault
 
 
 def _announce(errors: Console, wanted: Wanted) -> None:

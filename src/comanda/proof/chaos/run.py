@@ -140,7 +140,7 @@ async def _watch(stage: Stage, state: Told, changed: Callable[[], None]) -> None
                     _, state.ended = await ledgers.progress(tx)
                     changed()
                     await asyncio.sleep(_LOOK_EVERY)
-        except DatabaseFault:
+        except Exception:  # noqa: BLE001 - a look that fails is one look less
             changed()
             await asyncio.sleep(_LOOK_EVERY)
 

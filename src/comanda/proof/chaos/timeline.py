@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 WIDTH, LEFT, RIGHT = 1160, 84, 16
-TOP, CHART, GAP = 12, 150, 30
+TOP, CHART, GAP = 12, 170, 34
 ROW, LANE_GAP, BAR = 19, 9, 12
 _LETTER = 5.9  # of a label, on average
 _NARROWEST = 4.0
