@@ -87,6 +87,7 @@ def half_open(link: Callable[[Stage], Proxy]) -> Hurting:
         proxy = link(stage)
         proxy.swallow(is_swallowing=True)
         try:
+            await _soon(lambda: proxy.connections > 0)
             if count := proxy.connections:
                 what.happened(f"{count} connections swallowed everything")
             yield
@@ -104,6 +105,7 @@ def slow(link: Callable[[Stage], Proxy], seconds: float) -> Hurting:
         proxy = link(stage)
         proxy.delay(seconds)
         try:
+            await _soon(lambda: proxy.connections > 0)
             if count := proxy.connections:
                 what.happened(f"{count} connections were {seconds * 1000:.0f} ms late")
             yield

@@ -130,6 +130,8 @@ def _trivial(wanted: Wanted, result: Result, faults: Sequence[Mapping[str, Any]]
         found.append("no order was confirmed")
     if (share := _in_time(result)) < _NEARLY_ALL:
         found.append(f"{share:.1%} of the orders had ended {IN_TIME:.0f} s after the last fault")
+    if unknown := [finding.name for finding in result.findings if finding.status not in {"passed", "failed"}]:
+        found.append(f"not checked: {', '.join(unknown)}")
     if any(order.ended is None for order in result.books.orders.values()):
         found.append(f"not all orders had ended {GIVE_UP:.0f} s after the last fault")
     return found
