@@ -139,3 +139,22 @@ def load_command(
         patience=patience, methods=methods, seed=seed, dataset=dataset, week=week, url=url, data_dir=data_dir,
     )  # fmt: skip
     raise typer.Exit(uvloop.run(load.load(settings.load(), options, json=json)))
+
+
+@app.command("chaos")
+def chaos_command(
+    seed: Annotated[int | None, typer.Option(min=0, help="The same seed hurts the same; else one is drawn.")] = None,
+    orders: Annotated[int, typer.Option(min=1, help="How many.")] = 1000,
+    duration: Annotated[float | None, typer.Option(min=5, help="Seconds of load; else as they fit.")] = None,
+    faults: Annotated[int | None, typer.Option(min=1, help="How many; else as they fit.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a page with the timeline to this file.")] = None,
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="An empty folder; else a temporary one.")] = None,
+    json: Json = False,
+) -> None:
+    """Hurt an instance of its own under load, and judge it by its ledgers; exit code 3 when a promise is broken."""
+    from comanda.cli import chaos
+
+    options = chaos.Options(
+        seed=seed, orders=orders, duration=duration, faults=faults, report=report, data_dir=data_dir
+    )  # fmt: skip
+    raise typer.Exit(uvloop.run(chaos.chaos(options, json=json)))

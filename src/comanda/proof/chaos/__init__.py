@@ -1,0 +1,1 @@
+"""Hurts a running instance on purpose, and looks whether its promises hold."""

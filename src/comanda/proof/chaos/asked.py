@@ -1,0 +1,28 @@
+"""The customers' own ledger: what they asked for, and what they were told. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Asked:
+    """What one customer asked for under one key, and every 202 for it. Times in seconds since 1970.
+
+    Args:
+        key: the idempotency key.
+        customer: id.
+        total: by our own sum, in minor units.
+        units: of each product's id.
+        sent: when it was sent first; `accepted`: when the first 202 came.
+        answers: (order's id, total) of each 202.
+        refusal: the code of a final refusal.
+    """
+
+    key: str
+    customer: str
+    total: int
+    units: Mapping[str, int]
+    sent: float
+    accepted: float | None = None
+    answers: list[tuple[str, int]] = field(default_factory=list)
+    refusal: str = ""
