@@ -32,7 +32,7 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with servers.postgres_url(tmp_path_factory.mktemp("postgres")) as url:
         asyncio.run(_make_template(url))
         yield url
-        asyncio.run(servers.execute(url, f"DROP DATABASE {_TEMPLATE} WITH (FORCE)"))
+        asyncio.run(servers.drop(url, _TEMPLATE))
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +52,7 @@ async def database_url(server_url: str) -> AsyncIterator[str]:
     name = f"t_{uuid4().hex}"
     await servers.execute(server_url, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
     yield servers.with_database(server_url, name)
-    await servers.execute(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+    await servers.drop(server_url, name)
 
 
 @pytest.fixture
