@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
-.PHONY: run test install check bench lock clean
+.PHONY: run test test-servers install check bench lock clean
 
 run: .venv/.installed
 	@$(BIN)/comanda up --demo
@@ -13,6 +13,10 @@ install: .venv/.installed
 # The whole suite: style, types, contracts, then tests on the embedded engines.
 test: .venv/.installed-dev check
 	$(BIN)/python -m pytest -n 2
+
+# The tests once more, on PostgreSQL and Redis as Debian packs them, started in a folder that is deleted afterwards.
+test-servers: .venv/.installed-dev
+	$(BIN)/python tests/on_debian_servers.py
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check .

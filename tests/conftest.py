@@ -1,73 +1,58 @@
-"""Real engines for every test: one PostgreSQL and one Valkey for each xdist worker, one database for each test."""
+"""Real engines for every test: a PostgreSQL and a Redis for each xdist worker, one database for each test."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import pytest
 from redis.asyncio import Redis
 
+import servers
 from api_client import Client, running_api
 from comanda import telemetry
 from comanda.db import Database, migrations
-from comanda.db.database import connect
-from comanda.engines import postgres, valkey
-from comanda.engines.child import Running
+from comanda.messaging.streams import Streams
 
-_TEMPLATE = "comanda_template"
+_TEMPLATE = f"comanda_template_{servers.WORKER}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_set() -> Iterator[None]:
+    """The shell's own settings mean the servers of `servers.py`, and nothing to the code under test."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("COMANDA_")]:
+            patch.delenv(name)
+        yield
 
 
 @pytest.fixture(scope="session")
-def _postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a server whose template holds the migrated schema."""
-    running = asyncio.run(postgres.start(_folder(tmp_path_factory, "postgres")))
-    try:
-        asyncio.run(_make_template(running.url))
-        yield running.url
-    finally:
-        asyncio.run(running.stop())
+    with servers.postgres_url(tmp_path_factory.mktemp("postgres")) as url:
+        asyncio.run(_make_template(url))
+        yield url
+        asyncio.run(servers.drop(url, _TEMPLATE))
 
 
 @pytest.fixture(scope="session")
-def _valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    running = asyncio.run(valkey.start(_folder(tmp_path_factory, "valkey")))
-    try:
-        yield running
-    finally:
-        asyncio.run(running.stop())
-
-
-def _folder(factory: pytest.TempPathFactory, name: str) -> Path:
-    folder: Path = factory.mktemp(name)
-    return folder
+def _redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with servers.redis_url(tmp_path_factory.mktemp("valkey")) as url:
+        yield url
 
 
 async def _make_template(url: str) -> None:
-    await _execute(url, f"CREATE DATABASE {_TEMPLATE}")
-    await migrations.apply(_with_path(url, _TEMPLATE))
-
-
-async def _execute(url: str, statement: str) -> None:
-    connection = await connect(url, name="tests")
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-def _with_path(url: str, path: str) -> str:
-    return urlunsplit(urlsplit(url)._replace(path=f"/{path}"))
+    await servers.create_anew(url, _TEMPLATE)
+    await migrations.apply(servers.with_database(url, _TEMPLATE))
 
 
 @pytest.fixture
-async def database_url(_postgres: str) -> AsyncIterator[str]:
+async def database_url(server_url: str) -> AsyncIterator[str]:
     """A migrated database of the test's own."""
     name = f"t_{uuid4().hex}"
-    await _execute(_postgres, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
-    yield _with_path(_postgres, name)
-    await _execute(_postgres, f"DROP DATABASE {name} WITH (FORCE)")
+    await servers.execute(server_url, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+    yield servers.with_database(server_url, name)
+    await servers.drop(server_url, name)
 
 
 @pytest.fixture
@@ -79,14 +64,24 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def redis_url(_valkey: Running) -> str:
-    """An empty Valkey."""
-    client = Redis.from_url(_valkey.url)
-    try:
-        await client.flushall()
-    finally:
-        await client.aclose()
-    return _valkey.url
+async def redis_url(_redis: str) -> str:
+    """An empty Redis database."""
+    await servers.empty(_redis)
+    return _redis
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    client = Redis.from_url(redis_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def streams(redis_url: str) -> AsyncIterator[Streams]:
+    streams = Streams.open(redis_url, name="test")
+    yield streams
+    await streams.close()
 
 
 @pytest.fixture(scope="session")

@@ -4,17 +4,19 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+import servers
 from up import Up, Visitor
 
 
 @pytest.fixture(scope="session")
 def _shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    up = Up(tmp_path_factory.mktemp("up") / "data", "--json", PAYMENT_PATIENCE_SECONDS="6")
-    try:
-        up.wait_until_ready()
-        yield up
-    finally:
-        up.terminate()
+    with servers.settings_for_up() as urls:
+        up = Up(tmp_path_factory.mktemp("up") / "data", "--json", PAYMENT_PATIENCE_SECONDS="6", **urls)
+        try:
+            up.wait_until_ready()
+            yield up
+        finally:
+            up.terminate()
 
 
 @pytest.fixture

@@ -316,5 +316,5 @@ async def test_a_flushed_redis_costs_time_and_nothing_else(database_url: str, re
         orders = []
         for _ in range(30):
             orders.append(await here.order({goods["apple"]: 1}))
-            await here.assembly.streams._redis.flushall()
+            await here.assembly.streams._redis.flushdb()
         assert {order["state"] for order in await here.ended(*orders)} == {"CONFIRMED"}

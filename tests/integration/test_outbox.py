@@ -3,11 +3,10 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, cast
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from redis.asyncio import Redis
@@ -16,54 +15,11 @@ from comanda.db import Database, Record, Tx
 from comanda.db.listener import listen
 from comanda.errors import RedisFault
 from comanda.messaging import outbox
-from comanda.messaging.outbox import Event
 from comanda.messaging.relay import SINK, publish
-from comanda.messaging.streams import EVENTS, Streams
+from comanda.messaging.streams import Streams
 from comanda.resilience.loops import loop
+from outbox_traffic import bodies, drained, event, lag, published, settled, unread
 from shop import until
-
-
-def event(**payload: Any) -> Event:
-    return Event("OrderCreated", "order", uuid4(), payload, correlation_id="c-1")
-
-
-def unread(_: Sequence[Record]) -> None:
-    return
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    client = Redis.from_url(redis_url)
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
-async def streams(redis_url: str) -> AsyncIterator[Streams]:
-    streams = Streams.open(redis_url, name="test")
-    yield streams
-    await streams.close()
-
-
-async def published(redis: Redis) -> list[dict[str, Any]]:
-    return [json.loads(body[b"event"]) for body in await bodies(redis)]
-
-
-async def bodies(redis: Redis) -> list[dict[bytes, bytes]]:
-    return [cast("dict[bytes, bytes]", body) for _, body in await redis.xrange(EVENTS) or []]
-
-
-async def drained(database: Database, streams: Streams) -> int:
-    """Publish until nothing is left; how many went."""
-    count = 0
-
-    def counted(events: Sequence[Record]) -> None:
-        nonlocal count
-        count += len(events)
-
-    while await publish(database, streams, counted):
-        pass
-    return count
 
 
 async def ids_after(database: Database, cursor: UUID) -> list[UUID]:
@@ -83,6 +39,7 @@ async def test_what_commits_late_is_not_missed(database: Database, streams: Stre
         assert cursor == late.id
         assert await drained(database, streams) == 0, "nobody goes past a transaction that may still write"
     assert await ids_after(database, cursor) == [], "... and never sees the earlier one"
+    await settled(database)
     assert await drained(database, streams) == 2
     assert [one["data"]["n"] for one in await published(redis)] == [1, 2]
 
@@ -105,16 +62,12 @@ async def test_nothing_is_missed_while_many_commit_late(database_url: str, strea
             running.create_task(loop("relay", relay, stop=stop, every=0.005))
         await asyncio.gather(*(writer(number) for number in range(12)))
         stop.set()
+    await settled(database)
     await drained(database, streams)
     seen = Counter(one["data"]["n"] for one in await published(redis))
     assert seen == dict.fromkeys((number * 1000 + n for number in range(12) for n in range(50)), 1)
-    assert await _lag(database) == 0
+    assert await lag(database) == 0
     await database.close()
-
-
-async def _lag(database: Database) -> int:
-    async with database.connection() as tx:
-        return (await outbox.lag(tx, SINK))[0]
 
 
 async def test_transactions_are_in_the_order_of_numbers(database: Database) -> None:
@@ -144,18 +97,20 @@ async def test_a_crash_between_publishing_and_the_commit_repeats_the_same_events
     events = [event(n=number) for number in range(3)]
     async with database.transaction() as tx:
         await outbox.append(tx, events)
+    await settled(database)
     told: list[int] = []
     with pytest.raises(RedisFault):
         await publish(database, Silent(redis, block=1), lambda some: told.append(len(some)))
-    assert (told, await _lag(database)) == ([], 3)
+    assert (told, await lag(database)) == ([], 3)
     await publish(database, streams, lambda some: told.append(len(some)))
-    assert (told, await _lag(database)) == ([3], 0)
+    assert (told, await lag(database)) == ([3], 0)
     assert [UUID(one["id"]) for one in await published(redis)] == [one.id for one in events] * 2
 
 
 async def test_two_relays_share_the_work_and_repeat_nothing(database: Database, streams: Streams, redis: Redis) -> None:
     async with database.transaction() as tx:
         await outbox.append(tx, [event(n=number) for number in range(3000)])
+    await settled(database)
     async with database.transaction() as mine:
         assert len(await _taken(mine)) == 10
         async with database.transaction() as other:
@@ -175,6 +130,7 @@ async def test_a_commit_wakes_the_relay(database: Database, streams: Streams, re
     stop, wake = asyncio.Event(), asyncio.Event()
 
     async def relay() -> bool:
+        await settled(database)  # nobody wakes it a second time
         return await publish(database, streams, unread)
 
     async def arrived(count: int) -> bool:
@@ -191,7 +147,8 @@ async def test_a_commit_wakes_the_relay(database: Database, streams: Streams, re
                 if count == 1:  # the connection is lost; whoever listens again looks first
                     async with database.connection() as tx:
                         await tx.fetch(
-                            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'listener'"
+                            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                            " WHERE application_name = 'listener' AND datname = current_database()"
                         )
         finally:
             stop.set()
@@ -201,6 +158,7 @@ async def test_an_event_leaves_as_json_in_one_field(database: Database, streams:
     one = event(orderId="o-1", name='Ñandú "x"')
     async with database.transaction() as tx:
         await outbox.append(tx, [one])
+    await settled(database)
     await drained(database, streams)
     assert await redis.exists("comanda:events")
     (body,) = await bodies(redis)

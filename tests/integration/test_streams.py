@@ -18,13 +18,6 @@ NOWHERE = "redis://127.0.0.1:1/0"
 
 
 @pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    client = Redis.from_url(redis_url)
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
 async def streams(redis_url: str) -> AsyncIterator[Streams]:
     streams = Streams.open(redis_url, name="test", block=0.05)
     assert await streams.read(QUEUE, "one", 1) == []  # makes the groups
@@ -53,7 +46,7 @@ async def test_after_a_flush_the_groups_are_made_anew(streams: Streams, redis: R
     first, second = uuid4(), uuid4()
     await streams.offer(QUEUE, [first])
     hints = await streams.read(QUEUE, "one", 10)
-    await redis.flushall()
+    await redis.flushdb()
     await streams.acknowledge(hints)  # of what is gone: harmless
     assert await streams.take_over(QUEUE, "one", 0) == []
     assert await streams.unread(QUEUE) == 0
