@@ -20,6 +20,7 @@ from comanda.clock import new_id
 from comanda.db import Database, Tx
 from comanda.db.database import translated
 from comanda.errors import DatabaseFault
+from comanda.failpoints import Boundary
 from comanda.idempotency import keys
 from comanda.messaging.streams import Streams
 from comanda.saga import Saga, local, nothing
@@ -47,9 +48,9 @@ class BreakingDatabase(Database):
     cuts: list[Cut]
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Tx]:
+    async def connection(self, boundary: Boundary | None = None) -> AsyncIterator[Tx]:
         with translated():
-            async with super().connection() as tx:
+            async with super().connection(boundary) as tx:
                 yield cast(Tx, _Wire(tx, self.cuts)) if self.cuts else tx
 
 
