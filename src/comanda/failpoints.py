@@ -66,7 +66,7 @@ def boundaries() -> Sequence[str]:
 
 
 def _die_if_told(folder: Path, name: str, moment: str, variants: Iterable[str]) -> None:
-    for told in (f"{name}.{moment}", *(f"{name}:{variant}.{moment}" for variant in variants)):
+    for told in (f"{name}.{moment}", *(f"{variant}.{moment}" for variant in variants)):
         try:
             (folder / told).unlink()
         except FileNotFoundError:

@@ -31,8 +31,7 @@ def _process(settings: Settings, kind: str) -> Iterator[str]:
     name = os.environ.get("COMANDA_PROCESS_NAME") or f"{kind}-{os.getpid()}"
     telemetry.configure(level=settings.log_level, directory=settings.log_dir, process=name)
     _allow_many_connections()
-    if settings.failpoints is not None:
-        failpoints.switch_on(settings.failpoints)
+    _switch_failpoints_on(settings)
     # What is loaded by now lives for ever; what a batch makes is freed by its reference counts.
     gc.collect()
     gc.freeze()
@@ -42,6 +41,11 @@ def _process(settings: Settings, kind: str) -> Iterator[str]:
     except Fault as fault:
         telemetry.log(kind).error("ends", error=str(fault))  # a line of the log like any other
         raise SystemExit(fault.exit_code) from None
+
+
+def _switch_failpoints_on(settings: Settings) -> None:
+    if settings.failpoints is not None:
+        failpoints.switch_on(settings.failpoints)
 
 
 def _allow_many_connections() -> None:
@@ -164,6 +168,7 @@ async def migrate(settings: Settings, *, demo: bool, json: bool) -> None:
 
     if not settings.database_url:
         raise ConfigurationFault("COMANDA_DATABASE_URL is not set")
+    _switch_failpoints_on(settings)
     ran = await migrations.apply(settings.database_url)
     if json:
         typer.echo(msgspec.json.encode([{"number": one.number, "name": one.name} for one in ran]).decode())

@@ -12,7 +12,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from comanda import settings
+from comanda import failpoints, settings
 from comanda.cli.running import located
 from comanda.clock import rfc3339
 from comanda.db import Database
@@ -36,7 +36,10 @@ def run(data_dir: Path, work: Work) -> Any:
     """Connect to what runs, do the work, close."""
 
     async def main() -> Any:
-        where = located(settings.load(), data_dir)
+        known = settings.load()
+        if known.failpoints is not None:
+            failpoints.switch_on(known.failpoints)
+        where = located(known, data_dir)
         database = await Database.open(where.database_url, name="comanda-cli", size=2)
         streams = Streams.open(where.redis_url, name="cli")
         try:

@@ -62,7 +62,7 @@ class Batch:
 
     frontier: list[Claimed]
     is_chained: bool
-    # Which steps it carries, for failpoints: `order.process_payment.forward`.
+    # Which steps it carries, for failpoints: `step:order.process_payment.forward`.
     about: list[str] = field(default_factory=list)
     moves: dict[UUID, Moved] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)

@@ -26,7 +26,6 @@ from comanda.saga.settling import Settling
 from comanda.saga.transitions import Move, State
 
 ADVANCE = Boundary("saga.advance")
-LIST_DUE = Boundary("saga.list_due")
 MARK = Boundary("saga.mark")
 COUNT_FAILURE = Boundary("saga.count_failure")
 RECORD = Boundary("saga.record")
@@ -86,7 +85,9 @@ class Engine:
         Returns:
             What to call and what to hand on, now that the commit stands.
         """
-        result = await self._run(queue, ids, limit, marked=0)
+        if ids is None:
+            return await self.run_again(queue, None, limit)
+        result = await self._run(queue, ids, marked=0)
         for one in result.suspects:
             result.add(await self._run_alone(queue, one))
         return result
@@ -106,7 +107,7 @@ class Engine:
         total = Result()
         if fresh:
             with self._surviving(fresh):
-                total = await self._run(queue, fresh, len(fresh), marked=1)
+                total = await self._run(queue, fresh, marked=1)
         suspects = {one.id for one in claimed} - set(fresh) | set(total.suspects)
         for one in sorted(suspects):
             total.add(await self._run_alone(queue, one))
@@ -129,12 +130,12 @@ class Engine:
             claimed = await log.claim(tx, queue, [saga_id], 1, self._steps)
             await log.mark(tx, [one.id for one in claimed], list(self._survived & {saga_id}))
         with self._surviving([saga_id]):
-            return await self._one_by_one(queue, [saga_id], 1)
+            return await self._one_by_one(queue, [saga_id])
 
-    async def _run(self, queue: str, ids: Sequence[UUID] | None, limit: int, *, marked: int) -> Result:
+    async def _run(self, queue: str, ids: Sequence[UUID], *, marked: int) -> Result:
         for _ in range(_DEADLOCK_TRIES):
             try:
-                return await self._transact(queue, ids, limit, is_chained=True, marked=marked)
+                return await self._transact(queue, ids, is_chained=True, marked=marked)
             except Deadlock:
                 continue
             except Overrun:
@@ -144,7 +145,7 @@ class Engine:
             except Exception as fault:  # noqa: BLE001 - one poisoned saga can't hold the others
                 _log.warning("a batch raised; its sagas are run one by one", queue=queue, error=repr(fault))
                 break
-        return await self._one_by_one(queue, ids, limit)
+        return await self._one_by_one(queue, ids)
 
     async def call(self, call: Call) -> Result:
         """Make one call outside, with no transaction open, and commit its answer (shared with its neighbours')."""
@@ -183,13 +184,11 @@ class Engine:
             async with self._database.connection(RENEW) as tx:
                 await log.renew(tx, leases, self._lease)
 
-    async def _transact(
-        self, queue: str, ids: Sequence[UUID] | None, limit: int, *, is_chained: bool, marked: int | None
-    ) -> Result:
+    async def _transact(self, queue: str, ids: Sequence[UUID], *, is_chained: bool, marked: int | None) -> Result:
         """One transaction. `marked`: with how many marks a saga may be in it, others are suspects; None: with any."""
         about: list[str] = []
         async with self._database.transaction(ADVANCE, about) as tx:
-            found = self._known(await log.claim(tx, queue, ids, limit, self._steps))
+            found = self._known(await log.claim(tx, queue, ids, len(ids), self._steps))
             claimed = [one for one in found if marked is None or one.claims <= marked]
             batch = Batch([], is_chained, about=about)
             batch.result.claimed = len(claimed)
@@ -213,14 +212,11 @@ class Engine:
         self._commit(batch)
         return batch.result
 
-    async def _one_by_one(self, queue: str, ids: Sequence[UUID] | None, limit: int) -> Result:
-        if ids is None:
-            async with self._database.transaction(LIST_DUE) as tx:
-                ids = [one.id for one in await log.claim(tx, queue, None, limit, self._steps)]
+    async def _one_by_one(self, queue: str, ids: Sequence[UUID]) -> Result:
         total = Result()
         for one in ids:
             try:
-                result = await self._transact(queue, [one], 1, is_chained=False, marked=None)
+                result = await self._transact(queue, [one], is_chained=False, marked=None)
             except Overrun as fault:
                 result = await self._fail(queue, one, fault)
             except DatabaseFault:
@@ -270,7 +266,7 @@ class Engine:
             for one in held:
                 groups[one.kind, one.version, one.step, one.direction].append(one)
             for (kind, _, step, direction), group in groups.items():
-                about.append(f"{kind}.{step}.{direction}")
+                about.append(f"result:{kind}.{step}.{direction}")
                 answers = [by_saga[one.id] for one in group]
                 handler = answers[0].call.step.handler(answers[0].call.direction)
                 readable = [given for given in answers if not isinstance(given.answer, Unrecordable)]
@@ -309,7 +305,7 @@ class Engine:
             for (kind, version, name, direction), group in groups.items():
                 saga = self._settling.sagas[kind, version]
                 step = saga[name]
-                batch.about.append(f"{kind}.{name}.{direction}")
+                batch.about.append(f"step:{kind}.{name}.{direction}")
                 if step.locks is not None and step.locks in batch.locked:
                     for one in group:
                         batch.result.hint(one.queue, one.priority, one.id)

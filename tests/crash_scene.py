@@ -1,0 +1,408 @@
+"""A shop in which every boundary can be reached: what to do so that a process gets there."""
+
+import asyncio
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+from uuid import uuid4
+
+import aiohttp
+import redis.asyncio
+
+from comanda.db.database import connect
+from comanda.failpoints import DIED
+from comanda.messaging.streams import PRIORITIES, QUEUES, stream_of
+from up import COMANDA, PATIENCE, Reply, Up, Visitor, environment, eventually
+
+UNITS = 1_000_000
+# Orders whose notes name an obstacle fail at it as long as it stands in the table.
+OBSTACLES = """
+CREATE TABLE obstacles (kind text PRIMARY KEY);
+CREATE FUNCTION stumble(about uuid, at_kind text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT 1 FROM orders JOIN obstacles ON kind = notes WHERE orders.id = about AND kind = at_kind) THEN
+        RAISE EXCEPTION 'there is an obstacle: %', at_kind;
+    END IF;
+END $$;
+CREATE FUNCTION stumble_on_reservation() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM stumble(NEW.order_id, CASE TG_OP WHEN 'INSERT' THEN 'unreservable' ELSE 'unreleasable' END);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER obstacle BEFORE INSERT ON reservations FOR EACH ROW EXECUTE FUNCTION stumble_on_reservation();
+CREATE TRIGGER obstacle_release BEFORE UPDATE ON reservations FOR EACH ROW WHEN (NEW.state = 'RELEASED')
+    EXECUTE FUNCTION stumble_on_reservation();
+CREATE FUNCTION stumble_on_message() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM stumble(NEW.order_id, CASE TG_TABLE_NAME WHEN 'mailbox' THEN 'undeliverable' ELSE 'unspeakable' END);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER obstacle BEFORE INSERT ON notifications FOR EACH ROW WHEN (NEW.kind = 'order_confirmation')
+    EXECUTE FUNCTION stumble_on_message();
+CREATE TRIGGER obstacle BEFORE INSERT ON mailbox FOR EACH ROW EXECUTE FUNCTION stumble_on_message();
+CREATE FUNCTION stumble_on_order() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM stumble(NEW.id, 'incompletable');
+    RETURN NEW;
+END $$;
+CREATE TRIGGER obstacle BEFORE UPDATE ON orders FOR EACH ROW WHEN (NEW.state = 'CONFIRMED')
+    EXECUTE FUNCTION stumble_on_order();
+"""
+SETTINGS = {
+    "RETRY_BASE_SECONDS": "0.05",
+    "RESERVATION_TTL_SECONDS": "2",
+    "PAYMENT_PATIENCE_SECONDS": "3",
+    "LOG_LEVEL": "warning",
+}
+
+
+class Pager:
+    """The operator's webhook: a small server that keeps what it is sent. `is_deaf`: answers 500."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, dict[str, Any]]] = []
+        self.is_deaf = False
+        pager = self
+
+        class Answering(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                pager.heard.append((self.headers["webhook-id"], body))
+                self.send_response(500 if pager.is_deaf else 204)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002, ARG002 - as in the library
+                return
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/page"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@dataclass
+class Scene:
+    """A running Comanda, who shops there, and what they were promised: the client's own ledger."""
+
+    up: Up
+    failpoints: Path
+    pager: Pager
+    admin: Visitor
+    customer: Visitor
+    products: list[str] = field(default_factory=list)
+    promised: dict[str, int] = field(default_factory=dict)
+
+    async def ask(self, statement: str, *arguments: Any) -> list[Any]:
+        connection = await connect(self.up.facts["databaseUrl"], name="tests")
+        try:
+            return list(await connection.fetch(statement, *arguments))
+        finally:
+            connection.terminate()
+
+    async def put(self, obstacle: str) -> None:
+        await self.ask("INSERT INTO obstacles VALUES ($1) ON CONFLICT DO NOTHING", obstacle)
+
+    async def clear(self) -> None:
+        await self.ask("DELETE FROM obstacles")
+        self.pager.is_deaf = False
+
+    async def persist(self, who: Visitor, method: str, path: str, body: Any = None, **headers: str) -> Reply:
+        """Ask until there is an answer that is not the server's fault."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                try:
+                    reply = await who.ask(method, path, body, **headers)
+                except (aiohttp.ClientError, TimeoutError):
+                    await asyncio.sleep(0.05)
+                    continue
+                if reply.status < 500:
+                    return reply
+                await asyncio.sleep(0.05)
+
+    async def order(self, method: str = "pm_success", notes: str | None = None, units: int = 1) -> str:
+        """Placed under a key, until it is accepted."""
+        body = {
+            "items": [{"productId": product, "quantity": units} for product in self.products],
+            "paymentMethod": method,
+        } | ({"notes": notes} if notes else {})
+        reply = await self.persist(self.customer, "POST", "/orders", body, Idempotency_Key=uuid4().hex)
+        assert reply.status == 202, reply
+        self.promised[reply.body["orderId"]] = reply.body["totalAmount"]
+        return str(reply.body["orderId"])
+
+    async def orders(self, *methods: str, notes: str | None = None) -> list[str]:
+        return list(await asyncio.gather(*(self.order(method, notes) for method in methods)))
+
+    async def redis(self, work: Callable[[redis.asyncio.Redis], Awaitable[Any]]) -> None:
+        client = redis.asyncio.Redis.from_url(self.up.facts["redisUrl"])
+        try:
+            await work(client)
+        finally:
+            await client.aclose()
+
+    async def comanda(self, *arguments: str, data_dir: bool = True, **settings: str) -> int:
+        """A command with this scene's failpoints; its exit code."""
+        where = ("--data-dir", str(self.up.folder)) if data_dir else ()
+        process = await asyncio.create_subprocess_exec(
+            *COMANDA, *arguments, *where,
+            env=environment({"FAILPOINTS": str(self.failpoints), **settings}),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        return await process.wait()
+
+    async def twice(self, *arguments: str, data_dir: bool = True, **settings: str) -> None:
+        """A command that dies, and is run again."""
+        assert await self.comanda(*arguments, data_dir=data_dir, **settings) == DIED
+        assert await self.comanda(*arguments, data_dir=data_dir, **settings) in {0, 1}
+
+    async def stuck(self) -> str:
+        """An order that can't be undone: its reservation can't be released."""
+        await self.put("unreleasable")
+        order_id = await self.order("pm_decline_CARD_DECLINED", "unreleasable")
+        await eventually(lambda: self.ask("SELECT 1 FROM sagas WHERE state = 'COMPENSATION_FAILED'"))
+        return order_id
+
+    # What leads to each boundary.
+
+    async def business(self) -> None:
+        """Every way an order can go."""
+        await self.orders("pm_success", "pm_decline_CARD_DECLINED", "pm_flaky_1", "pm_timeout_after_capture")
+
+    async def undoing(self) -> None:
+        await self.orders("pm_unavailable", "pm_success")
+
+    async def waiting_for_an_answer(self) -> None:
+        await self.orders("pm_slow_1200", "pm_slow_1500")
+
+    async def cancelling_late(self) -> None:
+        """It can't be told, or can't be completed: paid and sold already, it is undone."""
+        for notes in ("unspeakable", "incompletable"):
+            await self.put(notes)
+            await self.order("pm_success", notes)
+
+    async def raising(self) -> None:
+        await self.put("unreservable")
+        await self.orders("pm_success", "pm_success", notes="unreservable")
+
+    async def expiring(self) -> None:
+        """A reservation that runs out while its order can't pay."""
+        assert await self.comanda("queue", "pause", "payment-processing") == 0
+        order_id = await self.order()
+        expired = "SELECT 1 FROM reservations WHERE order_id = $1 AND state = 'EXPIRED'"
+        await eventually(lambda: self.ask(expired, order_id))
+        assert await self.comanda("queue", "resume", "payment-processing") == 0
+
+    async def forgetting(self) -> None:
+        """Nobody is told of what is due: Redis is emptied while the queue stands still."""
+        assert await self.comanda("queue", "pause", "order-processing") == 0
+        await self.orders("pm_success", "pm_decline_CARD_DECLINED")
+        await self.redis(lambda client: client.flushdb())
+        assert await self.comanda("queue", "resume", "order-processing") == 0
+        await self.business()
+
+    async def limited(self) -> None:
+        assert await self.comanda("queue", "limit", "payment-processing", "50") == 0
+        await self.business()
+        assert await self.comanda("queue", "limit", "payment-processing", "0") == 0
+
+    async def babbling(self) -> None:
+        names = [stream_of(queue, priority) for queue in QUEUES[:1] for priority in PRIORITIES]
+        await self.redis(lambda client: client.xadd(names[0], {"ids": b"not an id"}))
+
+    async def sweeping(self) -> None:
+        """The relay sweeps when it starts."""
+        self.up.kill("relay")
+
+    async def calling_the_operator(self) -> None:
+        await self.stuck()
+
+    async def nobody_hears_the_alert(self) -> None:
+        """It waits for its next attempt, and is called off."""
+        self.pager.is_deaf = True
+        await self.stuck()
+        alert = "SELECT id FROM sagas WHERE kind = 'alert' AND attempt > 0 AND waits_until IS NOT NULL"
+        await eventually(lambda: self.ask(alert))
+        rows = await self.ask(alert)
+        await self.comanda("saga", "compensate", *(str(row["id"]) for row in rows), "--reason", "nobody is there")
+
+    async def undeliverable(self) -> None:
+        """A message that its provider won't take, called off by the operator."""
+        await self.put("undeliverable")
+        await self.order("pm_success", "undeliverable")
+        message = "SELECT id FROM sagas WHERE kind = 'notification' AND attempt > 0 AND waits_until IS NOT NULL"
+        await eventually(lambda: self.ask(message))
+        rows = await self.ask(message)
+        await self.comanda("saga", "compensate", *(str(row["id"]) for row in rows), "--reason", "told by telephone")
+
+    async def redriving(self) -> None:
+        await self.stuck()
+        await self.ask("DELETE FROM obstacles")
+        await self.twice("dead-letters", "redrive", "--all", "--reason", "mended")
+
+    async def acting(self) -> None:
+        order_id = await self.stuck()
+        await self.ask("DELETE FROM obstacles")
+        await self.twice("saga", "retry", order_id, "--reason", "mended")
+
+    async def limiting(self) -> None:
+        await self.twice("queue", "limit", "order-processing", "0")
+
+    async def pausing(self) -> None:
+        await self.twice("queue", "pause", "order-processing")
+        assert await self.comanda("queue", "resume", "order-processing") == 0
+
+    async def migrating(self) -> None:
+        """From nothing, in a database of its own."""
+        name = f"fresh_{uuid4().hex}"
+        await self.ask(f"CREATE DATABASE {name}")
+        url = self.up.facts["databaseUrl"].replace("/comanda?", f"/{name}?")
+        assert name in url
+        settings = {"DATABASE_URL": url, "ADMIN_PASSWORD": "correct horse battery"}
+        await self.twice("migrate", "--demo", data_dir=False, **settings)
+        connection = await connect(url, name="tests")
+        try:
+            assert await connection.fetchval("SELECT count(*) FROM products") == 6
+            assert await connection.fetchval("SELECT count(*) FROM accounts WHERE role = 'admin'") == 1
+        finally:
+            connection.terminate()
+
+    async def refunding(self) -> None:
+        """Half of a capture, given back by a process that dies of it and does it again under the same key."""
+        key = uuid4().hex
+        arguments = [sys.executable, "-c", REFUND, str(self.failpoints), self.up.facts["gateway"], key]
+        codes = []
+        for _ in range(2):
+            process = await asyncio.create_subprocess_exec(*arguments, env=dict(os.environ))
+            codes.append(await process.wait())
+        assert codes == [DIED, 0]
+        lines = [line for lines in (await self.up.ledger()).values() for line in lines if key in line["key"]]
+        assert sorted((line["type"], line["amount"]) for line in lines) == [("capture", 100), ("refund", 40)]
+
+    async def new_customer(self) -> None:
+        body = {"email": f"{uuid4().hex}@example.com", "password": "correct horse battery"}
+        reply = await self.persist(self.customer, "POST", "/auth/register", body | {"firstName": "A", "lastName": "B"})
+        assert reply.status in {201, 409}
+        assert (await self.persist(self.customer, "POST", "/auth/login", body)).status == 200
+
+    async def session(self) -> None:
+        body = {"email": self.customer.email, "password": "correct horse battery"}
+        signed_in = await self.persist(self.customer, "POST", "/auth/login", body)
+        token = {"refreshToken": signed_in.body["refreshToken"]}
+        assert (await self.persist(self.customer, "POST", "/auth/refresh", token)).status in {200, 401}
+        assert (await self.persist(self.customer, "POST", "/auth/logout", token)).status == 204
+
+    async def catalogue(self) -> None:
+        draft = {"name": "Cup", "sku": uuid4().hex, "price": 100}
+        made = await self.persist(self.admin, "POST", "/products", draft)
+        assert made.status in {201, 409}
+        (row,) = await self.ask("SELECT id FROM products WHERE sku = $1", draft["sku"])
+        path = f"/products/{row['id']}"
+        for method, suffix, body in (
+            ("PATCH", "", {"price": 200}), ("PATCH", "/deactivate", None), ("PATCH", "/activate", None),
+        ):  # fmt: skip
+            assert (await self.persist(self.admin, method, path + suffix, body)).status == 200
+        opened = await self.persist(self.admin, "POST", "/inventory", {"productId": str(row["id"]), "initialStock": 5})
+        assert opened.status in {201, 409}
+        await self.persist(self.admin, "POST", "/inventory/add-stock", {"productId": str(row["id"]), "quantity": 2})
+        assert await self.admin.stock(str(row["id"])) in {(7, 0, 7), (9, 0, 9)}, "added, once for each answer or crash"
+        assert (await self.persist(self.admin, "DELETE", path)).status in {204, 404}
+
+    DRIVES: ClassVar[Mapping[str, Callable[["Scene"], Awaitable[None]]]]
+
+
+REFUND = """
+import asyncio, sys
+from pathlib import Path
+from uuid import uuid4
+from comanda import failpoints
+from comanda.payments.gateway import ChargeRequest, HttpGateway
+
+async def main(folder, url, key):
+    failpoints.switch_on(Path(folder))
+    async with HttpGateway(url, timeout=5) as gateway:
+        if await gateway.find(key) is None:
+            await gateway.charge(ChargeRequest(uuid4(), 100, "USD", "pm_success", False), key)
+        await gateway.refund(key, 40, f"{key}:refund")
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+Scene.DRIVES = {
+    "accounts.ensure_admin": Scene.migrating,
+    "accounts.register": Scene.new_customer,
+    "alert.post": Scene.calling_the_operator,
+    "breaker.count": Scene.business,
+    "demo.stock_up": Scene.migrating,
+    "gateway.charge": Scene.business,
+    "gateway.find": Scene.business,
+    "gateway.refund": Scene.refunding,
+    "gateway.void": Scene.undoing,
+    "inventory.expire": Scene.expiring,
+    "mailbox.send": Scene.business,
+    "migrations.apply": Scene.migrating,
+    "operator.act": Scene.acting,
+    "operator.limit": Scene.limiting,
+    "operator.pause": Scene.pausing,
+    "operator.redrive": Scene.redriving,
+    "orders.accept": Scene.business,
+    "outbox.publish": Scene.business,
+    "products.activate": Scene.catalogue,
+    "products.change": Scene.catalogue,
+    "products.create": Scene.catalogue,
+    "products.deactivate": Scene.catalogue,
+    "products.delete": Scene.catalogue,
+    "queue.bury": Scene.babbling,
+    "redis.acknowledge": Scene.business,
+    "redis.create": Scene.forgetting,
+    "redis.forget": Scene.sweeping,
+    "redis.grant": Scene.limited,
+    "redis.offer": Scene.business,
+    "redis.publish": Scene.business,
+    "redis.read": Scene.business,
+    "redis.take_over": Scene.business,
+    "relay.sweep": Scene.sweeping,
+    "saga.advance": Scene.business,
+    "saga.count_failure": Scene.raising,
+    "saga.mark": Scene.forgetting,
+    "saga.promote": Scene.business,
+    "saga.record": Scene.business,
+    "saga.renew": Scene.waiting_for_an_answer,
+    "sessions.begin": Scene.session,
+    "sessions.renew": Scene.session,
+    "sessions.revoke": Scene.session,
+    "stock.change": Scene.catalogue,
+    "stock.open": Scene.catalogue,
+    # Each step of each saga, in both directions.
+    "step:alert.post.backward": Scene.nobody_hears_the_alert,
+    "step:alert.post.forward": Scene.calling_the_operator,
+    "step:notification.deliver.backward": Scene.undeliverable,
+    "step:notification.deliver.forward": Scene.business,
+    "step:order.complete_order.forward": Scene.business,
+    "step:order.confirm_reservation.backward": Scene.cancelling_late,
+    "step:order.confirm_reservation.forward": Scene.business,
+    "step:order.process_payment.backward": Scene.undoing,
+    "step:order.process_payment.forward": Scene.business,
+    "step:order.reserve_inventory.backward": Scene.business,
+    "step:order.reserve_inventory.forward": Scene.business,
+    "step:order.send_confirmation.backward": Scene.cancelling_late,
+    "step:order.send_confirmation.forward": Scene.business,
+    "step:order.verify_stock.backward": Scene.business,
+    "step:order.verify_stock.forward": Scene.business,
+    "result:alert.post.forward": Scene.calling_the_operator,
+    "result:notification.deliver.forward": Scene.business,
+    "result:order.process_payment.backward": Scene.undoing,
+    "result:order.process_payment.forward": Scene.business,
+}
