@@ -15,7 +15,8 @@ from comanda.db import Database
 from comanda.db.database import connect
 from comanda.errors import ConfigurationFault, DatabaseFault, GatewayBusy
 from comanda.proof import invariants
-from comanda.proof.invariants import CHECKS, Finding
+from comanda.proof.findings import Finding, broken
+from comanda.proof.invariants import CHECKS
 from comanda.proof.ledger import Ledger, NoLedger
 from comanda.settings import Settings
 from shop import FakeGateway, Shop, shop, until
@@ -86,7 +87,7 @@ async def look(database_url: str, gateway: Ledger | NoLedger, **how: Any) -> lis
 
 
 def failed(findings: Sequence[Finding]) -> set[str]:
-    return {finding.name for finding in invariants.broken(findings)}
+    return {finding.name for finding in broken(findings)}
 
 
 async def test_a_healthy_shop_passes(database_url: str, redis_url: str) -> None:
@@ -251,7 +252,7 @@ async def test_money_is_compared_to_the_cent(
         await here.ended(order_id)
         books = Books.of(here.gateway)
     books.add(kind, order_id, amount)
-    (finding,) = invariants.broken(await look(database_url, books))
+    (finding,) = broken(await look(database_url, books))
     assert finding.name == "money_is_exact"
     assert finding.rows[0]["order_id"] == str(order_id)
     assert said in finding.rows[0]["problem"]
@@ -260,7 +261,7 @@ async def test_money_is_compared_to_the_cent(
 async def test_money_of_an_order_that_is_not_there(database_url: str) -> None:
     books = Books()
     books.add("capture", clock.new_id(), 5)
-    (finding,) = invariants.broken(await look(database_url, books))
+    (finding,) = broken(await look(database_url, books))
     assert "no such order: capture of 5 USD" in finding.rows[0]["problem"]
 
 
@@ -289,7 +290,7 @@ async def test_orders_under_way_are_no_alarm(database_url: str, redis_url: str) 
         books = LiveBooks(here.gateway)
         while not (buying.done() and await _is_quiet(here)):
             findings = await look(database_url, books)
-            assert failed(findings) == set(), invariants.broken(findings)
+            assert failed(findings) == set(), broken(findings)
             looks += 1
         await here.ended(*await buying)
         assert failed(await look(database_url, books)) == set()

@@ -11,7 +11,7 @@ With `--json` one document on stdout, to which fields may be added:
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,7 +32,7 @@ from comanda.errors import ConfigurationFault, DatabaseFault
 from comanda.payments.gateway import HttpGateway
 from comanda.proof import instance, invariants
 from comanda.proof.instance import Instance
-from comanda.proof.invariants import Finding
+from comanda.proof.findings import Finding, broken
 from comanda.proof.ledger import Ledger, NoLedger
 from comanda.settings import Settings
 
@@ -53,7 +53,7 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        if invariants.broken(self.findings):
+        if broken(self.findings):
             return BROKEN
         unanswered = any(finding.status == "unknown" for finding in self.findings)
         return DatabaseFault.exit_code if unanswered else 0
@@ -74,15 +74,21 @@ async def doctor(settings: Settings, *, data_dir: Path | None, since_hours: floa
     return report.exit_code
 
 
-async def examine(settings: Settings, where: Instance, since_hours: float | None = None) -> Report:
-    """Check everything in one snapshot of the database."""
+async def examine(
+    settings: Settings,
+    where: Instance,
+    since_hours: float | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Check everything; `tell` is given the name of each check as it begins."""
     if not where.database_url:
         raise ConfigurationFault("COMANDA_DATABASE_URL is not set; or name the --data-dir of a running `comanda up`")
     began, moment = time.monotonic(), now()
     since = None if since_hours is None else moment - timedelta(hours=since_hours)
     async with AsyncExitStack() as stack:
-        tx = await connect(where.database_url, name="comanda-doctor")
+        tx, beside = [await connect(where.database_url, name="comanda-doctor") for _ in range(2)]
         stack.push_async_callback(tx.close)
+        stack.push_async_callback(beside.close)
         gateway: Ledger | NoLedger = NoLedger("no gateway with a ledger (`instant`, or COMANDA_GATEWAY_URL is not set)")
         if where.gateway_url:
             gateway = await stack.enter_async_context(
@@ -91,9 +97,8 @@ async def examine(settings: Settings, where: Instance, since_hours: float | None
         if not await invariants.has_schema(tx):
             raise ConfigurationFault("There are no tables of Comanda in that database: run `comanda migrate`")
         with translated():
-            # The snapshot is taken by the first statement, after the first reading of the ledger.
             async with tx.transaction(isolation="repeatable_read", readonly=True):
-                findings = await invariants.check(tx, gateway, since=since)
+                findings = await invariants.check(tx, gateway, since=since, beside=beside, tell=tell)
                 orders, under_way = await invariants.counted(tx, since=since)
     return Report(findings, orders, under_way, moment, since, time.monotonic() - began)
 
@@ -144,10 +149,10 @@ def _show(console: Console, report: Report) -> None:
         count = str(finding.count) if finding.count else f"[{style}]{finding.status}[/]"
         table.add_row(str(finding.invariant), f"[{style}]{finding.name}[/]", escape(told), count)
     console.print(table)
-    for finding in invariants.broken(report.findings):
+    for finding in broken(report.findings):
         _show_rows(console, finding)
-    broken = len(invariants.broken(report.findings))
-    verdict = {0: "Nothing is broken", BROKEN: f"{broken} of {len(report.findings)} checks failed"}
+    failed = len(broken(report.findings))
+    verdict = {0: "Nothing is broken", BROKEN: f"{failed} of {len(report.findings)} checks failed"}
     text = verdict.get(report.exit_code, "Something does not answer; what could be checked is fine")
     console.print(
         f"\n{text}: {report.orders:,} orders, {report.under_way:,} of them under way ({report.seconds:.1f} s)",

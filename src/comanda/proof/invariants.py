@@ -1,20 +1,22 @@
 """The invariants of a running shop, checked on its tables and on the gateway's ledger. Reads only.
 
 The same checks serve `comanda doctor`, the tests, the fault runs and a metric. Each is one line of `CHECKS`; what it
-looks for is the statement of its name in `invariants.sql`. The two that are judged in Python stand below the table.
+looks for is the statement of its name in `invariants.sql`. Histories are judged below the table, money in `money.py`.
 """
 
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal
-from uuid import UUID
+from functools import partial
+from typing import Any
 
 from comanda.db import Record, Statement, Tx, twin
-from comanda.errors import GatewayFault
-from comanda.proof import history, ledger
-from comanda.proof.ledger import Book, Ledger, Line, NoLedger, Owed
+from comanda.errors import Overrun
+from comanda.proof import history, money
+from comanda.proof.findings import SHOWN, Finding, Scope, Status
+from comanda.proof.ledger import Ledger, NoLedger
 
 _sql = twin(__file__)
 HAS_SCHEMA = _sql["has_schema"]
@@ -22,60 +24,10 @@ MAKE_ROOM = _sql["make_room"]
 COUNTED = _sql["counted"]
 HISTORIES = _sql["histories"]
 WITH_HISTORY = _sql["with_history"]
-OWED = _sql["owed"]
-
-SHOWN = 20
-"""Rows of what is broken that a finding carries; its count is that of all."""
 
 OVERDUE = timedelta(seconds=60)
-_PAGE = 20_000
-_CLOCKS_DIFFER_BY = timedelta(hours=1)  # an event's id is made by another machine than its order's
-_EVERYTHING = UUID(int=0)
 
-Status = Literal["passed", "failed", "skipped", "unknown"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a check came to.
-
-    Args:
-        name: of the check; stable.
-        invariant: its number in the list of invariants.
-        meaning: what holds when it passes.
-        status: `skipped`: there is nothing to compare with; `unknown`: what it needs does not answer.
-        count: of the rows that break it.
-        rows: the first of them.
-        advice: what to do when it fails.
-        note: why it was not checked.
-    """
-
-    name: str
-    invariant: int
-    meaning: str
-    status: Status
-    count: int
-    rows: Sequence[Mapping[str, Any]]
-    advice: str
-    note: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """What is looked at: orders with ids from `floor` on, and events from `event_floor` on."""
-
-    floor: UUID = _EVERYTHING
-    event_floor: UUID = _EVERYTHING
-
-    @classmethod
-    def since(cls, moment: datetime | None) -> "Scope":
-        """Orders placed since then; None: all."""
-        return cls() if moment is None else cls(_floor(moment), _floor(moment - _CLOCKS_DIFFER_BY))
-
-
-def _floor(moment: datetime) -> UUID:
-    """The smallest UUIDv7 of that millisecond."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80)
+Telling = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +62,10 @@ def _orders_and_events(scope: Scope) -> Sequence[Any]:
     return (scope.floor, scope.event_floor)
 
 
+def _orders_events_and_keys(scope: Scope) -> Sequence[Any]:
+    return (scope.floor, scope.event_floor, scope.moment)
+
+
 def _waiting(_scope: Scope) -> Sequence[Any]:
     return (OVERDUE,)
 
@@ -125,7 +81,7 @@ def _guards(_scope: Scope) -> Sequence[Any]:
 # fmt: off
 CHECKS = [
     Check("accepted_orders_exist", 1, "Every order that was answered with a 202 is there.",
-          _sql["lost_orders"], _orders_and_events,
+          _sql["lost_orders"], _orders_events_and_keys,
           "Orders were deleted, or an older backup was restored: find them in the outbox and place them again."),
     Check("totals_are_sums", 1, "An order's total is the sum of its lines.",
           _sql["wrong_totals"], _orders,
@@ -181,15 +137,6 @@ CHECKS = [
 ]
 # fmt: on
 
-_MONEY = Finding(
-    "money_is_exact",
-    3,
-    "By the gateway's ledger an order was charged once at most, and what was kept is its total; nothing if undone.",
-    "passed",
-    0,
-    [],
-    "Give back at the gateway what was kept too much; what is confirmed and not paid has to be charged or cancelled.",
-)
 _HISTORY = Finding(
     "states_have_histories",
     6,
@@ -201,24 +148,49 @@ _HISTORY = Finding(
 )
 
 
-async def check(tx: Tx, gateway: Ledger | NoLedger, *, since: datetime | None = None) -> list[Finding]:
+async def check(
+    tx: Tx,
+    gateway: Ledger | NoLedger,
+    *,
+    since: datetime | None = None,
+    scope: Scope | None = None,
+    beside: Tx | None = None,
+    leave_out: Collection[str] = (),
+    tell: Telling = lambda _: None,
+) -> list[Finding]:
     """Check everything, in the order of the invariants.
+
+    A check that runs into a time-out of the server's is `unknown`; the others go on.
 
     Args:
         tx: REPEATABLE READ and fresh (its snapshot must come after the first reading of the ledger), or a database at
             rest.
         gateway: who has the ledger.
         since: leave out orders that were placed before; stock and sagas are judged whole.
+        scope: the same, said otherwise.
+        beside: a second connection, without a transaction. Money is judged there, in a snapshot of its own, while the
+            rest is judged on `tx`: reading a long ledger takes as long as all of that.
+        leave_out: names of checks.
+        tell: is given the name of the check under way.
 
     Raises:
         DatabaseFault: PostgreSQL does not answer.
     """
-    scope = Scope.since(since)
-    book = await _read(gateway, after=0, scope=scope)
-    await MAKE_ROOM.run(tx)
-    findings = [await _checked(tx, one, scope) for one in CHECKS]
-    findings.append(await _histories(tx, scope))
-    findings.append(await _money(tx, gateway, book, scope))
+    scope = scope or Scope.since(since)
+    if beside is None:
+        tell("the gateway's ledger")
+        reading = await money.Reading.begin(gateway, scope)
+        findings = await _look(tx, scope, leave_out, tell)
+        findings.append(await _timed(reading.judge(tx)))
+    else:
+        reconciling = asyncio.create_task(_timed(_reconcile(beside, gateway, scope)))
+        try:
+            findings = await _look(tx, scope, leave_out, tell)
+            tell(money.RULE.name)
+            findings.append(await reconciling)
+        finally:
+            reconciling.cancel()
+            await asyncio.wait([reconciling])
     return sorted(findings, key=lambda finding: finding.invariant)
 
 
@@ -235,9 +207,37 @@ async def counted(tx: Tx, *, since: datetime | None = None) -> tuple[int, int]:
     return row["orders"], row["under_way"]
 
 
-def broken(findings: Sequence[Finding]) -> list[Finding]:
-    """Those that failed."""
-    return [finding for finding in findings if finding.status == "failed"]
+async def _reconcile(tx: Tx, gateway: Ledger | NoLedger, scope: Scope) -> Finding:
+    reading = await money.Reading.begin(gateway, scope)
+    async with tx.transaction(isolation="repeatable_read", readonly=True):
+        return await reading.judge(tx)
+
+
+async def _look(tx: Tx, scope: Scope, leave_out: Collection[str], tell: Telling) -> list[Finding]:
+    await MAKE_ROOM.run(tx)
+    findings = []
+    for one in CHECKS:
+        if one.name not in leave_out:
+            tell(one.name)
+            findings.append(await _timed(_bounded(tx, one, partial(_checked, tx, one, scope))))
+    if _HISTORY.name not in leave_out:
+        tell(_HISTORY.name)
+        findings.append(await _timed(_bounded(tx, _HISTORY, partial(_histories, tx, scope))))
+    return findings
+
+
+async def _timed(work: Awaitable[Finding]) -> Finding:
+    began = time.monotonic()
+    return replace(await work, seconds=time.monotonic() - began)
+
+
+async def _bounded(tx: Tx, rule: Check | Finding, work: Callable[[], Awaitable[Finding]]) -> Finding:
+    """Within a savepoint: a time-out of one check leaves the transaction to the others."""
+    try:
+        async with tx.transaction():
+            return await work()
+    except Overrun as fault:
+        return Finding(rule.name, rule.invariant, rule.meaning, "unknown", 0, [], rule.advice, str(fault))
 
 
 async def _checked(tx: Tx, one: Check, scope: Scope) -> Finding:
@@ -265,56 +265,5 @@ async def _histories(tx: Tx, scope: Scope) -> Finding:
                 {"order_id": one["order_id"], "state": row["state"], "problem": said}
                 for one in await WITH_HISTORY.rows(tx, *arguments)
             ]
-    return _settled(_HISTORY, count, shown)
-
-
-async def _read(gateway: Ledger | NoLedger, *, after: int, scope: Scope) -> Book | NoLedger:
-    if isinstance(gateway, NoLedger):
-        return gateway
-    try:
-        return await ledger.read(gateway, after=after, since=str(scope.floor))
-    except GatewayFault as fault:
-        return NoLedger(str(fault), is_down=True)
-
-
-async def _money(tx: Tx, gateway: Ledger | NoLedger, book: Book | NoLedger, scope: Scope) -> Finding:
-    if isinstance(book, NoLedger):
-        return _unchecked(book)
-    suspects: list[Owed] = []
-    known: deque[str] = deque()
-    floor = scope.floor
-    while True:
-        rows = await OWED.rows(tx, floor, _PAGE)
-        for row in rows:
-            order = Owed(str(row["id"]), row["state"], row["total_amount"], row["currency"])
-            known.append(order.order_id)
-            if ledger.problem(order, book.lines.get(order.order_id, []), []) is not None:
-                suspects.append(order)
-        if len(rows) < _PAGE:
-            break
-        floor = UUID(int=rows[-1]["id"].int + 1)
-    later = await _read(gateway, after=book.last, scope=scope)
-    if isinstance(later, NoLedger):
-        return _unchecked(later)
-    found: list[Mapping[str, Any]] = []
-    for order in suspects:
-        said = ledger.problem(order, book.lines.get(order.order_id, []), later.lines.get(order.order_id, []))
-        if said is not None:
-            found.append({"order_id": order.order_id, "state": order.state, "problem": said})
-    for order_id, lines in ledger.strangers(book, known).items():
-        found.append({"order_id": order_id, "state": None, "problem": f"no such order: {_told(lines)}"})
-    return _settled(_MONEY, len(found), found[:SHOWN])
-
-
-def _told(lines: Sequence[Line]) -> str:
-    return ", ".join(f"{line.type} of {line.amount} {line.currency}" for line in lines)
-
-
-def _unchecked(missing: NoLedger) -> Finding:
-    status: Status = "unknown" if missing.is_down else "skipped"
-    return Finding(_MONEY.name, _MONEY.invariant, _MONEY.meaning, status, 0, [], _MONEY.advice, missing.why)
-
-
-def _settled(rule: Finding, count: int, rows: Sequence[Mapping[str, Any]]) -> Finding:
     status: Status = "failed" if count else "passed"
-    return Finding(rule.name, rule.invariant, rule.meaning, status, count, rows, rule.advice)
+    return replace(_HISTORY, status=status, count=count, rows=shown)

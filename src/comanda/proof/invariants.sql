@@ -5,20 +5,22 @@
 SELECT to_regclass('outbox_cursors') IS NOT NULL AND to_regclass('notifications') IS NOT NULL;
 
 -- name: make_room
--- For this transaction: sums over a day's orders in memory, not in files.
-SELECT set_config('work_mem', '64MB', true);
+-- For this transaction: sums over many orders in memory, not in files; each statement planned for what it is asked.
+SELECT set_config('work_mem', '128MB', true), set_config('hash_mem_multiplier', '4', true),
+       set_config('plan_cache_mode', 'force_custom_plan', true), set_config('jit', 'off', true);
 
 -- name: counted
 -- What was looked at.
 SELECT count(*) AS orders, count(*) FILTER (WHERE ended_at IS NULL) AS under_way FROM orders WHERE id >= $1::uuid;
 
 -- name: lost_orders
--- A 202 was sent, or its event stored, and there is no such order of that customer.
+-- A 202 was sent, or its event stored, and there is no such order of that customer. $2: events of these orders have no
+-- smaller id; $3: nor are their keys older.
 WITH lost AS (
     SELECT keys.subject AS order_id, 'idempotency key' AS known_from
       FROM idempotency_keys AS keys
       LEFT JOIN orders ON orders.id = keys.subject AND orders.customer_id = keys.customer_id
-     WHERE keys.subject >= $1::uuid AND orders.id IS NULL
+     WHERE keys.subject >= $1::uuid AND keys.created_at >= $3::timestamptz AND orders.id IS NULL
     UNION ALL
     SELECT outbox.aggregate_id, outbox.type
       FROM outbox LEFT JOIN orders ON orders.id = outbox.aggregate_id
@@ -38,7 +40,8 @@ SELECT orders.id AS order_id, orders.total_amount, lines.amount::bigint AS sum_o
 -- name: halted_orders
 -- An order under way needs a saga that stands at a step (a stuck one is found by `stuck_sagas`); an order that has
 -- ended, one that has ended the same way.
-SELECT orders.id AS order_id, orders.state, sagas.state AS saga_state, sagas.step, count(*) OVER () AS count
+SELECT orders.id AS order_id, orders.state, sagas.id AS saga_id, sagas.state AS saga_state, sagas.step,
+       count(*) OVER () AS count
   FROM orders LEFT JOIN sagas ON sagas.id = orders.saga_id AND sagas.subject = orders.id
  WHERE (orders.id >= $1::uuid OR orders.ended_at IS NULL)
    AND NOT coalesce(CASE WHEN orders.ended_at IS NULL
@@ -155,7 +158,7 @@ SELECT wanted.order_id, wanted.product_id, wanted.quantity AS ordered, sold.quan
 -- name: unpaid_orders
 -- The payment as we know it: whole and kept for a confirmed order, none or all of it given back for one that was undone.
 SELECT orders.id AS order_id, orders.state, orders.total_amount, payments.state AS payment_state, payments.captured,
-       payments.refunded, count(*) OVER () AS count
+       payments.refunded, payments.key, count(*) OVER () AS count
   FROM orders LEFT JOIN payments ON payments.order_id = orders.id
  WHERE orders.id >= $1::uuid
    AND NOT CASE WHEN orders.state IN ('CONFIRMED', 'SHIPPED', 'DELIVERED')
@@ -187,7 +190,7 @@ SELECT orders.id AS order_id, orders.state, coalesce(confirmations, 0) AS confir
 -- name: halted_messages
 -- Messages that nobody delivers, and delivered ones that are not marked as sent.
 SELECT notifications.id AS notification_id, order_id, notifications.kind, channel, notifications.state,
-       sagas.state AS saga_state, count(*) OVER () AS count
+       sagas.id AS saga_id, sagas.state AS saga_state, count(*) OVER () AS count
   FROM notifications LEFT JOIN sagas ON sagas.subject = notifications.id AND sagas.kind = 'notification'
  WHERE order_id >= $1::uuid
    AND (sagas.id IS NULL OR (sagas.state = 'COMPLETED') <> (notifications.state = 'SENT'))
@@ -221,7 +224,8 @@ WITH kept AS (
            count(*) FILTER (WHERE type = 'OrderConfirmed') AS confirmed,
            count(*) FILTER (WHERE type = 'OrderCancelled') AS cancelled
       FROM outbox
-     WHERE id >= $2::uuid AND aggregate_type = 'order' AND type IN ('OrderCreated', 'OrderConfirmed', 'OrderCancelled')
+     WHERE id >= $2::uuid AND aggregate_id >= $1::uuid AND aggregate_type = 'order'
+       AND type IN ('OrderCreated', 'OrderConfirmed', 'OrderCancelled')
      GROUP BY aggregate_id
 )
 SELECT orders.id AS order_id, orders.state, coalesce(created, 0) AS created, coalesce(confirmed, 0) AS confirmed,
@@ -261,7 +265,3 @@ SELECT coalesce(orders.id, moves.order_id) AS order_id
   FROM (SELECT id, state FROM orders WHERE id >= $1::uuid) AS orders FULL JOIN moves ON moves.order_id = orders.id
  WHERE orders.state IS NOT DISTINCT FROM $2 AND coalesce(moves.moves, '{}') = $3::text[]
  ORDER BY 1 LIMIT $4;
-
--- name: owed
--- Orders in the order of their ids, page by page: what each is worth.
-SELECT id, state, total_amount, currency FROM orders WHERE id >= $1::uuid ORDER BY id LIMIT $2;
