@@ -9,7 +9,6 @@ is what they may take; the checks stand with the slowest first. `--keep`: fill t
 
 import argparse
 import asyncio
-import os
 import resource
 import shutil
 import sqlite3
@@ -19,7 +18,6 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
@@ -50,9 +48,7 @@ async def fill(url: str, folder: Path, orders: int) -> None:
     connection = await asyncpg.connect(url)
     for name in FIRST:
         await connection.execute(_sql[name].text)
-    await connection.execute(
-        _sql["plan"].text.replace("$1", str(orders)).replace("$2", str(A_DAY))
-    )
+    await connection.execute(_sql["plan"].text.replace("$1", str(orders)).replace("$2", str(A_DAY)))
     await connection.execute("ANALYZE bench")
     for names in (FILLED, AFTER_LINES):
         waiting = list(names)

@@ -16,6 +16,7 @@ from comanda.db import Record, Statement, Tx, twin
 from comanda.errors import Overrun
 from comanda.proof import history, money
 from comanda.proof.findings import SHOWN, Finding, Scope, Status
+from comanda.proof.guards import GUARDS
 from comanda.proof.ledger import Ledger, NoLedger
 
 _sql = twin(__file__)
@@ -40,18 +41,6 @@ class Check:
     statement: Statement
     arguments: Callable[[Scope], Sequence[Any]]
     advice: str
-
-
-GUARDS = [
-    ("stock", "stock_is_not_oversold"),
-    ("stock", "stock_on_hand_check"),
-    ("reservations", "reservations_one_for_an_order"),
-    ("payments", "payments_order_id_key"),
-    ("payments", "payments_key_key"),
-    ("sagas", "sagas_subject_kind_key"),
-    ("idempotency_keys", "idempotency_keys_pkey"),
-    ("notifications", "notifications_order_id_kind_channel_key"),
-]
 
 
 def _orders(scope: Scope) -> Sequence[Any]:
@@ -88,19 +77,19 @@ CHECKS = [
           "Rows were changed by hand: the event OrderCreated tells the total and the lines that were accepted."),
     Check("orders_have_sagas", 1, "Every order under way stands at a step; the saga of an ended one has ended so too.",
           _sql["halted_orders"], _orders,
-          "`comanda saga show ORDER` tells how far it came; a saga that is not there can't go on by itself."),
+          '`comanda saga show ORDER` tells how far it came; `comanda saga resolve SAGA --reason "…"` ends it by hand.'),
     Check("nothing_is_stuck", 1, "No saga has used up its attempts.",
           _sql["stuck_sagas"], _all,
-          "Mend what `why` names, then send it round again: `comanda dead-letters redrive`."),
+          'Mend what `why` names, then `comanda saga retry SAGA --reason "…"` (or skip, compensate, resolve).'),
     Check("nothing_is_overdue", 1, "What is due is taken within a minute.",
           _sql["overdue_sagas"], _waiting,
           "See that workers run for that queue, keep up with it and are of the release that started these sagas."),
     Check("stock_is_its_movements", 2, "Stock, on hand and held, is the sum of its movements.",
           _sql["drifted_stock"], _all,
-          "Stock was changed without a movement: count the goods, then book the difference as an adjustment."),
+          "Stock was changed without a movement: `comanda doctor --repair` proposes the one that is missing."),
     Check("held_is_reserved", 2, "What is held is what active reservations hold.",
           _sql["drifted_holds"], _all,
-          "Compare the reservations of that product with its movements: one of both was changed by hand."),
+          "Reservations or stock were changed by hand: `comanda doctor --repair` proposes what makes them agree."),
     Check("nothing_is_oversold", 2, "Nothing below zero lies there, and no more is held than lies there.",
           _sql["oversold"], _all,
           "Take the product off sale, count the goods, and book what is there."),
@@ -109,10 +98,10 @@ CHECKS = [
           "Put the constraint back as the migrations declare it, after the rows that break it are mended."),
     Check("bookings_match_reservations", 2, "An order's movements say what its reservations say.",
           _sql["misbooked_orders"], _orders,
-          "A reservation or a movement of that order was changed by hand: book the difference as an adjustment."),
+          "A reservation or a movement was changed by hand: `comanda doctor --repair` proposes which to put right."),
     Check("cancelled_hold_nothing", 4, "A cancelled order holds no stock.",
           _sql["holding_cancelled"], _orders,
-          "Release the reservation: `PUT /api/v1/inventory/release-reservation`."),
+          "Let the reservation expire, or take back what was sold: `comanda doctor --repair` proposes how."),
     Check("confirmed_are_sold", 4, "Every line of a confirmed order was sold from the stock.",
           _sql["unsold_lines"], _orders,
           "Book the sale by hand, or refund the order if the goods are gone."),
@@ -136,6 +125,9 @@ CHECKS = [
           "See that a relay runs and that Redis answers."),
 ]
 # fmt: on
+
+WHOLE = frozenset(one.name for one in CHECKS if one.arguments in {_waiting, _all, _guards})
+"""Those that judge everything, whatever the scope."""
 
 _HISTORY = Finding(
     "states_have_histories",
@@ -181,7 +173,7 @@ async def check(
         tell("the gateway's ledger")
         reading = await money.Reading.begin(gateway, scope)
         findings = await _look(tx, scope, leave_out, tell)
-        findings.append(await _timed(reading.judge(tx)))
+        findings.append(await _timed(_bounded(tx, money.RULE, partial(reading.judge, tx))))
     else:
         reconciling = asyncio.create_task(_timed(_reconcile(beside, gateway, scope)))
         try:

@@ -6,16 +6,16 @@ else the movements are. What is left of a difference between the rows and the mo
 all proposals together make the three agree, in whatever order they are carried out.
 """
 
-import json
-import re
 import shlex
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from comanda.db import Statement, twin
+from comanda.db import twin
 from comanda.proof.findings import Finding, broken
+from comanda.proof.guards import DEFINITIONS
+from comanda.proof.shell import api, post, psql, psql_of
 
 _sql = twin(__file__)
 MOVE = _sql["move"]
@@ -75,39 +75,52 @@ def _stock(failed: Mapping[str, Finding]) -> Iterator[Proposal]:
     drifts, holds, orders = (
         failed.get(name) for name in ("stock_is_its_movements", "held_is_reserved", "bookings_match_reservations")
     )
-    drifted = {(row["product_id"], row["location"]) for row in _rows(drifts)}
-    of_order: dict[Any, list[Row]] = defaultdict(list)
-    for row in _rows(orders):
-        of_order[row["order_id"]].append(row)
-    booked: dict[Place, list[int]] = defaultdict(lambda: [0, 0])  # on hand and held, added to an order's movements
-    reserved: dict[Place, int] = defaultdict(int)  # added to what reservations hold
-    for order_id, rows in of_order.items():
-        if any((row["product_id"], row["location"]) in drifted for row in rows):
-            for row in rows:
-                yield _order_movement(order_id, row, booked)
-        else:
-            yield _rebooked(order_id, rows)
-            for row in rows:
-                reserved[row["product_id"], row["location"]] += row["movements_held"] - row["reserved_held"]
+    added = _Added()
+    yield from _of_orders(_rows(orders), {_place(row) for row in _rows(drifts)}, added)
     if _is_cut_off(orders):
-        return  # the sums are those of all orders: first those that are shown, then look again
-    standing: dict[Place, list[int]] = defaultdict(lambda: [0, 0])  # the rows' lead over the movements
+        return  # what follows needs the sums over all orders: first those that are shown, then look again
+    leads: dict[Place, list[int]] = defaultdict(lambda: [0, 0])  # of the stock's rows over the movements
     for row in _rows(drifts):
-        standing[row["product_id"], row["location"]] = [
-            (row["on_hand"] or 0) - (row["movements_on_hand"] or 0),
-            (row["held"] or 0) - (row["movements_held"] or 0),
-        ]
-    missing: dict[Place, int] = defaultdict(int)  # what reservations hold beyond the rows
+        leads[_place(row)] = [_lead(row, "on_hand", "movements_on_hand"), _lead(row, "held", "movements_held")]
+    missing: dict[Place, int] = defaultdict(int)  # what reservations hold beyond the stock's rows
     for row in _rows(holds):
-        missing[row["product_id"], row["location"]] = (row["active_reservations"] or 0) - (row["held"] or 0)
-    for place in sorted({*standing, *booked} if not _is_cut_off(drifts) else standing, key=str):
-        on_hand, held = (here - there for here, there in zip(standing[place], booked[place], strict=True))
+        missing[_place(row)] = _lead(row, "active_reservations", "held")
+    for place in sorted(leads if _is_cut_off(drifts) else {*leads, *added.booked}, key=str):
+        on_hand, held = (lead - booked for lead, booked in zip(leads[place], added.booked[place], strict=True))
         if on_hand or held:
             yield _movement(place, on_hand, held)
-    for place in sorted({*missing, *reserved} if not _is_cut_off(holds) else missing, key=str):
-        units = missing[place] + reserved[place]
-        if units:
+    for place in sorted(missing if _is_cut_off(holds) else {*missing, *added.reserved}, key=str):
+        if units := missing[place] + added.reserved[place]:
             yield _hold(place, units)
+
+
+class _Added:
+    """What the proposals for orders add at each place: to the movements (on hand, held), to what reservations hold."""
+
+    def __init__(self) -> None:
+        self.booked: dict[Place, list[int]] = defaultdict(lambda: [0, 0])
+        self.reserved: dict[Place, int] = defaultdict(int)
+
+
+def _of_orders(rows: Sequence[Row], drifted: Collection[Place], added: _Added) -> Iterator[Proposal]:
+    of_order: dict[Any, list[Row]] = defaultdict(list)
+    for row in rows:
+        of_order[row["order_id"]].append(row)
+    for order_id, lines in of_order.items():
+        if any(_place(row) in drifted for row in lines):
+            yield from (_order_movement(order_id, row, added) for row in lines)
+        else:
+            yield _rebooked(order_id, lines)
+            for row in lines:
+                added.reserved[_place(row)] += row["movements_held"] - row["reserved_held"]
+
+
+def _place(row: Row) -> Place:
+    return row["product_id"], row["location"]
+
+
+def _lead(row: Row, one: str, other: str) -> int:
+    return int((row[one] or 0) - (row[other] or 0))
 
 
 def _rows(finding: Finding | None) -> Sequence[Row]:
@@ -118,18 +131,18 @@ def _is_cut_off(finding: Finding | None) -> bool:
     return finding is not None and finding.count > len(finding.rows)
 
 
-def _order_movement(order_id: Any, row: Row, booked: dict[Place, list[int]]) -> Proposal:
+def _order_movement(order_id: Any, row: Row, added: _Added) -> Proposal:
     on_hand = int(row["movements_sold"] - row["reserved_sold"])
     held = int(row["reserved_held"] - row["movements_held"])
-    product_id, location = row["product_id"], row["location"]
-    booked[product_id, location][0] += on_hand
-    booked[product_id, location][1] += held
+    product_id, location = _place(row)
+    booked = added.booked[product_id, location]
+    booked[:] = booked[0] + on_hand, booked[1] + held
     return Proposal(
         "bookings_match_reservations",
         "movement",
         f"order {order_id}, product {product_id} at {location}",
         {"onHand": on_hand, "held": held},
-        _psql(MOVE, product_id, location, on_hand, held, order_id, _REASON),
+        psql(MOVE, product_id, location, on_hand, held, order_id, _REASON),
         "The stock's row and the order's reservation stay as they are: only the movement that they miss is booked.",
     )
 
@@ -142,7 +155,7 @@ def _rebooked(order_id: Any, rows: Sequence[Row]) -> Proposal:
         "reservation",
         f"order {order_id}",
         {"held": held, "sold": sold},
-        _psql(REBOOK, order_id, state),
+        psql(REBOOK, order_id, state),
         f"Stock and movements agree that it is {state}. `UPDATE 0`: the reservation is gone; restore it from a backup.",
     )
 
@@ -153,7 +166,7 @@ def _movement(place: Place, on_hand: int, held: int) -> Proposal:
         "movement",
         f"product {place[0]} at {place[1]}",
         {"onHand": on_hand, "held": held},
-        _psql(MOVE, *place, on_hand, held, None, _REASON),
+        psql(MOVE, *place, on_hand, held, None, _REASON),
         "The stock's row is what was sold from, and stays. Orders may go on meanwhile: they change both sides alike. "
         "Then count the goods.",
     )
@@ -165,7 +178,7 @@ def _hold(place: Place, units: int) -> Proposal:
         "hold",
         f"product {place[0]} at {place[1]}",
         {"held": units},
-        _psql(HOLD, *place, units, _REASON),
+        psql(HOLD, *place, units, _REASON),
         "Row and movement change in one statement; the database refuses it if more would be held than lies there.",
     )
 
@@ -176,12 +189,12 @@ def _hold(place: Place, units: int) -> Proposal:
 def _holding(row: Row, _failed: Mapping[str, Finding]) -> Proposal:
     subject = f"order {row['order_id']}, reservation {row['reservation_id']}"
     if row["state"] == "ACTIVE":
-        command = _psql(EXPIRE, row["reservation_id"])
+        command = psql(EXPIRE, row["reservation_id"])
         why = (
             "The relay lets it expire the usual way. After the proposals for the stock: it has to be held to be let go."
         )
         return Proposal("cancelled_hold_nothing", "release", subject, {}, command, why)
-    command = _psql(GIVE_BACK, row["reservation_id"])
+    command = psql(GIVE_BACK, row["reservation_id"])
     why = "One statement, once: it takes only a reservation that is FULFILLED. See first that the goods did not go out."
     return Proposal("cancelled_hold_nothing", "return", subject, {}, command, why)
 
@@ -198,7 +211,7 @@ def _money(row: Row, _failed: Mapping[str, Finding]) -> Proposal:
             "refund",
             f"order {order_id}",
             {"amount": units},
-            _post("/refunds", {"key": f"repair:{order_id}:{units}", "chargeKey": key, "amount": units}),
+            post("/refunds", {"key": f"repair:{order_id}:{units}", "chargeKey": key, "amount": units}),
             "The gateway gives back once under this key, and never more than was captured. Then look again.",
         )
     if excess < 0 and not captures and row["state"] in _SOLD:
@@ -207,7 +220,7 @@ def _money(row: Row, _failed: Mapping[str, Finding]) -> Proposal:
             "charge",
             f"order {order_id}",
             {"amount": -excess},
-            _post(
+            post(
                 "/charges",
                 {
                     "key": f"repair:{order_id}:charge",
@@ -237,7 +250,7 @@ def _unpaid(row: Row, failed: Mapping[str, Finding]) -> Proposal:
         "payment",
         subject,
         {"captured": row["captured"], "refunded": row["refunded"]},
-        _psql(RECORD, order_id, state),
+        psql(RECORD, order_id, state),
         f"No money moves: only our note of it. After `{ask}` has said so.",
     )
 
@@ -245,7 +258,7 @@ def _unpaid(row: Row, failed: Mapping[str, Finding]) -> Proposal:
 def _halted(row: Row, _failed: Mapping[str, Finding]) -> Proposal:
     subject, is_ended = f"order {row['order_id']}", row["state"] in _SOLD | {"CANCELLED", "REFUNDED"}
     if row["saga_id"] is None and not is_ended:
-        command = _psql(BEGIN_AGAIN, row["order_id"])
+        command = psql(BEGIN_AGAIN, row["order_id"])
         why = "It goes on under its old id, so under the same keys: each step finds what was done and does it once."
         return Proposal("orders_have_sagas", "saga", subject, {}, command, why)
     if row["saga_id"] is not None and is_ended and row["saga_state"] not in {"COMPLETED", "COMPENSATED"}:
@@ -290,10 +303,7 @@ def _message(row: Row, _failed: Mapping[str, Finding]) -> Proposal:
 
 
 def _guard(row: Row, _failed: Mapping[str, Finding]) -> Proposal:
-    definition = _DEFINITIONS.get(row["name"], "")
-    if not definition:
-        return _decided("guards_stand", f"{row['relation']}.{row['name']}", "comanda migrate", "See the migrations.")
-    command = _shell(definition)
+    command = psql_of(DEFINITIONS[row["name"]])
     why = "It refuses to stand while a row breaks it: those are named by the other checks."
     return Proposal("guards_stand", "guard", f"{row['relation']}.{row['name']}", {}, command, why)
 
@@ -323,7 +333,7 @@ def _oversold(row: Row, _failed: Mapping[str, Finding]) -> Proposal:
         DECIDE,
         f"product {row['product_id']} at {row['location']}",
         {"short": short},
-        _api("/inventory/add-stock", body),
+        api("/inventory/add-stock", body),
         "Only if so many more were counted than the shop knew of; else refund orders that hold them.",
     )
 
@@ -349,66 +359,3 @@ _RULES: Mapping[str, Callable[[Row, Mapping[str, Finding]], Proposal]] = {
     "events_are_there_once": _shown("events_are_there_once", "Who listens has to be told what the order shows."),
     "states_have_histories": _shown("states_have_histories", "The attempts tell which state is true."),
 }
-
-_DEFINITIONS = {
-    "stock_is_not_oversold": (
-        "ALTER TABLE stock ADD CONSTRAINT stock_is_not_oversold CHECK (held >= 0 AND held <= on_hand)"
-    ),
-    "stock_on_hand_check": "ALTER TABLE stock ADD CONSTRAINT stock_on_hand_check CHECK (on_hand >= 0)",
-    "reservations_one_for_an_order": (
-        "CREATE UNIQUE INDEX CONCURRENTLY reservations_one_for_an_order ON reservations (order_id) "
-        "WHERE state IN ('ACTIVE', 'FULFILLED')"
-    ),
-    "payments_order_id_key": "ALTER TABLE payments ADD CONSTRAINT payments_order_id_key UNIQUE (order_id)",
-    "payments_key_key": "ALTER TABLE payments ADD CONSTRAINT payments_key_key UNIQUE (key)",
-    "sagas_subject_kind_key": "ALTER TABLE sagas ADD CONSTRAINT sagas_subject_kind_key UNIQUE (subject, kind)",
-    "idempotency_keys_pkey": (
-        "ALTER TABLE idempotency_keys ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (customer_id, key)"
-    ),
-    "notifications_order_id_kind_channel_key": (
-        "ALTER TABLE notifications ADD CONSTRAINT notifications_order_id_kind_channel_key "
-        "UNIQUE (order_id, kind, channel)"
-    ),
-}
-
-
-# Commands
-
-
-def _psql(statement: Statement, *values: Any) -> str:
-    return _shell(filled(statement, *values))
-
-
-def filled(statement: Statement, *values: Any) -> str:
-    """The statement with its values in their places."""
-    lines = (line for line in statement.text.splitlines() if not line.startswith("--"))
-    text = " ".join(" ".join(lines).split()).rstrip(";")
-    return re.sub(r"\$(\d+)", lambda found: _literal(values[int(found[1]) - 1]), text)
-
-
-def _literal(value: Any) -> str:
-    match value:
-        case None:
-            return "NULL"
-        case int():
-            return f"({value})" if value < 0 else str(value)
-        case _:
-            text = str(value).replace("'", "''")
-            return f" E'{text.replace(chr(92), chr(92) * 2)}'" if chr(92) in text else f"'{text}'"
-
-
-def _shell(statement: str) -> str:
-    return f'psql "$COMANDA_DATABASE_URL" -c {shlex.quote(statement)}'
-
-
-def _post(path: str, body: Mapping[str, Any]) -> str:
-    return (
-        f'curl -sS "$COMANDA_GATEWAY_URL{path}" -H "Content-Type: application/json" -d {shlex.quote(json.dumps(body))}'
-    )
-
-
-def _api(path: str, body: Mapping[str, Any]) -> str:
-    return (
-        f'curl -sS "$COMANDA_API/api/v1{path}" -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" '
-        f"-d {shlex.quote(json.dumps(body))}"
-    )
