@@ -18,6 +18,7 @@ from comanda.proof import invariants
 from comanda.proof.findings import Finding, broken
 from comanda.proof.invariants import CHECKS
 from comanda.proof.ledger import Ledger, NoLedger
+from comanda.proof.repair import proposals
 from comanda.settings import Settings
 from shop import FakeGateway, Shop, shop, until
 
@@ -45,7 +46,15 @@ class Books:
     def add(self, kind: str, order_id: object, amount: int) -> None:
         seq = len(self.lines) + 1
         self.lines.append(
-            {"seq": seq, "type": kind, "orderId": str(order_id), "amount": amount, "currency": "USD", "key": f"k{seq}"}
+            {
+                "seq": seq,
+                "type": kind,
+                "orderId": str(order_id),
+                "amount": amount,
+                "currency": "USD",
+                "key": f"k{seq}",
+                "at": clock.rfc3339(clock.now()),
+            }
         )
 
     async def ledger(self, after: int, limit: int) -> list[Line]:
@@ -205,11 +214,15 @@ BREAKS = [
 ]
 
 
+# One of them may be mended by a proposal for another.
+THREE_ACCOUNTS = {"stock_is_its_movements", "held_is_reserved", "bookings_match_reservations"}
+
+
 async def test_each_break_is_found(database_url: str, redis_url: str) -> None:
     """One shop for all of them: each break is rolled back. (A day in a shop takes seconds, a check milliseconds.)"""
     books = await busy_shop(database_url, redis_url)
     connection = await connect(database_url, name="breaks")
-    missed = []
+    missed, unproposed = [], []
     for name, statement in BREAKS:
         turn = connection.transaction()
         await turn.start()
@@ -219,8 +232,12 @@ async def test_each_break_is_found(database_url: str, redis_url: str) -> None:
         found = findings[name]
         if found.status != "failed" or not found.rows or found.count < len(found.rows):
             missed.append((name, statement))
+        proposed = {one.check for one in proposals(list(findings.values()))}
+        if name not in proposed and not proposed & THREE_ACCOUNTS:
+            unproposed.append((name, statement))
     await connection.close()
     assert missed == []
+    assert unproposed == []
     assert {name for name, _ in BREAKS} == NAMES, "every check has been seen to fail"
 
 
@@ -323,6 +340,22 @@ async def test_without_a_ledger_it_says_so(database_url: str, capsys: pytest.Cap
     assert money["status"] == "skipped"
     assert "instant" in money["note"]
     assert {check["name"] for check in report["checks"]} == NAMES
+
+
+async def test_repairs_are_proposed_and_not_applied(
+    database_url: str, database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings(database_url=database_url, gateway="instant")
+    assert await doctor(settings, data_dir=None, since_hours=None, json=True, repair=True) == 0
+    assert json.loads(capsys.readouterr().out)["proposals"] == []
+    async with database.transaction() as tx:
+        await tx.execute("DROP INDEX reservations_one_for_an_order")
+    for _ in range(2):
+        assert await doctor(settings, data_dir=None, since_hours=None, json=True, repair=True) == 3
+        (one,) = json.loads(capsys.readouterr().out)["proposals"]
+        assert (one["check"], one["kind"]) == ("guards_stand", "guard")
+    assert await doctor(settings, data_dir=None, since_hours=None, json=False, repair=True) == 3
+    assert one["command"] in capsys.readouterr().out, "a command is one line, to be copied whole"
 
 
 async def test_exit_codes(database_url: str, database: Database, capsys: pytest.CaptureFixture[str]) -> None:

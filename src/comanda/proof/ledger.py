@@ -124,7 +124,7 @@ async def before(ledger: Ledger, moment: datetime) -> int:
             low = middle
         else:
             high = middle
-    return low
+    return low + 1
 
 
 async def captures(ledger: Ledger, order_ids: Collection[str], *, after: int) -> dict[str, list[tuple[str, int]]]:

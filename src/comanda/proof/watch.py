@@ -22,9 +22,7 @@ IS_MINE = _sql["is_mine"]
 NEWEST = _sql["newest"]
 
 _log = telemetry.log("watch")
-_LOOKS_BACK = timedelta(hours=1)
 _MOST_ORDERS = 20_000
-_MAY_TAKE = "2s"
 _LEFT_OUT_FOR = 3600.0  # seconds
 
 
@@ -52,11 +50,27 @@ async def run(url: str, gateway: Ledger | NoLedger, *, every: float, stop: async
 
 
 class Watch:
-    """What it has seen: a violation is said when it comes and when it goes, not each minute."""
+    """What it has seen: a violation is said when it comes and when it goes, not each minute.
 
-    def __init__(self, url: str, gateway: Ledger | NoLedger) -> None:
+    Args:
+        url: of the database.
+        gateway: who has the ledger.
+        looks_back: how old the orders are that it looks at.
+        may_take: how long a check may take.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        gateway: Ledger | NoLedger,
+        *,
+        looks_back: timedelta = timedelta(hours=1),
+        may_take: timedelta = timedelta(seconds=2),
+    ) -> None:
         self._url = url
         self._gateway = gateway
+        self.looks_back = looks_back
+        self._may_take = f"{may_take // timedelta(milliseconds=1)}ms"
         self._tx: Tx | None = None
         self._is_mine = False
         self._broken: set[str] = set()
@@ -76,7 +90,7 @@ class Watch:
                 for finding in await self._findings(tx):
                     self._tell(finding)
         except Overrun:
-            _log.warning("the database is too slow to be watched", limit=_MAY_TAKE)
+            _log.warning("the database is too slow to be watched", limit=self._may_take)
         except DatabaseFault:
             self.close()
             raise
@@ -91,13 +105,13 @@ class Watch:
     async def _connection(self) -> Tx:
         if self._tx is None:
             self._tx = await connect(self._url, name="comanda-watch")
-            await BOUNDED.run(self._tx, _MAY_TAKE)
+            await BOUNDED.run(self._tx, self._may_take)
         return self._tx
 
     async def _findings(self, tx: Tx) -> list[Finding]:
         now = asyncio.get_running_loop().time()
         self._left_out = {name: until for name, until in self._left_out.items() if until > now}
-        floor = Scope.since(clock.now() - _LOOKS_BACK).floor
+        floor = Scope.since(clock.now() - self.looks_back).floor
         floor = await NEWEST.value(tx, floor, _MOST_ORDERS) or floor
         if self._broken <= invariants.WHOLE:
             self._floor = floor
@@ -121,6 +135,6 @@ class Watch:
                     _log.info("an invariant holds again", check=name)
             case "unknown" if name != money.RULE.name:
                 self._left_out[name] = asyncio.get_running_loop().time() + _LEFT_OUT_FOR
-                _log.warning("a check takes too long to be watched", check=name, limit=_MAY_TAKE)
+                _log.warning("a check takes too long to be watched", check=name, limit=self._may_take)
             case _:
                 pass  # nobody knows: what was known last stands
