@@ -87,12 +87,14 @@ async def _is_quiet(here: Shop) -> bool:
 
 
 async def look(database_url: str, gateway: Ledger | NoLedger, **how: Any) -> list[Finding]:
-    connection = await connect(database_url, name="doctor")
+    """As `comanda doctor` does: money is judged beside the rest."""
+    connection, beside = [await connect(database_url, name="doctor") for _ in range(2)]
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            return await invariants.check(connection, gateway, **how)
+            return await invariants.check(connection, gateway, beside=beside, **how)
     finally:
         await connection.close()
+        await beside.close()
 
 
 def failed(findings: Sequence[Finding]) -> set[str]:

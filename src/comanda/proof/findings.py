@@ -47,11 +47,11 @@ class Finding:
 class Scope:
     """What is looked at: orders with ids from `floor` on.
 
-    Their events have ids from `event_floor` on, and nothing that belongs to them is stamped before `moment`.
+    Their events and reservations have ids from `later_floor` on; nothing of theirs is stamped before `moment`.
     """
 
     floor: UUID = _EVERYTHING
-    event_floor: UUID = _EVERYTHING
+    later_floor: UUID = _EVERYTHING
     moment: datetime = _ALWAYS
 
     @property

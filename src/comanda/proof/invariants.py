@@ -47,12 +47,12 @@ def _orders(scope: Scope) -> Sequence[Any]:
     return (scope.floor,)
 
 
-def _orders_and_events(scope: Scope) -> Sequence[Any]:
-    return (scope.floor, scope.event_floor)
+def _orders_and_later(scope: Scope) -> Sequence[Any]:
+    return (scope.floor, scope.later_floor)
 
 
-def _orders_events_and_keys(scope: Scope) -> Sequence[Any]:
-    return (scope.floor, scope.event_floor, scope.moment)
+def _orders_later_and_moment(scope: Scope) -> Sequence[Any]:
+    return (scope.floor, scope.later_floor, scope.moment)
 
 
 def _waiting(_scope: Scope) -> Sequence[Any]:
@@ -70,7 +70,7 @@ def _guards(_scope: Scope) -> Sequence[Any]:
 # fmt: off
 CHECKS = [
     Check("accepted_orders_exist", 1, "Every order that was answered with a 202 is there.",
-          _sql["lost_orders"], _orders_events_and_keys,
+          _sql["lost_orders"], _orders_later_and_moment,
           "Orders were deleted, or an older backup was restored: find them in the outbox and place them again."),
     Check("totals_are_sums", 1, "An order's total is the sum of its lines.",
           _sql["wrong_totals"], _orders,
@@ -97,13 +97,13 @@ CHECKS = [
           _sql["missing_guards"], _guards,
           "Put the constraint back as the migrations declare it, after the rows that break it are mended."),
     Check("bookings_match_reservations", 2, "An order's movements say what its reservations say.",
-          _sql["misbooked_orders"], _orders,
+          _sql["misbooked_orders"], _orders_and_later,
           "A reservation or a movement was changed by hand: `comanda doctor --repair` proposes which to put right."),
     Check("cancelled_hold_nothing", 4, "A cancelled order holds no stock.",
           _sql["holding_cancelled"], _orders,
           "Let the reservation expire, or take back what was sold: `comanda doctor --repair` proposes how."),
     Check("confirmed_are_sold", 4, "Every line of a confirmed order was sold from the stock.",
-          _sql["unsold_lines"], _orders,
+          _sql["unsold_lines"], _orders_and_later,
           "Book the sale by hand, or refund the order if the goods are gone."),
     Check("payments_fit_orders", 4, "A confirmed order is paid in full; one that was undone keeps no money.",
           _sql["unpaid_orders"], _orders,
@@ -118,7 +118,7 @@ CHECKS = [
           _sql["miscounted_mails"], _orders,
           "A provider was given a message under two keys, or mailbox rows were removed: compare their keys."),
     Check("events_are_there_once", 5, "One OrderCreated of each order, then OrderConfirmed or OrderCancelled once.",
-          _sql["miscounted_events"], _orders_and_events,
+          _sql["miscounted_events"], _orders_and_later,
           "Who listens to events has a wrong picture of these orders: tell them, or replay from the outbox."),
     Check("events_move_on", 5, "Events are handed on within a minute.",
           _sql["unmoved_events"], _waiting,

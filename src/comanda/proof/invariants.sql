@@ -109,6 +109,7 @@ SELECT guards.relation, guards.name, count(*) OVER () AS count
 -- name: misbooked_orders
 -- What an order's movements say that it holds and has bought is what its reservations say. Millions of lines are summed
 -- by order first, each weighted by its place so that two wrongs don't make a right; then the suspects line by line.
+-- $2: reservations of these orders have no smaller id.
 WITH told AS NOT MATERIALIZED (
     SELECT order_id, product_id, location, held_delta AS booked_held, -on_hand_delta AS booked_sold,
            0 AS reserved_held, 0 AS reserved_sold
@@ -117,7 +118,7 @@ WITH told AS NOT MATERIALIZED (
     SELECT order_id, product_id, location, 0, 0, CASE state WHEN 'ACTIVE' THEN quantity ELSE 0 END,
            CASE state WHEN 'FULFILLED' THEN quantity ELSE 0 END
       FROM reservations JOIN reservation_lines ON reservation_id = reservations.id
-     WHERE order_id >= $1::uuid AND state IN ('ACTIVE', 'FULFILLED')
+     WHERE order_id >= $1::uuid AND reservation_id >= $2::uuid AND state IN ('ACTIVE', 'FULFILLED')
 ), suspects AS MATERIALIZED (
     SELECT order_id FROM told GROUP BY order_id
     HAVING sum(((booked_held - reserved_held) * (uuid_hash(product_id) # hashtext(location)))::float8) <> 0
@@ -137,17 +138,18 @@ SELECT orders.id AS order_id, reservations.id AS reservation_id, reservations.st
 
 -- name: unsold_lines
 -- Lines of confirmed orders that were not sold from the stock. A product without stock-keeping needs none; one that
--- was changed since may have been without it when it was ordered.
+-- was changed since may have been without it when it was ordered. $2: their reservations have no smaller id.
 WITH sold AS (
     SELECT order_id, product_id, sum(quantity) AS quantity
       FROM reservations JOIN reservation_lines ON reservation_id = reservations.id
-     WHERE order_id >= $1::uuid AND state = 'FULFILLED' GROUP BY order_id, product_id
+     WHERE order_id >= $1::uuid AND reservation_id >= $2::uuid AND state = 'FULFILLED' GROUP BY order_id, product_id
 ), wanted AS (
     SELECT orders.id AS order_id, order_lines.product_id, order_lines.quantity,
            products.track_inventory AND products.updated_at <= orders.created_at AS is_tracked
       FROM orders JOIN order_lines ON order_lines.order_id = orders.id
       LEFT JOIN products ON products.id = order_lines.product_id
-     WHERE orders.id >= $1::uuid AND orders.state IN ('CONFIRMED', 'SHIPPED', 'DELIVERED')
+     WHERE orders.id >= $1::uuid AND order_lines.order_id >= $1::uuid
+       AND orders.state IN ('CONFIRMED', 'SHIPPED', 'DELIVERED')
 )
 SELECT wanted.order_id, wanted.product_id, wanted.quantity AS ordered, sold.quantity::bigint AS sold,
        count(*) OVER () AS count
@@ -159,7 +161,7 @@ SELECT wanted.order_id, wanted.product_id, wanted.quantity AS ordered, sold.quan
 -- The payment as we know it: whole and kept for a confirmed order, none or all of it given back for one that was undone.
 SELECT orders.id AS order_id, orders.state, orders.total_amount, payments.state AS payment_state, payments.captured,
        payments.refunded, payments.key, count(*) OVER () AS count
-  FROM orders LEFT JOIN payments ON payments.order_id = orders.id
+  FROM orders LEFT JOIN payments ON payments.order_id = orders.id AND payments.order_id >= $1::uuid
  WHERE orders.id >= $1::uuid
    AND NOT CASE WHEN orders.state IN ('CONFIRMED', 'SHIPPED', 'DELIVERED')
                 THEN coalesce(payments.state = 'SUCCEEDED' AND payments.captured - payments.refunded = orders.total_amount
