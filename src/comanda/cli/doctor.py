@@ -203,9 +203,9 @@ def _show_proposals(console: Console, proposed: Sequence[Proposal]) -> None:
     if not proposed:
         console.print("\nNothing to repair")
         return
-    console.print(f"\n{len(proposed)} proposals; nothing has been applied. Afterwards, look again.", style="bold")
+    console.print(f"\nProposals: {len(proposed)}. Nothing has been applied; after each, look again.", style="bold")
     for one in proposed:
-        amounts = "".join(f"  {name} {amount:+,}" for name, amount in one.amounts.items())
+        amounts = "".join(f"  {name} {amount:+,}" for name, amount in one.amounts.items() if amount)
         style = "yellow" if one.kind == DECIDE else "green"
         console.print(
             f"\n[{style}]{one.kind}[/] ({one.check})  {escape(one.subject)}{amounts}", highlight=False, soft_wrap=True

@@ -8,6 +8,8 @@ from typing import Any
 
 from comanda.db import Statement
 
+_SPECIAL = frozenset('"$`\\!')  # to a shell, between double quotes
+
 
 def psql(statement: Statement, *values: Any) -> str:
     """One statement, on the database of the environment."""
@@ -34,7 +36,9 @@ def _literal(value: Any) -> str:
 
 def psql_of(statement: str) -> str:
     """The same of a text."""
-    return f'psql "$COMANDA_DATABASE_URL" -c {shlex.quote(statement)}'
+    # SQL is full of single quotes: between double ones it stays readable.
+    quoted = f'"{statement}"' if _SPECIAL.isdisjoint(statement) else shlex.quote(statement)
+    return f'psql "$COMANDA_DATABASE_URL" -c {quoted}'
 
 
 def post(path: str, body: Mapping[str, Any]) -> str:
