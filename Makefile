@@ -29,6 +29,7 @@ bench: .venv/.installed
 	$(BIN)/python benchmarks/accept.py
 	$(BIN)/python benchmarks/end_to_end.py
 	$(BIN)/python benchmarks/end_to_end.py --gateway mock
+	$(BIN)/python benchmarks/doctor.py
 
 .venv/.installed: requirements/runtime.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv

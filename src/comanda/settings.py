@@ -79,6 +79,7 @@ class Settings(BaseSettings):
     max_backlog: Annotated[int, Field(ge=1)] = 20_000
     rate_limits: Literal["on", "off"] = "on"
 
+    check_seconds: Annotated[float, Field(ge=0, le=31_536_000)] = 60
     audit_days: Annotated[int, Field(ge=0)] = 0
     log_dir: Path | None = None
     failpoints: Path | None = None

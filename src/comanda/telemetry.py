@@ -32,6 +32,9 @@ STUCK = Gauge("sagas_stuck", "Sagas that could not be undone", multiprocess_mode
 DEAD_LETTERS = Gauge("dead_letters", "Dead letters that nobody has redriven", multiprocess_mode="mostrecent")
 OUTBOX_BEHIND = Gauge("outbox_unpublished_events", "Events that wait for the relay", multiprocess_mode="mostrecent")
 BREAKER = Gauge("gateway_breaker_open", "1 while the breaker is open", multiprocess_mode="mostrecent")
+VIOLATIONS = Gauge(
+    "comanda_invariant_violations", "Rows that break an invariant, by check", ["check"], multiprocess_mode="mostrecent"
+)
 
 
 def _fields(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

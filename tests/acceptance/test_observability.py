@@ -64,6 +64,15 @@ async def test_queues_and_requests_are_measured(up: Up, admin: Visitor) -> None:
     assert not [name for name in found if order_id in name]
 
 
+async def test_the_invariants_are_a_metric(up: Up) -> None:
+    async def are_there() -> bool:
+        found = await up.metrics()
+        checks = [name for name in found if name.startswith("comanda_invariant_violations")]
+        return len(checks) >= 20 and all(found[name] == 0 for name in checks)
+
+    await eventually(are_there, 20)
+
+
 async def test_a_correlation_id_goes_with_the_order(up: Up, admin: Visitor) -> None:
     mine = "ticket-4711"
     reply = await admin.ask("POST", "/orders", basket(await admin.product()), X_Correlation_Id=mine)

@@ -15,8 +15,10 @@ from comanda.db import Database
 from comanda.db.database import connect
 from comanda.errors import ConfigurationFault, DatabaseFault, GatewayBusy
 from comanda.proof import invariants
-from comanda.proof.invariants import CHECKS, Finding
+from comanda.proof.findings import Finding, broken
+from comanda.proof.invariants import CHECKS
 from comanda.proof.ledger import Ledger, NoLedger
+from comanda.proof.repair import proposals
 from comanda.settings import Settings
 from shop import FakeGateway, Shop, shop, until
 
@@ -44,7 +46,15 @@ class Books:
     def add(self, kind: str, order_id: object, amount: int) -> None:
         seq = len(self.lines) + 1
         self.lines.append(
-            {"seq": seq, "type": kind, "orderId": str(order_id), "amount": amount, "currency": "USD", "key": f"k{seq}"}
+            {
+                "seq": seq,
+                "type": kind,
+                "orderId": str(order_id),
+                "amount": amount,
+                "currency": "USD",
+                "key": f"k{seq}",
+                "at": clock.rfc3339(clock.now()),
+            }
         )
 
     async def ledger(self, after: int, limit: int) -> list[Line]:
@@ -77,16 +87,18 @@ async def _is_quiet(here: Shop) -> bool:
 
 
 async def look(database_url: str, gateway: Ledger | NoLedger, **how: Any) -> list[Finding]:
-    connection = await connect(database_url, name="doctor")
+    """As `comanda doctor` does: money is judged beside the rest."""
+    connection, beside = [await connect(database_url, name="doctor") for _ in range(2)]
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            return await invariants.check(connection, gateway, **how)
+            return await invariants.check(connection, gateway, beside=beside, **how)
     finally:
         await connection.close()
+        await beside.close()
 
 
 def failed(findings: Sequence[Finding]) -> set[str]:
-    return {finding.name for finding in invariants.broken(findings)}
+    return {finding.name for finding in broken(findings)}
 
 
 async def test_a_healthy_shop_passes(database_url: str, redis_url: str) -> None:
@@ -204,11 +216,15 @@ BREAKS = [
 ]
 
 
+# One of them may be mended by a proposal for another.
+THREE_ACCOUNTS = {"stock_is_its_movements", "held_is_reserved", "bookings_match_reservations"}
+
+
 async def test_each_break_is_found(database_url: str, redis_url: str) -> None:
     """One shop for all of them: each break is rolled back. (A day in a shop takes seconds, a check milliseconds.)"""
     books = await busy_shop(database_url, redis_url)
     connection = await connect(database_url, name="breaks")
-    missed = []
+    missed, unproposed = [], []
     for name, statement in BREAKS:
         turn = connection.transaction()
         await turn.start()
@@ -218,8 +234,12 @@ async def test_each_break_is_found(database_url: str, redis_url: str) -> None:
         found = findings[name]
         if found.status != "failed" or not found.rows or found.count < len(found.rows):
             missed.append((name, statement))
+        proposed = {one.check for one in proposals(list(findings.values()))}
+        if name not in proposed and not proposed & THREE_ACCOUNTS:
+            unproposed.append((name, statement))
     await connection.close()
     assert missed == []
+    assert unproposed == []
     assert {name for name, _ in BREAKS} == NAMES, "every check has been seen to fail"
 
 
@@ -251,7 +271,7 @@ async def test_money_is_compared_to_the_cent(
         await here.ended(order_id)
         books = Books.of(here.gateway)
     books.add(kind, order_id, amount)
-    (finding,) = invariants.broken(await look(database_url, books))
+    (finding,) = broken(await look(database_url, books))
     assert finding.name == "money_is_exact"
     assert finding.rows[0]["order_id"] == str(order_id)
     assert said in finding.rows[0]["problem"]
@@ -260,7 +280,7 @@ async def test_money_is_compared_to_the_cent(
 async def test_money_of_an_order_that_is_not_there(database_url: str) -> None:
     books = Books()
     books.add("capture", clock.new_id(), 5)
-    (finding,) = invariants.broken(await look(database_url, books))
+    (finding,) = broken(await look(database_url, books))
     assert "no such order: capture of 5 USD" in finding.rows[0]["problem"]
 
 
@@ -289,7 +309,7 @@ async def test_orders_under_way_are_no_alarm(database_url: str, redis_url: str) 
         books = LiveBooks(here.gateway)
         while not (buying.done() and await _is_quiet(here)):
             findings = await look(database_url, books)
-            assert failed(findings) == set(), invariants.broken(findings)
+            assert failed(findings) == set(), broken(findings)
             looks += 1
         await here.ended(*await buying)
         assert failed(await look(database_url, books)) == set()
@@ -322,6 +342,22 @@ async def test_without_a_ledger_it_says_so(database_url: str, capsys: pytest.Cap
     assert money["status"] == "skipped"
     assert "instant" in money["note"]
     assert {check["name"] for check in report["checks"]} == NAMES
+
+
+async def test_repairs_are_proposed_and_not_applied(
+    database_url: str, database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings(database_url=database_url, gateway="instant")
+    assert await doctor(settings, data_dir=None, since_hours=None, json=True, repair=True) == 0
+    assert json.loads(capsys.readouterr().out)["proposals"] == []
+    async with database.transaction() as tx:
+        await tx.execute("DROP INDEX reservations_one_for_an_order")
+    for _ in range(2):
+        assert await doctor(settings, data_dir=None, since_hours=None, json=True, repair=True) == 3
+        (one,) = json.loads(capsys.readouterr().out)["proposals"]
+        assert (one["check"], one["kind"]) == ("guards_stand", "guard")
+    assert await doctor(settings, data_dir=None, since_hours=None, json=False, repair=True) == 3
+    assert one["command"] in capsys.readouterr().out, "a command is one line, to be copied whole"
 
 
 async def test_exit_codes(database_url: str, database: Database, capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,12 +105,13 @@ def migrate_command(
 def doctor_command(
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Of a running `comanda up`.")] = None,
     since: Annotated[float | None, typer.Option(min=0, help="Only orders of the last so many hours.")] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Propose what would mend it; nothing is applied.")] = False,
     json: Json = False,
 ) -> None:
     """Check every invariant on the live database and the gateway's ledger; exit code 3 when one is broken."""
     from comanda.cli import doctor
 
-    code = uvloop.run(doctor.doctor(settings.load(), data_dir=data_dir, since_hours=since, json=json))
+    code = uvloop.run(doctor.doctor(settings.load(), data_dir=data_dir, since_hours=since, json=json, repair=repair))
     raise typer.Exit(code)
 
 

@@ -133,14 +133,20 @@ async def worker(settings: Settings, queues: Sequence[str]) -> None:
 
 
 async def relay(settings: Settings) -> None:
-    """Relay until SIGTERM."""
+    """Relay until SIGTERM, and watch the invariants meanwhile."""
     from comanda import relay as relaying
     from comanda.assembly import assemble
+    from comanda.payments.gateway import HttpGateway
+    from comanda.proof import watch
+    from comanda.proof.ledger import NoLedger
 
     with _process(settings, "relay") as name:
         stop = _stopped_by_signal()
-        async with assemble(settings, name=name, pool=_POOL["relay"]) as assembly:
-            await relaying.run(assembly, stop)
+        async with assemble(settings, name=name, pool=_POOL["relay"]) as assembly, asyncio.TaskGroup() as running:
+            running.create_task(relaying.run(assembly, stop))
+            if settings.check_seconds:
+                books = assembly.gateway if isinstance(assembly.gateway, HttpGateway) else NoLedger("it keeps none")
+                running.create_task(watch.run(settings.database_url, books, every=settings.check_seconds, stop=stop))
 
 
 async def gateway(settings: Settings, *, data_dir: Path, port: int, fd: int | None) -> None:

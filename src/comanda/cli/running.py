@@ -1,53 +1,29 @@
-"""Where a running Comanda is: from the settings, or from the `up.json` of `comanda up`."""
+"""Where a running Comanda is: from the settings, or from what `comanda up` wrote into its data folder."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from comanda.errors import ConfigurationFault
+from comanda.proof import instance
+from comanda.proof.instance import Instance
 from comanda.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
-    """`api` and `gateway_url` are empty where nobody said."""
-
-    database_url: str
-    redis_url: str
-    api: str
-    gateway_url: str
-
-
-class _UpFile(msgspec.Struct, rename="camel"):
-    api: str
-    database_url: str
-    redis_url: str
-    gateway: str | None = None
-
-
-def located(settings: Settings, data_dir: Path) -> Running:
+def located(settings: Settings, data_dir: Path) -> Instance:
     """What the environment says; what it does not say, from `<data-dir>/up.json`.
 
     Raises:
-        ConfigurationFault: neither says it.
+        ConfigurationFault: neither says where PostgreSQL and Redis are.
     """
-    file = data_dir / "up.json"
-    try:
-        up = msgspec.json.decode(file.read_bytes(), type=_UpFile)
-    except FileNotFoundError:
-        up = _UpFile("", "", "")
-    except (OSError, msgspec.DecodeError) as fault:
-        raise ConfigurationFault(f"{file} can't be read: {fault}") from None
-    found = Running(
-        settings.database_url or up.database_url,
-        settings.redis_url or up.redis_url,
-        up.api,
-        settings.gateway_url or up.gateway or "",
+    up = instance.written(data_dir) if (data_dir / instance.UP_FILE).exists() else Instance()
+    found = Instance(
+        api=up.api,
+        gateway_url=settings.gateway_url or up.gateway_url,
+        database_url=settings.database_url or up.database_url,
+        redis_url=settings.redis_url or up.redis_url,
     )
     if not found.database_url or not found.redis_url:
         raise ConfigurationFault(
-            f"Nothing runs in {data_dir} (it has no up.json): start `comanda up` there, name another --data-dir, "
-            "or set COMANDA_DATABASE_URL and COMANDA_REDIS_URL."
+            f"Nothing runs in {data_dir} (it has no {instance.UP_FILE}): start `comanda up` there, name another "
+            "--data-dir, or set COMANDA_DATABASE_URL and COMANDA_REDIS_URL."
         )
     return found

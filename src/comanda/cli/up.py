@@ -20,9 +20,9 @@ from comanda.engines.child import Child, run
 from comanda.engines.ports import LOOPBACK, answers, listen, url_of
 from comanda.engines.supervisor import Supervisor
 from comanda.errors import Fault, GatewayFault, MigrationFault
+from comanda.proof.instance import UP_FILE
 from comanda.settings import Settings
 
-UP_FILE = "up.json"
 COMANDA = (sys.executable, "-m", "comanda")
 DRAIN_SECONDS = 30.0
 

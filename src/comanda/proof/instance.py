@@ -20,6 +20,7 @@ class Instance:
     api: str = ""
     gateway_url: str = ""
     database_url: str = ""
+    redis_url: str = ""
 
 
 def find(settings: Settings, data_dir: Path | None) -> Instance:
@@ -44,7 +45,7 @@ def written(folder: Path) -> Instance:
             f"Nothing runs in {folder} (there is no {path.name}): start `comanda up`, or name another --data-dir"
         )
     known = _read(path)
-    return Instance(known.get("api") or "", known.get("gateway") or "", known.get("databaseUrl") or "")
+    return Instance(*(known.get(name) or "" for name in ("api", "gateway", "databaseUrl", "redisUrl")))
 
 
 def admin_password(settings: Settings, data_dir: Path | None) -> str:

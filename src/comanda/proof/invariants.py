@@ -1,20 +1,23 @@
 """The invariants of a running shop, checked on its tables and on the gateway's ledger. Reads only.
 
 The same checks serve `comanda doctor`, the tests, the fault runs and a metric. Each is one line of `CHECKS`; what it
-looks for is the statement of its name in `invariants.sql`. The two that are judged in Python stand below the table.
+looks for is the statement of its name in `invariants.sql`. Histories are judged below the table, money in `money.py`.
 """
 
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal
-from uuid import UUID
+from functools import partial
+from typing import Any
 
 from comanda.db import Record, Statement, Tx, twin
-from comanda.errors import GatewayFault
-from comanda.proof import history, ledger
-from comanda.proof.ledger import Book, Ledger, Line, NoLedger, Owed
+from comanda.errors import Overrun
+from comanda.proof import history, money
+from comanda.proof.findings import SHOWN, Finding, Scope, Status
+from comanda.proof.guards import GUARDS
+from comanda.proof.ledger import Ledger, NoLedger
 
 _sql = twin(__file__)
 HAS_SCHEMA = _sql["has_schema"]
@@ -22,60 +25,10 @@ MAKE_ROOM = _sql["make_room"]
 COUNTED = _sql["counted"]
 HISTORIES = _sql["histories"]
 WITH_HISTORY = _sql["with_history"]
-OWED = _sql["owed"]
-
-SHOWN = 20
-"""Rows of what is broken that a finding carries; its count is that of all."""
 
 OVERDUE = timedelta(seconds=60)
-_PAGE = 20_000
-_CLOCKS_DIFFER_BY = timedelta(hours=1)  # an event's id is made by another machine than its order's
-_EVERYTHING = UUID(int=0)
 
-Status = Literal["passed", "failed", "skipped", "unknown"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a check came to.
-
-    Args:
-        name: of the check; stable.
-        invariant: its number in the list of invariants.
-        meaning: what holds when it passes.
-        status: `skipped`: there is nothing to compare with; `unknown`: what it needs does not answer.
-        count: of the rows that break it.
-        rows: the first of them.
-        advice: what to do when it fails.
-        note: why it was not checked.
-    """
-
-    name: str
-    invariant: int
-    meaning: str
-    status: Status
-    count: int
-    rows: Sequence[Mapping[str, Any]]
-    advice: str
-    note: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """What is looked at: orders with ids from `floor` on, and events from `event_floor` on."""
-
-    floor: UUID = _EVERYTHING
-    event_floor: UUID = _EVERYTHING
-
-    @classmethod
-    def since(cls, moment: datetime | None) -> "Scope":
-        """Orders placed since then; None: all."""
-        return cls() if moment is None else cls(_floor(moment), _floor(moment - _CLOCKS_DIFFER_BY))
-
-
-def _floor(moment: datetime) -> UUID:
-    """The smallest UUIDv7 of that millisecond."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80)
+Telling = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +43,16 @@ class Check:
     advice: str
 
 
-GUARDS = [
-    ("stock", "stock_is_not_oversold"),
-    ("stock", "stock_on_hand_check"),
-    ("reservations", "reservations_one_for_an_order"),
-    ("payments", "payments_order_id_key"),
-    ("payments", "payments_key_key"),
-    ("sagas", "sagas_subject_kind_key"),
-    ("idempotency_keys", "idempotency_keys_pkey"),
-    ("notifications", "notifications_order_id_kind_channel_key"),
-]
-
-
 def _orders(scope: Scope) -> Sequence[Any]:
     return (scope.floor,)
 
 
-def _orders_and_events(scope: Scope) -> Sequence[Any]:
-    return (scope.floor, scope.event_floor)
+def _orders_and_later(scope: Scope) -> Sequence[Any]:
+    return (scope.floor, scope.later_floor)
+
+
+def _orders_later_and_moment(scope: Scope) -> Sequence[Any]:
+    return (scope.floor, scope.later_floor, scope.moment)
 
 
 def _waiting(_scope: Scope) -> Sequence[Any]:
@@ -125,26 +70,26 @@ def _guards(_scope: Scope) -> Sequence[Any]:
 # fmt: off
 CHECKS = [
     Check("accepted_orders_exist", 1, "Every order that was answered with a 202 is there.",
-          _sql["lost_orders"], _orders_and_events,
+          _sql["lost_orders"], _orders_later_and_moment,
           "Orders were deleted, or an older backup was restored: find them in the outbox and place them again."),
     Check("totals_are_sums", 1, "An order's total is the sum of its lines.",
           _sql["wrong_totals"], _orders,
           "Rows were changed by hand: the event OrderCreated tells the total and the lines that were accepted."),
     Check("orders_have_sagas", 1, "Every order under way stands at a step; the saga of an ended one has ended so too.",
           _sql["halted_orders"], _orders,
-          "`comanda saga show ORDER` tells how far it came; a saga that is not there can't go on by itself."),
+          '`comanda saga show ORDER` tells how far it came; `comanda saga resolve SAGA --reason "…"` ends it by hand.'),
     Check("nothing_is_stuck", 1, "No saga has used up its attempts.",
           _sql["stuck_sagas"], _all,
-          "Mend what `why` names, then send it round again: `comanda dead-letters redrive`."),
+          'Mend what `why` names, then `comanda saga retry SAGA --reason "…"` (or skip, compensate, resolve).'),
     Check("nothing_is_overdue", 1, "What is due is taken within a minute.",
           _sql["overdue_sagas"], _waiting,
           "See that workers run for that queue, keep up with it and are of the release that started these sagas."),
     Check("stock_is_its_movements", 2, "Stock, on hand and held, is the sum of its movements.",
           _sql["drifted_stock"], _all,
-          "Stock was changed without a movement: count the goods, then book the difference as an adjustment."),
+          "Stock was changed without a movement: `comanda doctor --repair` proposes the one that is missing."),
     Check("held_is_reserved", 2, "What is held is what active reservations hold.",
           _sql["drifted_holds"], _all,
-          "Compare the reservations of that product with its movements: one of both was changed by hand."),
+          "Reservations or stock were changed by hand: `comanda doctor --repair` proposes what makes them agree."),
     Check("nothing_is_oversold", 2, "Nothing below zero lies there, and no more is held than lies there.",
           _sql["oversold"], _all,
           "Take the product off sale, count the goods, and book what is there."),
@@ -152,13 +97,13 @@ CHECKS = [
           _sql["missing_guards"], _guards,
           "Put the constraint back as the migrations declare it, after the rows that break it are mended."),
     Check("bookings_match_reservations", 2, "An order's movements say what its reservations say.",
-          _sql["misbooked_orders"], _orders,
-          "A reservation or a movement of that order was changed by hand: book the difference as an adjustment."),
+          _sql["misbooked_orders"], _orders_and_later,
+          "A reservation or a movement was changed by hand: `comanda doctor --repair` proposes which to put right."),
     Check("cancelled_hold_nothing", 4, "A cancelled order holds no stock.",
           _sql["holding_cancelled"], _orders,
-          "Release the reservation: `PUT /api/v1/inventory/release-reservation`."),
+          "Let the reservation expire, or take back what was sold: `comanda doctor --repair` proposes how."),
     Check("confirmed_are_sold", 4, "Every line of a confirmed order was sold from the stock.",
-          _sql["unsold_lines"], _orders,
+          _sql["unsold_lines"], _orders_and_later,
           "Book the sale by hand, or refund the order if the goods are gone."),
     Check("payments_fit_orders", 4, "A confirmed order is paid in full; one that was undone keeps no money.",
           _sql["unpaid_orders"], _orders,
@@ -173,7 +118,7 @@ CHECKS = [
           _sql["miscounted_mails"], _orders,
           "A provider was given a message under two keys, or mailbox rows were removed: compare their keys."),
     Check("events_are_there_once", 5, "One OrderCreated of each order, then OrderConfirmed or OrderCancelled once.",
-          _sql["miscounted_events"], _orders_and_events,
+          _sql["miscounted_events"], _orders_and_later,
           "Who listens to events has a wrong picture of these orders: tell them, or replay from the outbox."),
     Check("events_move_on", 5, "Events are handed on within a minute.",
           _sql["unmoved_events"], _waiting,
@@ -181,15 +126,9 @@ CHECKS = [
 ]
 # fmt: on
 
-_MONEY = Finding(
-    "money_is_exact",
-    3,
-    "By the gateway's ledger an order was charged once at most, and what was kept is its total; nothing if undone.",
-    "passed",
-    0,
-    [],
-    "Give back at the gateway what was kept too much; what is confirmed and not paid has to be charged or cancelled.",
-)
+WHOLE = frozenset(one.name for one in CHECKS if one.arguments in {_waiting, _all, _guards})
+"""Those that judge everything, whatever the scope."""
+
 _HISTORY = Finding(
     "states_have_histories",
     6,
@@ -201,24 +140,49 @@ _HISTORY = Finding(
 )
 
 
-async def check(tx: Tx, gateway: Ledger | NoLedger, *, since: datetime | None = None) -> list[Finding]:
+async def check(
+    tx: Tx,
+    gateway: Ledger | NoLedger,
+    *,
+    since: datetime | None = None,
+    scope: Scope | None = None,
+    beside: Tx | None = None,
+    leave_out: Collection[str] = (),
+    tell: Telling = lambda _: None,
+) -> list[Finding]:
     """Check everything, in the order of the invariants.
+
+    A check that runs into a time-out of the server's is `unknown`; the others go on.
 
     Args:
         tx: REPEATABLE READ and fresh (its snapshot must come after the first reading of the ledger), or a database at
             rest.
         gateway: who has the ledger.
         since: leave out orders that were placed before; stock and sagas are judged whole.
+        scope: the same, said otherwise.
+        beside: a second connection, without a transaction. Money is judged there, in a snapshot of its own, while the
+            rest is judged on `tx`: reading a long ledger takes as long as all of that.
+        leave_out: names of checks.
+        tell: is given the name of the check under way.
 
     Raises:
         DatabaseFault: PostgreSQL does not answer.
     """
-    scope = Scope.since(since)
-    book = await _read(gateway, after=0, scope=scope)
-    await MAKE_ROOM.run(tx)
-    findings = [await _checked(tx, one, scope) for one in CHECKS]
-    findings.append(await _histories(tx, scope))
-    findings.append(await _money(tx, gateway, book, scope))
+    scope = scope or Scope.since(since)
+    if beside is None:
+        tell("the gateway's ledger")
+        reading = await money.Reading.begin(gateway, scope)
+        findings = await _look(tx, scope, leave_out, tell)
+        findings.append(await _timed(_bounded(tx, money.RULE, partial(reading.judge, tx))))
+    else:
+        reconciling = asyncio.create_task(_timed(_reconcile(beside, gateway, scope)))
+        try:
+            findings = await _look(tx, scope, leave_out, tell)
+            tell(money.RULE.name)
+            findings.append(await reconciling)
+        finally:
+            reconciling.cancel()
+            await asyncio.wait([reconciling])
     return sorted(findings, key=lambda finding: finding.invariant)
 
 
@@ -235,9 +199,37 @@ async def counted(tx: Tx, *, since: datetime | None = None) -> tuple[int, int]:
     return row["orders"], row["under_way"]
 
 
-def broken(findings: Sequence[Finding]) -> list[Finding]:
-    """Those that failed."""
-    return [finding for finding in findings if finding.status == "failed"]
+async def _reconcile(tx: Tx, gateway: Ledger | NoLedger, scope: Scope) -> Finding:
+    reading = await money.Reading.begin(gateway, scope)
+    async with tx.transaction(isolation="repeatable_read", readonly=True):
+        return await reading.judge(tx)
+
+
+async def _look(tx: Tx, scope: Scope, leave_out: Collection[str], tell: Telling) -> list[Finding]:
+    await MAKE_ROOM.run(tx)
+    findings = []
+    for one in CHECKS:
+        if one.name not in leave_out:
+            tell(one.name)
+            findings.append(await _timed(_bounded(tx, one, partial(_checked, tx, one, scope))))
+    if _HISTORY.name not in leave_out:
+        tell(_HISTORY.name)
+        findings.append(await _timed(_bounded(tx, _HISTORY, partial(_histories, tx, scope))))
+    return findings
+
+
+async def _timed(work: Awaitable[Finding]) -> Finding:
+    began = time.monotonic()
+    return replace(await work, seconds=time.monotonic() - began)
+
+
+async def _bounded(tx: Tx, rule: Check | Finding, work: Callable[[], Awaitable[Finding]]) -> Finding:
+    """Within a savepoint: a time-out of one check leaves the transaction to the others."""
+    try:
+        async with tx.transaction():
+            return await work()
+    except Overrun as fault:
+        return Finding(rule.name, rule.invariant, rule.meaning, "unknown", 0, [], rule.advice, str(fault))
 
 
 async def _checked(tx: Tx, one: Check, scope: Scope) -> Finding:
@@ -265,56 +257,5 @@ async def _histories(tx: Tx, scope: Scope) -> Finding:
                 {"order_id": one["order_id"], "state": row["state"], "problem": said}
                 for one in await WITH_HISTORY.rows(tx, *arguments)
             ]
-    return _settled(_HISTORY, count, shown)
-
-
-async def _read(gateway: Ledger | NoLedger, *, after: int, scope: Scope) -> Book | NoLedger:
-    if isinstance(gateway, NoLedger):
-        return gateway
-    try:
-        return await ledger.read(gateway, after=after, since=str(scope.floor))
-    except GatewayFault as fault:
-        return NoLedger(str(fault), is_down=True)
-
-
-async def _money(tx: Tx, gateway: Ledger | NoLedger, book: Book | NoLedger, scope: Scope) -> Finding:
-    if isinstance(book, NoLedger):
-        return _unchecked(book)
-    suspects: list[Owed] = []
-    known: deque[str] = deque()
-    floor = scope.floor
-    while True:
-        rows = await OWED.rows(tx, floor, _PAGE)
-        for row in rows:
-            order = Owed(str(row["id"]), row["state"], row["total_amount"], row["currency"])
-            known.append(order.order_id)
-            if ledger.problem(order, book.lines.get(order.order_id, []), []) is not None:
-                suspects.append(order)
-        if len(rows) < _PAGE:
-            break
-        floor = UUID(int=rows[-1]["id"].int + 1)
-    later = await _read(gateway, after=book.last, scope=scope)
-    if isinstance(later, NoLedger):
-        return _unchecked(later)
-    found: list[Mapping[str, Any]] = []
-    for order in suspects:
-        said = ledger.problem(order, book.lines.get(order.order_id, []), later.lines.get(order.order_id, []))
-        if said is not None:
-            found.append({"order_id": order.order_id, "state": order.state, "problem": said})
-    for order_id, lines in ledger.strangers(book, known).items():
-        found.append({"order_id": order_id, "state": None, "problem": f"no such order: {_told(lines)}"})
-    return _settled(_MONEY, len(found), found[:SHOWN])
-
-
-def _told(lines: Sequence[Line]) -> str:
-    return ", ".join(f"{line.type} of {line.amount} {line.currency}" for line in lines)
-
-
-def _unchecked(missing: NoLedger) -> Finding:
-    status: Status = "unknown" if missing.is_down else "skipped"
-    return Finding(_MONEY.name, _MONEY.invariant, _MONEY.meaning, status, 0, [], _MONEY.advice, missing.why)
-
-
-def _settled(rule: Finding, count: int, rows: Sequence[Mapping[str, Any]]) -> Finding:
     status: Status = "failed" if count else "passed"
-    return Finding(rule.name, rule.invariant, rule.meaning, status, count, rows, rule.advice)
+    return replace(_HISTORY, status=status, count=count, rows=shown)

@@ -5,20 +5,22 @@
 SELECT to_regclass('outbox_cursors') IS NOT NULL AND to_regclass('notifications') IS NOT NULL;
 
 -- name: make_room
--- For this transaction: sums over a day's orders in memory, not in files.
-SELECT set_config('work_mem', '64MB', true);
+-- For this transaction: sums over many orders in memory, not in files; each statement planned for what it is asked.
+SELECT set_config('work_mem', '128MB', true), set_config('hash_mem_multiplier', '4', true),
+       set_config('plan_cache_mode', 'force_custom_plan', true), set_config('jit', 'off', true);
 
 -- name: counted
 -- What was looked at.
 SELECT count(*) AS orders, count(*) FILTER (WHERE ended_at IS NULL) AS under_way FROM orders WHERE id >= $1::uuid;
 
 -- name: lost_orders
--- A 202 was sent, or its event stored, and there is no such order of that customer.
+-- A 202 was sent, or its event stored, and there is no such order of that customer. $2: events of these orders have no
+-- smaller id; $3: nor are their keys older.
 WITH lost AS (
     SELECT keys.subject AS order_id, 'idempotency key' AS known_from
       FROM idempotency_keys AS keys
       LEFT JOIN orders ON orders.id = keys.subject AND orders.customer_id = keys.customer_id
-     WHERE keys.subject >= $1::uuid AND orders.id IS NULL
+     WHERE keys.subject >= $1::uuid AND keys.created_at >= $3::timestamptz AND orders.id IS NULL
     UNION ALL
     SELECT outbox.aggregate_id, outbox.type
       FROM outbox LEFT JOIN orders ON orders.id = outbox.aggregate_id
@@ -38,7 +40,8 @@ SELECT orders.id AS order_id, orders.total_amount, lines.amount::bigint AS sum_o
 -- name: halted_orders
 -- An order under way needs a saga that stands at a step (a stuck one is found by `stuck_sagas`); an order that has
 -- ended, one that has ended the same way.
-SELECT orders.id AS order_id, orders.state, sagas.state AS saga_state, sagas.step, count(*) OVER () AS count
+SELECT orders.id AS order_id, orders.state, sagas.id AS saga_id, sagas.state AS saga_state, sagas.step,
+       count(*) OVER () AS count
   FROM orders LEFT JOIN sagas ON sagas.id = orders.saga_id AND sagas.subject = orders.id
  WHERE (orders.id >= $1::uuid OR orders.ended_at IS NULL)
    AND NOT coalesce(CASE WHEN orders.ended_at IS NULL
@@ -106,6 +109,7 @@ SELECT guards.relation, guards.name, count(*) OVER () AS count
 -- name: misbooked_orders
 -- What an order's movements say that it holds and has bought is what its reservations say. Millions of lines are summed
 -- by order first, each weighted by its place so that two wrongs don't make a right; then the suspects line by line.
+-- $2: reservations of these orders have no smaller id.
 WITH told AS NOT MATERIALIZED (
     SELECT order_id, product_id, location, held_delta AS booked_held, -on_hand_delta AS booked_sold,
            0 AS reserved_held, 0 AS reserved_sold
@@ -114,7 +118,7 @@ WITH told AS NOT MATERIALIZED (
     SELECT order_id, product_id, location, 0, 0, CASE state WHEN 'ACTIVE' THEN quantity ELSE 0 END,
            CASE state WHEN 'FULFILLED' THEN quantity ELSE 0 END
       FROM reservations JOIN reservation_lines ON reservation_id = reservations.id
-     WHERE order_id >= $1::uuid AND state IN ('ACTIVE', 'FULFILLED')
+     WHERE order_id >= $1::uuid AND reservation_id >= $2::uuid AND state IN ('ACTIVE', 'FULFILLED')
 ), suspects AS MATERIALIZED (
     SELECT order_id FROM told GROUP BY order_id
     HAVING sum(((booked_held - reserved_held) * (uuid_hash(product_id) # hashtext(location)))::float8) <> 0
@@ -134,17 +138,18 @@ SELECT orders.id AS order_id, reservations.id AS reservation_id, reservations.st
 
 -- name: unsold_lines
 -- Lines of confirmed orders that were not sold from the stock. A product without stock-keeping needs none; one that
--- was changed since may have been without it when it was ordered.
+-- was changed since may have been without it when it was ordered. $2: their reservations have no smaller id.
 WITH sold AS (
     SELECT order_id, product_id, sum(quantity) AS quantity
       FROM reservations JOIN reservation_lines ON reservation_id = reservations.id
-     WHERE order_id >= $1::uuid AND state = 'FULFILLED' GROUP BY order_id, product_id
+     WHERE order_id >= $1::uuid AND reservation_id >= $2::uuid AND state = 'FULFILLED' GROUP BY order_id, product_id
 ), wanted AS (
     SELECT orders.id AS order_id, order_lines.product_id, order_lines.quantity,
            products.track_inventory AND products.updated_at <= orders.created_at AS is_tracked
       FROM orders JOIN order_lines ON order_lines.order_id = orders.id
       LEFT JOIN products ON products.id = order_lines.product_id
-     WHERE orders.id >= $1::uuid AND orders.state IN ('CONFIRMED', 'SHIPPED', 'DELIVERED')
+     WHERE orders.id >= $1::uuid AND order_lines.order_id >= $1::uuid
+       AND orders.state IN ('CONFIRMED', 'SHIPPED', 'DELIVERED')
 )
 SELECT wanted.order_id, wanted.product_id, wanted.quantity AS ordered, sold.quantity::bigint AS sold,
        count(*) OVER () AS count
@@ -155,8 +160,8 @@ SELECT wanted.order_id, wanted.product_id, wanted.quantity AS ordered, sold.quan
 -- name: unpaid_orders
 -- The payment as we know it: whole and kept for a confirmed order, none or all of it given back for one that was undone.
 SELECT orders.id AS order_id, orders.state, orders.total_amount, payments.state AS payment_state, payments.captured,
-       payments.refunded, count(*) OVER () AS count
-  FROM orders LEFT JOIN payments ON payments.order_id = orders.id
+       payments.refunded, payments.key, count(*) OVER () AS count
+  FROM orders LEFT JOIN payments ON payments.order_id = orders.id AND payments.order_id >= $1::uuid
  WHERE orders.id >= $1::uuid
    AND NOT CASE WHEN orders.state IN ('CONFIRMED', 'SHIPPED', 'DELIVERED')
                 THEN coalesce(payments.state = 'SUCCEEDED' AND payments.captured - payments.refunded = orders.total_amount
@@ -187,7 +192,7 @@ SELECT orders.id AS order_id, orders.state, coalesce(confirmations, 0) AS confir
 -- name: halted_messages
 -- Messages that nobody delivers, and delivered ones that are not marked as sent.
 SELECT notifications.id AS notification_id, order_id, notifications.kind, channel, notifications.state,
-       sagas.state AS saga_state, count(*) OVER () AS count
+       sagas.id AS saga_id, sagas.state AS saga_state, count(*) OVER () AS count
   FROM notifications LEFT JOIN sagas ON sagas.subject = notifications.id AND sagas.kind = 'notification'
  WHERE order_id >= $1::uuid
    AND (sagas.id IS NULL OR (sagas.state = 'COMPLETED') <> (notifications.state = 'SENT'))
@@ -221,7 +226,8 @@ WITH kept AS (
            count(*) FILTER (WHERE type = 'OrderConfirmed') AS confirmed,
            count(*) FILTER (WHERE type = 'OrderCancelled') AS cancelled
       FROM outbox
-     WHERE id >= $2::uuid AND aggregate_type = 'order' AND type IN ('OrderCreated', 'OrderConfirmed', 'OrderCancelled')
+     WHERE id >= $2::uuid AND aggregate_id >= $1::uuid AND aggregate_type = 'order'
+       AND type IN ('OrderCreated', 'OrderConfirmed', 'OrderCancelled')
      GROUP BY aggregate_id
 )
 SELECT orders.id AS order_id, orders.state, coalesce(created, 0) AS created, coalesce(confirmed, 0) AS confirmed,
@@ -261,7 +267,3 @@ SELECT coalesce(orders.id, moves.order_id) AS order_id
   FROM (SELECT id, state FROM orders WHERE id >= $1::uuid) AS orders FULL JOIN moves ON moves.order_id = orders.id
  WHERE orders.state IS NOT DISTINCT FROM $2 AND coalesce(moves.moves, '{}') = $3::text[]
  ORDER BY 1 LIMIT $4;
-
--- name: owed
--- Orders in the order of their ids, page by page: what each is worth.
-SELECT id, state, total_amount, currency FROM orders WHERE id >= $1::uuid ORDER BY id LIMIT $2;

@@ -5,9 +5,12 @@ what the ledger got meanwhile. The ledger as it was at the snapshot lies between
 only if no point between them fits.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Protocol
+
+from comanda.clock import rfc3339
 
 PAGE = 5_000
 _SOLD = frozenset({"CONFIRMED", "SHIPPED", "DELIVERED"})
@@ -47,28 +50,99 @@ class Owed:
     total: int
     currency: str
 
+    @property
+    def due(self) -> int:
+        """What the shop may keep, in minor units."""
+        return 0 if self.state in _GIVEN_UP else self.total
+
+
+Lines = tuple[Line, ...]
+
 
 @dataclass
 class Book:
-    """The lines of a ledger by order, as far as it has been read (`last`: the last line's number)."""
+    """The lines of a ledger by order, as far as it has been read (`last`: the last line's number).
 
-    lines: dict[str, list[Line]] = field(default_factory=dict)
+    A million orders take 200 MB: most have one line, and equal ones are shared.
+    """
+
+    lines: dict[str, Lines] = field(default_factory=dict)
     last: int = 0
+    _shared: dict[tuple[str, int, str], Lines] = field(default_factory=dict)
+
+    def add(self, line: dict[str, Any]) -> None:
+        values = (line["type"], line["amount"], line["currency"])
+        one = self._shared.get(values)
+        if one is None:
+            one = self._shared[values] = (Line(*values),)
+        order_id = line["orderId"]
+        before = self.lines.get(order_id)
+        self.lines[order_id] = one if before is None else before + one
+
+    def of(self, order_id: str) -> Lines:
+        return self.lines.get(order_id, ())
+
+    def take(self, order_id: str) -> Lines:
+        """Its lines, which leave the book: what is left at the end belongs to nobody."""
+        return self.lines.pop(order_id, ())
 
 
 async def read(ledger: Ledger, *, after: int, since: str) -> Book:
     """The lines after that one up to the end, of orders with ids from `since` on."""
     book = Book(last=after)
+    add = book.add
     while True:
         page = await ledger.ledger(book.last, PAGE)
         for line in page:
-            order_id = str(line["orderId"])
-            if order_id >= since:
-                book.lines.setdefault(order_id, []).append(Line(line["type"], line["amount"], line["currency"]))
+            if line["orderId"] >= since:
+                add(line)
         if page:
             book.last = page[-1]["seq"]
         if len(page) < PAGE:
             return book
+
+
+async def before(ledger: Ledger, moment: datetime) -> int:
+    """A line such that all after that moment come after it: the last one before, by halving what is left.
+
+    A ledger is written in order of time: it needs some forty looks at single lines, however long it is.
+    """
+    text = rfc3339(moment.astimezone(UTC))
+
+    async def is_earlier(after: int) -> bool:
+        page = await ledger.ledger(after, 1)
+        return bool(page) and str(page[0]["at"]) < text
+
+    if not await is_earlier(0):
+        return 0
+    low, high = 0, 1  # the line after `low` is earlier; whether the one after `high` is, is asked next
+    while await is_earlier(high):
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        if await is_earlier(middle):
+            low = middle
+        else:
+            high = middle
+    return low + 1
+
+
+async def captures(ledger: Ledger, order_ids: Collection[str], *, after: int) -> dict[str, list[tuple[str, int]]]:
+    """The keys and amounts of what was captured for a few orders: the ledger is read once more."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    while True:
+        page = await ledger.ledger(after, PAGE)
+        for line in page:
+            if line["orderId"] in order_ids and line["type"] == "capture":
+                found.setdefault(line["orderId"], []).append((line["key"], line["amount"]))
+        if len(page) < PAGE:
+            return found
+        after = page[-1]["seq"]
+
+
+def kept(lines: Sequence[Line]) -> int:
+    """Captured and not given back, in minor units."""
+    return sum(line.amount if line.type == "capture" else -line.amount for line in lines)
 
 
 def problem(order: Owed, lines: Sequence[Line], later: Sequence[Line]) -> str | None:
@@ -96,19 +170,19 @@ def _unbalanced(order: Owed, lines: Sequence[Line]) -> str | None:
     if foreign:
         return f"an amount in {foreign[0]}, the order is in {order.currency}"
     captured = sum(line.amount for line in lines if line.type == "capture")
-    kept = captured - sum(line.amount for line in lines if line.type == "refund")
-    if kept < 0:
-        return f"{-kept} more given back than captured"
+    left = kept(lines)
+    if left < 0:
+        return f"{-left} more given back than captured"
     if order.state in _SOLD:
-        return None if kept == order.total else f"{kept} kept of {order.total}"
+        return None if left == order.total else f"{left} kept of {order.total}"
     if order.state in _GIVEN_UP:
-        return None if kept == 0 else f"{kept} kept, nothing is due"
+        return None if left == 0 else f"{left} kept, nothing is due"
     return None if captured <= order.total else f"{captured} captured of {order.total}"
 
 
-def strangers(book: Book, known: Iterable[str]) -> Mapping[str, Sequence[Line]]:
-    """Lines of orders that are not among the known ones. Their orders were stored before anything was charged."""
-    rest = dict(book.lines)
-    for order_id in known:
-        rest.pop(order_id, None)
-    return rest
+def is_plain(state: str, total: int, currency: str, lines: Lines) -> bool:
+    """Whether it is exact at first sight: sold for one capture, or given up without any. Most are."""
+    if len(lines) == 1:
+        (line,) = lines
+        return line.type == "capture" and line.amount == total and line.currency == currency and state in _SOLD
+    return not lines and state in _GIVEN_UP
