@@ -237,13 +237,14 @@ class _PostgresLink(Link):
         super().__init__(shape, when_opened=when_opened, when_closed=when_closed)
         self._proxy = proxy
         self._session = postgres_wire.Session()
-        self._held = bytearray()  # of an answer that is given only if the server does not commit
+        self._held: list[bytes | bytearray] = []  # of an answer that is given only if the server does not commit
 
     def from_client(self, data: bytes) -> None:
         self._session.client_sent(data)
         self.upward.send(data)
 
     def from_server(self, data: bytes) -> None:
+        passing: list[bytes | bytearray] = []
         for part, piece in self._session.server_sent(data):
             if part is Part.NOTIFICATION and self._proxy.is_dropping:
                 self._proxy.cuts["notification_dropped"] += 1
@@ -252,22 +253,23 @@ class _PostgresLink(Link):
                 self.reset()
                 return
             elif (part is Part.MAY_COMMIT and self._proxy.is_armed) or (part is Part.NOTIFICATION and self._held):
-                self._held += piece
+                self._held.append(piece)
             else:
-                self._release()
-                self.downward.send(piece)
+                passing += [*self._held, piece]
+                self._held.clear()
+        self._pass(passing)
 
     def ended(self, stream: Stream) -> None:
         if stream is self.downward:
-            self._release()
-            if rest := self._session.server_ended():
-                stream.send(rest)
+            self._pass([*self._held, self._session.server_ended()])
+            self._held.clear()
         super().ended(stream)
 
-    def _release(self) -> None:
-        if self._held:
-            held, self._held = self._held, bytearray()
-            self.downward.send(held)
+    def _pass(self, pieces: list[bytes | bytearray]) -> None:
+        """One write, whatever the number of pieces; a single one is not copied."""
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if data:
+            self.downward.send(data)
 
 
 class HttpProxy(Proxy):
