@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+import uvloop
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -48,8 +49,8 @@ def through(url: str, proxy: Proxy) -> str:
 # A server that sends back what it gets, for faults that know no protocol.
 
 
-@pytest.fixture
-async def echo() -> AsyncIterator[Proxy]:
+@asynccontextmanager
+async def echoing() -> AsyncIterator[Proxy]:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(65536):
@@ -71,6 +72,12 @@ async def echo() -> AsyncIterator[Proxy]:
     server.close()
     await server.wait_closed()
     await until(lambda: len(asyncio.all_tasks()) == 1)
+
+
+@pytest.fixture
+async def echo() -> AsyncIterator[Proxy]:
+    async with echoing() as proxy:
+        yield proxy
 
 
 @asynccontextmanager
@@ -250,8 +257,8 @@ async def test_what_is_late_is_lost_when_silence_falls(echo: Proxy) -> None:
             await reader.read(1)
 
 
-async def test_a_proxy_stops_in_the_middle_of_everything(echo: Proxy) -> None:
-    async with talk(echo) as (reader, writer), talk(echo) as (_, other):
+async def stop_in_the_middle() -> None:
+    async with echoing() as echo, talk(echo) as (reader, writer), talk(echo) as (_, other):
         echo.delay(3600)
         writer.write(b"x" * 100_000)
         other.write(b"y")
@@ -264,6 +271,12 @@ async def test_a_proxy_stops_in_the_middle_of_everything(echo: Proxy) -> None:
         for one in await asyncio.gather(*arriving, return_exceptions=True):
             if not isinstance(one, BaseException):
                 one[1].transport.abort()
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_proxy_stops_in_the_middle_of_everything(run: Callable[[Any], None]) -> None:
+    for _ in range(5):
+        run(stop_in_the_middle())
 
 
 # PostgreSQL
