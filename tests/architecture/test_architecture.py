@@ -129,6 +129,7 @@ def commits_are_boundaries(root: Path) -> list[str]:
         and isinstance(call.func, ast.Attribute)
         and call.func.attr == "transaction"
         and not any(keyword.arg == "readonly" for keyword in call.keywords)
+        and ast.unparse(call.func.value) != "tx"  # a savepoint of somebody else's transaction
         and not (call.args and _is_boundary(call.args[0]))
         and not _marks_itself(node)
     ]

@@ -15,7 +15,7 @@ from comanda.proof.chaos.ledgers import Books, Order
 from comanda.proof.chaos.report import Wanted, document
 from comanda.proof.chaos.run import Result
 from comanda.proof.chaos.schedule import Hurt, draw
-from comanda.proof.invariants import Finding
+from comanda.proof.findings import Finding
 
 BEGAN = 1000.0
 ORDERS = 40

@@ -55,6 +55,11 @@ def translated() -> Iterator[None]:
         raise Deadlock(str(fault)) from fault
     except asyncpg.QueryCanceledError as fault:
         raise Overrun(f"PostgreSQL: {fault}") from fault
+    except RuntimeError as fault:
+        if "Transport" not in str(fault):
+            raise
+        # The event loop's word for a connection that was reset before its first write.
+        raise DatabaseFault(f"PostgreSQL: {fault}") from fault
     except _LOST as fault:
         raise DatabaseFault(f"PostgreSQL: {fault or type(fault).__name__}") from fault
 

@@ -86,7 +86,8 @@ def _translated(boundary: Boundary | None = None) -> Iterator[None]:
         else:
             with boundary:
                 yield
-    except (RedisError, OSError, TimeoutError) as fault:
+    # The event loop raises a bare RuntimeError when a connection is reset between its start and its first write.
+    except (RedisError, OSError, TimeoutError, RuntimeError) as fault:
         raise RedisFault(f"Redis: {fault or type(fault).__name__}") from fault
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from comanda import telemetry
-from comanda.db import Batcher, Database, Statement, Tx, twin
+from comanda.db import Batcher, Database, Record, Statement, Tx, twin
 from comanda.errors import DatabaseFault
 from comanda.failpoints import Boundary
 from comanda.resilience import breaker as rules
@@ -16,6 +16,7 @@ COUNT = Boundary("breaker.count")
 _sql = twin(__file__)
 LOOK = _sql["look"]
 LOCK = _sql["lock"]
+TRY_LOCK = _sql["try_lock"]
 CHANGE = _sql["change"]
 
 _log = telemetry.log("breaker")
@@ -26,7 +27,7 @@ class SharedBreaker:
     """Holds calls back while the gateway is away.
 
     What calls came to is counted in transactions of its own: counted in those of the sagas, its row would be locked
-    before stock by some and after it by others.
+    before stock by some and after it by others. For the same reason `admit` never waits for it.
     """
 
     def __init__(self, database: Database, rule: Rule) -> None:
@@ -39,11 +40,14 @@ class SharedBreaker:
         breaker, now = await _read(tx, LOOK)
         if breaker.state is State.CLOSED:
             return wanted, timedelta(0)
-        breaker, now = await _read(tx, LOCK)
-        admitted = rules.admitted(breaker, wanted, now)
-        if admitted and breaker.state is not State.CLOSED:
-            breaker = rules.probing(breaker, self._rule, now)
-            await CHANGE.run(tx, breaker.state, breaker.failures, breaker.probe_at)
+        row = await TRY_LOCK.row(tx)
+        admitted = 0  # somebody else decides about the probe right now
+        if row is not None:
+            breaker, now = _breaker(row)
+            admitted = rules.admitted(breaker, wanted, now)
+            if admitted and breaker.state is not State.CLOSED:
+                breaker = rules.probing(breaker, self._rule, now)
+                await CHANGE.run(tx, breaker.state, breaker.failures, breaker.probe_at)
         # A little apart, so that a crowd does not come back in one moment.
         pause = max(_SHORTEST_WAIT, (breaker.probe_at or now) - now)
         return admitted, pause + pause * random.uniform(0, 0.1)  # noqa: S311 - jitter, no secret
@@ -78,4 +82,8 @@ async def _read(tx: Tx, statement: Statement) -> tuple[Breaker, datetime]:
     """The state, and the database's time."""
     row = await statement.row(tx)
     assert row is not None  # a migration made it
+    return _breaker(row)
+
+
+def _breaker(row: Record) -> tuple[Breaker, datetime]:
     return Breaker(State(row["state"]), row["failures"], row["probe_at"]), row["now"]

@@ -161,8 +161,9 @@ UPDATE sagas SET waits_until = NULL, updated_at = now()
 RETURNING id, queue, priority, step, direction;
 
 -- name: resume
--- Redrive: a stuck saga stands at its step again, with all its attempts before it.
+-- A stuck saga stands at its step again, with its attempts before it. That something may have gone out is not
+-- forgotten: one attempt forward stays counted.
 UPDATE sagas SET state = CASE direction WHEN 'forward' THEN 'RUNNING' ELSE 'COMPENSATING' END,
-       attempt = 0, claims = 0, since = now(), waits_until = NULL, updated_at = now()
+       attempt = CASE direction WHEN 'forward' THEN least(attempt, 1) ELSE 0 END, claims = 0, since = now(), waits_until = NULL, updated_at = now()
  WHERE id = ANY($1::uuid[]) AND state = 'COMPENSATION_FAILED'
 RETURNING id, queue, priority, step, direction;

@@ -22,7 +22,7 @@ from comanda.proof.chaos.ledgers import Books
 from comanda.proof.chaos.nemesis import Nemesis
 from comanda.proof.chaos.schedule import Hurt, Planned
 from comanda.proof.chaos.stage import ADMIN, Stage
-from comanda.proof.invariants import Finding
+from comanda.proof.findings import Finding
 from comanda.proof.load import prepare
 from comanda.proof.load.client import Api
 from comanda.proof.load.prepare import Person, Stocked
