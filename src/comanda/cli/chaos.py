@@ -213,6 +213,8 @@ def _show(console: Console, report: Mapping[str, Any]) -> None:
                 console.print(f"  {_told(row)}", markup=False, highlight=False, soft_wrap=True)
     for one in report["missed"]:
         console.print(f"  missed: {one['kind']}: {one['why']}", style="yellow", markup=False, highlight=False)
+    for sentence in report["noticed"]:
+        console.print(f"  noticed: {sentence}", style="yellow", markup=False, highlight=False)
     for sentence in report["trivial"]:
         console.print(f"  {sentence}", style="bold red", markup=False, highlight=False)
     verdict = "Nothing is lost, nothing is charged twice, nothing is oversold" if report["isFine"] else "Not fine"
