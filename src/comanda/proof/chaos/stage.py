@@ -33,7 +33,7 @@ LEASE_SECONDS = 1
 PAYMENT_PATIENCE_SECONDS = 6
 SETTINGS: Mapping[str, str] = {
     "LEASE_SECONDS": str(LEASE_SECONDS),
-    "RETRY_BASE_SECONDS": "0.5",  # seven tries to give money back take 9 s, longer than any fault of the gateway
+    "RETRY_BASE_SECONDS": "0.8",  # seven tries to give money back take 12 s: longer than faults of the gateway in a row
     "PAYMENT_PATIENCE_SECONDS": str(PAYMENT_PATIENCE_SECONDS),
     "GATEWAY_TIMEOUT_SECONDS": "1.5",
     "GATEWAY_LATENCY_MS": "0-50",
