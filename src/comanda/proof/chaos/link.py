@@ -168,8 +168,10 @@ class End(asyncio.Protocol):
         transport = self.transport
         if transport is None or self._is_lost:
             return
-        with contextlib.suppress(OSError):
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        its_socket = transport.get_extra_info("socket")
+        if its_socket is not None:  # uvloop has none any more between the end and the news of it
+            with contextlib.suppress(OSError):
+                its_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         transport.abort()
 
 

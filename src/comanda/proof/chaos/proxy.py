@@ -147,6 +147,9 @@ class Proxy:
                 link.lose()
             else:
                 link.reset()
+        except asyncio.CancelledError:
+            link.closed(link.server)  # uvloop closes a connection that is given up while it is made, and tells nobody
+            raise
         finally:
             if link.is_open:  # the server's end too, where the client has gone meanwhile
                 self._links.add(link)
