@@ -57,7 +57,8 @@ async def chaos(options: Options, *, json: bool) -> int:
     """
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
     count = options.faults if options.faults is not None else 10 + options.orders // 100
-    duration = options.duration or max(options.orders / _ORDERS_PER_SECOND, count * _SECONDS_PER_FAULT)
+    fitting = max(options.orders / _ORDERS_PER_SECOND, count * _SECONDS_PER_FAULT)
+    duration = round(options.duration or fitting, 1)  # as it is printed, so that a repeat has the same schedule
     plan = schedule.draw(KINDS, seed=seed, duration=duration, count=count)
     wanted = Wanted(seed, options.orders, duration, plan, revision())
     errors = Console(stderr=True)
@@ -151,7 +152,7 @@ def _first(fault: BaseException) -> BaseException:
 
 def _announce(errors: Console, wanted: Wanted) -> None:
     errors.print(
-        f"Seed {wanted.seed}, revision {wanted.revision}: {wanted.orders:,} orders in {wanted.duration:.0f} s, "
+        f"Seed {wanted.seed}, revision {wanted.revision}: {wanted.orders:,} orders in {wanted.duration:g} s, "
         f"{len(wanted.schedule)} faults",
         style="bold",
         highlight=False,
@@ -213,6 +214,8 @@ def _show(console: Console, report: Mapping[str, Any]) -> None:
                 console.print(f"  {_told(row)}", markup=False, highlight=False, soft_wrap=True)
     for one in report["missed"]:
         console.print(f"  missed: {one['kind']}: {one['why']}", style="yellow", markup=False, highlight=False)
+    for sentence in report["noticed"]:
+        console.print(f"  noticed: {sentence}", style="yellow", markup=False, highlight=False)
     for sentence in report["trivial"]:
         console.print(f"  {sentence}", style="bold red", markup=False, highlight=False)
     verdict = "Nothing is lost, nothing is charged twice, nothing is oversold" if report["isFine"] else "Not fine"

@@ -10,11 +10,11 @@ The document of `comanda chaos --json`, to which fields may be added:
      "missed": [{"kind": "…", "why": "…"}],
      "kinds": [{"kind": "…", "part": "…", "faults": 2, "slowestAccepted": 0.4, "slowestEnded": 1.2}, …],
      "checks": [{"name": "…", "meaning": "…", "status": "passed|failed|unknown|skipped", "count": 0, "rows": […]}, …],
-     "trivial": [], "broken": 0, "retried": {"503": 4, "no answer": 1}, "schedule": ["…"],
+     "trivial": [], "broken": 0, "noticed": [], "retried": {"503": 4, "no answer": 1}, "schedule": ["…"],
      "timeline": {"every": 0.5, "accepted": [12.0, …], "ended": [10.0, …]}}
 
 `accepted` counts the light orders too that were sent to see a recovery. Rates of the timeline are per second, from the
-first order on. `acceptedAfter` and `endedAfter`: see `recovery.py`.
+first order on. `noticed` breaks no promise, and should not be. `acceptedAfter` and `endedAfter`: see `recovery.py`.
 """
 
 from collections import Counter
@@ -100,10 +100,17 @@ def document(wanted: Wanted, result: Result, *, seconds: float, notes: Sequence[
         "checks": checks,
         "broken": broken,
         "trivial": trivial,
+        "noticed": _noticed(result),
         "retried": dict(result.retried.most_common()),
         "schedule": [str(planned) for planned in wanted.schedule],
         "timeline": _timeline(wanted, result),
     }
+
+
+def _noticed(result: Result) -> list[str]:
+    """What breaks no promise, and yet should not be."""
+    errors = result.retried["500"]
+    return [*result.noticed, *([f"{errors} requests were answered 500"] if errors else [])]
 
 
 def _in_time(result: Result) -> float:

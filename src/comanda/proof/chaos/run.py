@@ -61,6 +61,7 @@ class Result:
     findings: Sequence[Finding]
     verdicts: Sequence[Verdict]
     retried: Counter[str] = field(default_factory=Counter)
+    noticed: Sequence[str] = ()
 
 
 async def run(
@@ -112,7 +113,7 @@ async def run(
     verdicts = judge.judge(Case(buyers.asked, books, units))
     state.phase, state.ended = "", sum(order.ended is not None for order in books.orders.values())
     changed()
-    return Result(began, calm, buyers.asked, nemesis.hurts, books, findings, verdicts, retried)
+    return Result(began, calm, buyers.asked, nemesis.hurts, books, findings, verdicts, retried, stage.noticed())
 
 
 async def _ready(api: Api, demand: Demand, password: str) -> Buyers:

@@ -77,7 +77,7 @@ def draw(kinds: Sequence[Kind], *, seed: int, duration: float, count: int) -> li
     overlap, but those of one part only where there is no other way: a part that is hurt twice at once may be given up
     on by right.
     """
-    chances = random.Random(f"{seed}/{duration}/{count}")  # noqa: S311 - a repeatable plan, no secret
+    chances = random.Random(f"{seed}/{duration:g}/{count}")  # noqa: S311 - a repeatable plan, no secret
     first, last = LEAD * duration, LAST * duration
     step = (last - first) / max(count, 1)
     times = [round(first + (number + 0.8 * chances.random()) * step, 2) for number in range(count)]

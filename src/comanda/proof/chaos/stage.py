@@ -33,7 +33,7 @@ LEASE_SECONDS = 1
 PAYMENT_PATIENCE_SECONDS = 6
 SETTINGS: Mapping[str, str] = {
     "LEASE_SECONDS": str(LEASE_SECONDS),
-    "RETRY_BASE_SECONDS": "0.5",  # seven tries to give money back take 9 s, longer than any fault of the gateway
+    "RETRY_BASE_SECONDS": "0.8",  # seven tries to give money back take 12 s: longer than faults of the gateway in a row
     "PAYMENT_PATIENCE_SECONDS": str(PAYMENT_PATIENCE_SECONDS),
     "GATEWAY_TIMEOUT_SECONDS": "1.5",
     "GATEWAY_LATENCY_MS": "0-50",
@@ -41,6 +41,8 @@ SETTINGS: Mapping[str, str] = {
     "RATE_LIMITS": "off",
     "LOG_LEVEL": "warning",
 }
+_UP_LOG = "up.log"
+_RESTARTED, _BY_US = "started again in", "ended by SIGKILL"
 _POLL = 0.02
 _PATIENCE = 15.0  # seconds for a process to appear or to be gone
 _START_SECONDS = 120.0
@@ -137,6 +139,14 @@ class Stage:
 
         await _until(is_there, f"there is no {name}")
         return found[-1]
+
+    def noticed(self) -> list[str]:
+        """What the logs tell that nobody did on purpose: deadlocks, and processes that ended by themselves."""
+        deadlocks = self.postgres.log.read_text(errors="replace").count("deadlock detected")
+        found = [f"PostgreSQL broke up {deadlocks} deadlocks"] if deadlocks else []
+        lines = (self.folder / "logs" / _UP_LOG).read_text(errors="replace").splitlines()
+        restarts = (json.loads(line)["message"] for line in lines if _RESTARTED in line and line.startswith("{"))
+        return found + [restart for restart in restarts if _BY_US not in restart]
 
     def _pids(self) -> dict[str, int]:
         ours = {str(one["name"]): int(str(one["pid"])) for one in self.supervisor.processes()}
@@ -245,7 +255,7 @@ def _up(stage: Stage, urls: Mapping[str, str]) -> Child:
         name="up",
         argv=lambda: argv,
         env=environment({**SETTINGS, **urls}),
-        log=stage.folder / "logs" / "up.log",
+        log=stage.folder / "logs" / _UP_LOG,
         ready=has_written,
         stop_timeout=_STOP_SECONDS,
         patience=_START_SECONDS,
