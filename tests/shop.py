@@ -45,6 +45,7 @@ class FakeGateway:
     calls: list[tuple[str, str]] = field(default_factory=list)
     is_down: bool = False
     refunds_fail: bool = False
+    void_gives_back: bool = True
     gate: asyncio.Event | None = None
 
     async def charge(self, request: ChargeRequest, key: str) -> Captured | Declined:
@@ -80,7 +81,8 @@ class FakeGateway:
         if self.refunds_fail or self.is_down:
             raise GatewayFault("500")
         self.voided.add(key)
-        self.refunds[key] = self.captures.get(key, 0)
+        if self.void_gives_back:
+            self.refunds[key] = self.captures.get(key, 0)
         return Voided(self.captures.get(key, 0), self.refunds[key])
 
     async def refund(self, charge_key: str, amount: int, key: str) -> None:
