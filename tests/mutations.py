@@ -108,7 +108,7 @@ SAGA = [
         "saga/log.sql",
         " WHERE lease_until IS NOT NULL AND state IN ('RUNNING', 'COMPENSATING')\n ORDER BY sagas.id",
         " WHERE state IN ('RUNNING', 'COMPENSATING')\n ORDER BY sagas.id",
-        _of(ENGINE, "test_a_late_answer_is_refused_by_the_fencing_token"),
+        _of(VERBS, "test_an_answer_that_comes_after_an_operator_has_decided_is_refused"),
     ),
     Mutant(
         "a lease does not raise the token",
@@ -148,8 +148,8 @@ SAGA = [
     Mutant(
         "each attempt has a key of its own",
         "saga/batch.py",
-        'return f"{saga_id}:{step}:{direction}"',
-        'return f"{saga_id}:{step}:{direction}:{id(object())}:{__import__("random").random()}"',
+        '    return f"{saga_id}:{step}:{direction}"',
+        '    import uuid\n    return f"{saga_id}:{step}:{direction}:{uuid.uuid4()}"',
         _of(ORDER, "test_retryable_failures_are_retried_until_the_money_is_there"),
     ),
     Mutant(
@@ -171,7 +171,7 @@ SAGA = [
         "saga/engine.py",
         "return await self._one_by_one(queue, ids)\n\n    async def call",
         "return Result()\n\n    async def call",
-        _of(ENGINE, "test_a_poisoned_saga_fails_alone_and_is_undone_in_reverse"),
+        _of(ENGINE, "test_the_neighbours_of_a_poisoned_saga_go_on_at_once"),
     ),
     Mutant(
         "messages are acknowledged before their work is committed",

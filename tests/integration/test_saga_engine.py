@@ -294,6 +294,21 @@ async def test_a_poisoned_saga_fails_alone_and_is_undone_in_reverse(stage: Stage
     assert len(await stage.ask("SELECT 1 FROM saga_attempts WHERE outcome <> 'done' AND saga_id <> $1", row["id"])) == 0
 
 
+async def test_the_neighbours_of_a_poisoned_saga_go_on_at_once(stage: Stage) -> None:
+    saga = Saga("s", [stage.local("one")])
+    poisoned, *others = await stage.begin(saga, 5)
+
+    def poison(subject: UUID) -> Outcome:
+        if subject == poisoned:
+            raise RuntimeError("poison")
+        return Done()
+
+    stage.answers["one", "forward"] = poison
+    ids = [(await stage.saga(subject))["id"] for subject in (poisoned, *others)]
+    await engine(stage, saga).run(A, ids, 10)
+    assert [await stage.effects(subject) for subject in (poisoned, *others)] == [[], *[["one"]] * 4]
+
+
 async def test_a_compensation_that_fails_is_stuck_said_and_redriven(stage: Stage) -> None:
     saga = Saga("s", [stage.local("one"), stage.local("two"), stage.local("three")])
     stage.answers["three", "forward"] = lambda _: Refused("NO")
