@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
+from itertools import cycle
 from uuid import UUID
 
 from comanda.catalog.cache import Catalogue
@@ -22,6 +23,7 @@ from shop import FakeGateway, Shop, shop, until
 from stockroom import orders, sells, standing
 
 CROWD, BASKETS, RESERVATIONS = 500, 200, 1000
+DOORS, WORKERS = 20, 2
 PRICE = 1000
 TTL = timedelta(minutes=10)
 Basket = Mapping[UUID, int]
@@ -32,19 +34,28 @@ ENDS = {"FULFILLED": "SALE", "RELEASED": "RELEASE_RESERVATION", "EXPIRED": "EXPI
 
 
 async def bought(here: Shop, baskets: Sequence[Basket], methods: Sequence[str | None]) -> list[UUID]:
-    """Each by a customer of its own, all at once."""
-    customers = await here.customers(len(baskets))
-    return await asyncio.gather(
+    """Each by a customer of its own, all at once, through the doors of many processes."""
+    customers, mine = await here.customers(len(baskets)), here.assembly
+    doors = [PlaceOrder(here.database, mine.streams, mine.catalogue, mine.order, most_open=None) for _ in range(DOORS)]
+    placed = await asyncio.gather(
         *(
-            here.order(basket, method, customer=customer)
-            for basket, method, customer in zip(baskets, methods, customers, strict=True)
+            here.place(basket, method, customer=customer, at=door)
+            for basket, method, customer, door in zip(baskets, methods, customers, cycle(doors), strict=False)
         )
     )
+    accepted = [one for one in placed if isinstance(one, Accepted)]
+    assert len(accepted) == len(baskets), "nobody is refused"
+    for door in doors:
+        await door.drain()
+    return [UUID(one.order_id) for one in accepted]
 
 
 async def sold(here: Shop, units: Mapping[UUID, int], ids: Sequence[UUID], baskets: Sequence[Basket]) -> Counter[UUID]:
     """What the orders have sold once all have ended; stock, movements and money say the same, to the unit and cent."""
-    ended = await here.ended(*ids, within=120)
+    open_ones = "SELECT 1 FROM sagas WHERE kind = 'order' AND state IN ('RUNNING', 'COMPENSATING') LIMIT 1"
+    await until(lambda: _none(here, open_ones), within=60)
+    assert [tuple(row) for row in await here.ask("SELECT step, direction, error FROM dead_letters")] == []
+    ended = await here.ended(*ids)
     assert {order["state"] for order in ended} <= {"CONFIRMED", "CANCELLED"}
     gone: Counter[UUID] = Counter()
     for order, basket in zip(ended, baskets, strict=True):
@@ -61,19 +72,20 @@ async def test_five_hundred_customers_for_one_product_get_all_that_is_there(
     database_url: str, redis_url: str, each_seed: int
 ) -> None:
     chance = random.Random(each_seed)
-    async with shop(database_url, redis_url, workers=2) as here:
+    async with shop(database_url, redis_url, workers=WORKERS) as here:
         units = {product: chance.randint(1, CROWD) for product in (await here.sells(ticket=0)).values()}
         (product,) = units
         await stocked(here, units)
         ids = await bought(here, [{product: 1}] * CROWD, [None] * CROWD)
         assert await sold(here, units, ids, [{product: 1}] * CROWD) == units
+        assert await here.ask("SELECT * FROM saga_attempts WHERE outcome = 'failed'") == []
         reasons = {order["failure_reason"] for order in await here.ended(*ids)}
         assert reasons <= {None, "OUT_OF_STOCK"}
 
 
 async def test_five_hundred_mixed_baskets_empty_the_shelves(database_url: str, redis_url: str, each_seed: int) -> None:
     chance = random.Random(each_seed)
-    async with shop(database_url, redis_url, workers=2) as here:
+    async with shop(database_url, redis_url, workers=WORKERS) as here:
         products = list((await here.sells(**{f"p{number}": 0 for number in range(6)})).values())
         units = {product: chance.randint(1, 60) for product in products}
         await stocked(here, units)
@@ -83,6 +95,7 @@ async def test_five_hundred_mixed_baskets_empty_the_shelves(database_url: str, r
         chance.shuffle(baskets)
         ids = await bought(here, baskets, [None] * CROWD)
         assert await sold(here, units, ids, baskets) == units
+        assert await here.ask("SELECT * FROM saga_attempts WHERE outcome = 'failed'") == []
 
 
 async def test_what_declined_cards_give_back_is_sold_at_most_once(
@@ -90,13 +103,17 @@ async def test_what_declined_cards_give_back_is_sold_at_most_once(
 ) -> None:
     chance = random.Random(each_seed)
     methods = ["pm_decline_CARD_DECLINED", "pm_flaky_1", "pm_timeout_after_capture", *[None] * 3]
-    async with shop(database_url, redis_url, workers=2) as here:
+    async with shop(database_url, redis_url, workers=WORKERS) as here:
         products = list((await here.sells(**{f"p{number}": 0 for number in range(4)})).values())
         units = {product: chance.randint(20, 100) for product in products}
         await stocked(here, units)
         baskets = [any_basket(chance, products) for _ in range(CROWD)]
         ids = await bought(here, baskets, [chance.choice(methods) for _ in baskets])
         assert await sold(here, units, ids, baskets), "nobody got anything: this shows nothing"
+
+
+async def _none(here: Shop, statement: str) -> bool:
+    return not await here.ask(statement)
 
 
 def any_basket(chance: random.Random, products: Sequence[UUID]) -> Basket:
@@ -164,7 +181,7 @@ async def test_two_hundred_baskets_of_the_same_products_never_deadlock(
 ) -> None:
     chance = random.Random(each_seed)
     methods = ["pm_decline_CARD_DECLINED", "pm_flaky_1", "pm_timeout_after_capture", *[None] * 5]
-    async with deadlocks(database_url, "shop") as counted, shop(database_url, redis_url, workers=2) as here:
+    async with deadlocks(database_url, "shop") as counted, shop(database_url, redis_url, workers=WORKERS) as here:
         products = list((await here.sells(**{f"p{number}": 0 for number in range(8)})).values())
         units = dict.fromkeys(products, 150)
         await stocked(here, units)
