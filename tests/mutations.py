@@ -5,6 +5,7 @@ from dataclasses import dataclass
 ORDER = "tests/integration/test_order_saga.py"
 PLACING = "tests/integration/test_place_order.py"
 RACES = "tests/integration/test_races.py"
+STOCK = "tests/integration/test_stock.py"
 ENGINE = "tests/integration/test_saga_engine.py"
 VERBS = "tests/integration/test_saga_verbs.py"
 OUTBOX = "tests/integration/test_outbox.py"
@@ -255,14 +256,14 @@ INVENTORY = [
         "inventory/stock.sql",
         " WHERE product_id = ANY($1::uuid[])\n ORDER BY product_id, location\n   FOR UPDATE;",
         " WHERE product_id = ANY($1::uuid[])\n ORDER BY product_id, location;",
-        _of(RACES, "test_five_hundred_customers_for_one_product_get_all_that_is_there"),
+        _of(STOCK, "test_twenty_transactions_at_once_get_what_there_is_and_no_more"),
     ),
     Mutant(
         "stock is locked for reservations in any order",
         "inventory/stock.sql",
         " WHERE product_id = ANY($1::uuid[])\n ORDER BY product_id, location\n   FOR UPDATE;",
         " WHERE product_id = ANY($1::uuid[])\n ORDER BY md5(product_id::text || pg_backend_pid())\n   FOR UPDATE;",
-        _of(RACES, "test_two_hundred_baskets_of_the_same_products_never_deadlock"),
+        _of(STOCK, "test_overlapping_baskets_from_four_connections_never_deadlock"),
     ),
     Mutant(
         "stock is locked for the end of reservations in any order",
