@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
-.PHONY: run test test-servers install check bench lock clean
+.PHONY: run test test-servers mutants install check bench lock clean
 
 run: .venv/.installed
 	@$(BIN)/comanda up --demo
@@ -17,6 +17,10 @@ test: .venv/.installed-dev check
 # The tests once more, on PostgreSQL and Redis as Debian packs them, started in a folder that is deleted afterwards.
 test-servers: .venv/.installed-dev
 	$(BIN)/python tests/on_debian_servers.py
+
+# Proof that the suite can fail: breaks the code in one place after the other. Ten minutes.
+mutants: .venv/.installed-dev
+	$(BIN)/python tests/mutants.py
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check .

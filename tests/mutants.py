@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from comanda.engines import postgres, valkey
@@ -25,7 +26,9 @@ from mutations import ALL, Mutant
 ROOT = Path(__file__).parents[1]
 COPIED = ("src", "tests", "migrations", "pyproject.toml", "README.md", "docs")
 PATIENCE = 240.0  # seconds that the tests of one mutant may take
-_FAILED = re.compile(r"^FAILED \S*?(?:::(\S+))?(?: - .*)?$", re.MULTILINE)
+_FAILED = re.compile(r"^FAILED \S+?::(.+)$", re.MULTILINE)
+# A mutant that nothing can be done with: whoever meets it fails, and no test has noticed what is wrong with it.
+_UNFIT = re.compile(r"SyntaxError|NameError|ImportError|IndeterminateDatatype|UndefinedColumn|UndefinedTable")
 _FAILURE, _SUCCESS = 1, 0
 
 
@@ -68,9 +71,10 @@ def copied(folder: Path, mutant: Mutant | None) -> None:
 
 async def run_tests(folder: Path, tests: Iterable[str], lane: int, servers: dict[str, str]) -> tuple[int, str]:
     """The exit code of these tests on the code in `folder`, and what they said."""
+    environment = {**os.environ, **servers, "PYTHONPATH": str(folder / "src"), "COLUMNS": "300"}
     # As a worker of xdist would: `lane` says which databases are its own.
-    environment = {**os.environ, **servers, "PYTHONPATH": str(folder / "src"), "PYTEST_XDIST_WORKER": f"gw{lane}"}
-    options = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=no")
+    environment["PYTEST_XDIST_WORKER"] = f"gw{lane}"
+    options = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=line")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "pytest", *options, *tests,
         cwd=folder, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
@@ -96,10 +100,11 @@ async def judged(mutant: Mutant, lane: int, servers: dict[str, str]) -> Verdict:
             return Verdict(mutant.name, is_killed=False, seconds=0, detail=str(fault))
         code, said = await run_tests(folder, mutant.killers, lane, servers)
     failed = _FAILED.search(said)
-    is_killed = code == _FAILURE and failed is not None
-    detail = (failed and failed.group(1)) or (
-        "SURVIVED" if code == _SUCCESS else f"pytest ended with {code}: {said[-300:]}"
-    )
+    is_killed = code == _FAILURE and failed is not None and not _UNFIT.search(said)
+    if failed is not None:
+        detail = failed.group(1)[:160]
+    else:
+        detail = "SURVIVED" if code == _SUCCESS else f"pytest ended with {code}: {said[-300:]}"
     return Verdict(mutant.name, is_killed, time.monotonic() - begun, detail)
 
 
@@ -151,7 +156,8 @@ def main() -> int:
         return 1
     table = Table("mutant", "", "s", "noticed by")
     for one in verdicts:
-        table.add_row(one.name, "killed" if one.is_killed else "[red]SURVIVED[/red]", f"{one.seconds:.1f}", one.detail)
+        said = "killed" if one.is_killed else "[red]NOT KILLED[/red]"
+        table.add_row(one.name, said, f"{one.seconds:.1f}", escape(one.detail))
     console.print(table)
     killed = sum(one.is_killed for one in verdicts)
     console.print(f"{killed} of {len(verdicts)} mutants were killed in {time.monotonic() - begun:.0f} s")
