@@ -66,12 +66,11 @@ def _stopped_by_signal() -> asyncio.Event:
 
 async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> None:
     """Serve HTTP until SIGTERM; requests that are under way are answered first."""
-    import uvicorn
-
     from comanda.accounts.tokens import Bearer
     from comanda.api.admission import Admission
     from comanda.api.app import build
     from comanda.api.place_order import PlaceOrderRoute
+    from comanda.api.serve import Server
     from comanda.assembly import assemble
 
     key = settings.secret_key.get_secret_value()
@@ -83,24 +82,8 @@ async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> No
             bearer = Bearer(key)
             route = PlaceOrderRoute(assembly.place_order, bearer, admission)
             stop = asyncio.Event()
-            app = build(assembly, place_order=route, bearer=bearer, is_draining=lambda: server.should_exit)
-            config = uvicorn.Config(
-                app,
-                host=host,
-                port=port,
-                fd=fd,
-                http="httptools",
-                loop="uvloop",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                ws="none",
-                backlog=4096,
-                timeout_graceful_shutdown=20,
-            )
-            server = uvicorn.Server(config)
+            app = build(assembly, place_order=route, bearer=bearer, is_draining=lambda: server.is_draining)
+            server = Server(app, host=host, port=port, fd=fd)
             watching = asyncio.create_task(admission.run(stop))
             await server.serve()
             await assembly.place_order.drain()

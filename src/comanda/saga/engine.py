@@ -8,7 +8,7 @@ token still stands. Adjacent steps whose queues this worker serves share the tra
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -88,9 +88,7 @@ class Engine:
         if ids is None:
             return await self.run_again(queue, None, limit)
         result = await self._run(queue, ids, marked=0)
-        for one in result.suspects:
-            result.add(await self._run_alone(queue, one))
-        return result
+        return await self._each(queue, result.suspects, self._run_alone, result)
 
     async def run_again(self, queue: str, ids: Sequence[UUID] | None, limit: int) -> Result:
         """The same for what comes second-hand: read by a worker and never acknowledged, or due without a hint.
@@ -104,13 +102,12 @@ class Engine:
             fresh = [one.id for one in claimed if not one.claims or one.id in self._survived]
             if fresh:
                 await log.mark(tx, fresh, harmless)
-        total = Result()
+        done = None
         if fresh:
             with self._surviving(fresh):
-                total = await self._run(queue, fresh, marked=1)
-        suspects = {one.id for one in claimed} - set(fresh) | set(total.suspects)
-        for one in sorted(suspects):
-            total.add(await self._run_alone(queue, one))
+                done = await self._run(queue, fresh, marked=1)
+        suspects = {one.id for one in claimed} - set(fresh) | set(done.suspects if done else ())
+        total = await self._each(queue, sorted(suspects), self._run_alone, done)
         total.claimed = len(claimed)
         return total
 
@@ -149,6 +146,8 @@ class Engine:
 
     async def call(self, call: Call) -> Result:
         """Make one call outside, with no transaction open, and commit its answer (shared with its neighbours')."""
+        # From here on its lease is kept alive: one that nobody came to call has to run out.
+        self._leases[call.job.saga_id] = call.token
         begun = time.monotonic()
         handler = call.step.handler(call.direction)
         try:
@@ -209,23 +208,47 @@ class Engine:
             await self._settling.settle(tx, batch, spent, 0)
             await self._carry(tx, batch)
             await self._settling.write(tx, batch)
-        self._commit(batch)
+        self._settling.count(batch)
         return batch.result
 
     async def _one_by_one(self, queue: str, ids: Sequence[UUID]) -> Result:
-        total = Result()
-        for one in ids:
+        return await self._each(queue, ids, self._one, None)
+
+    async def _one(self, queue: str, saga_id: UUID) -> Result:
+        """One saga in a transaction of its own."""
+        try:
+            return await self._transact(queue, [saga_id], is_chained=False, marked=None)
+        except Overrun as fault:
+            return await self._fail(queue, saga_id, fault)
+        except DatabaseFault:
+            raise
+        except Exception as fault:  # noqa: BLE001 - an attempt that raised is counted, whatever it was
+            _log.exception("a step raised", saga=str(saga_id), queue=queue)
+            return await self._fail(queue, saga_id, fault)
+
+    @staticmethod
+    async def _each(
+        queue: str, ids: Sequence[UUID], run: Callable[[str, UUID], Awaitable[Result]], done: Result | None
+    ) -> Result:
+        """One after the other, and what that led to, with what is done already.
+
+        When PostgreSQL goes away on the way, what has been committed stands: its calls have to be made. Only the rest
+        is left, and hinted at again.
+        """
+        for at, one in enumerate(ids):
             try:
-                result = await self._transact(queue, [one], is_chained=False, marked=None)
-            except Overrun as fault:
-                result = await self._fail(queue, one, fault)
+                result = await run(queue, one)
             except DatabaseFault:
-                raise
-            except Exception as fault:  # noqa: BLE001 - an attempt that raised is counted, whatever it was
-                _log.exception("a step raised", saga=str(one), queue=queue)
-                result = await self._fail(queue, one, fault)
-            total.add(result)
-        return total
+                if done is None:
+                    raise
+                for left in ids[at:]:
+                    done.hint(queue, 1, left)
+                break
+            if done is None:
+                done = result
+            else:
+                done.add(result)
+        return Result() if done is None else done
 
     async def _fail(self, queue: str, saga_id: UUID, fault: Exception) -> Result:
         """Count an attempt that raised, in a transaction of its own: its own one is gone."""
@@ -237,7 +260,7 @@ class Engine:
                 await self._settling.settle(tx, batch, [(one, one.attempt + 1, Failed(repr(fault)))], 0)
             if batch.frontier:
                 await self._settling.write(tx, batch)
-        self._commit(batch)
+        self._settling.count(batch)
         return batch.result
 
     async def _record(self, answered: Sequence[Answered]) -> Sequence[Result | Exception]:
@@ -291,7 +314,7 @@ class Engine:
         if lost:
             telemetry.LEASES_LOST.inc(lost)
             _log.warning("results came after their lease was lost and were refused", count=lost)
-        self._commit(batch)
+        self._settling.count(batch)
         # One of them carries what is to be done next; the others have nothing left to do.
         return [batch.result, *(Result() for _ in answered[1:])]
 
@@ -366,12 +389,6 @@ class Engine:
             called.append(one)
         self._settling.note_begun(batch, saga, step, called)
         await self._settling.settle(tx, batch, settled, (time.monotonic() - begun) * 1000)
-
-    def _commit(self, batch: Batch) -> None:
-        """After the commit: the leases are ours to keep alive."""
-        for call in batch.result.calls:
-            self._leases[call.job.saga_id] = call.token
-        self._settling.count(batch)
 
     def _known(self, claimed: list[Claimed]) -> list[Claimed]:
         """Sagas of a definition that only another release knows are left to the workers of that release."""
