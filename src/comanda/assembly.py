@@ -60,7 +60,7 @@ async def assemble(settings: Settings, *, name: str, pool: int = 10) -> AsyncIte
     Args:
         settings: with DATABASE_URL and REDIS_URL set.
         name: of this process: `api-1`, `worker-2`.
-        pool: connections to PostgreSQL at the most.
+        pool: connections to PostgreSQL at the most, unless POOL_SIZE says otherwise.
 
     Raises:
         ConfigurationFault: something that has to be set is not.
@@ -70,7 +70,7 @@ async def assemble(settings: Settings, *, name: str, pool: int = 10) -> AsyncIte
         if not getattr(settings, setting):
             raise ConfigurationFault(f"COMANDA_{setting.upper()} is not set; `comanda up` starts engines of its own")
     async with AsyncExitStack() as stack:
-        database = await Database.open(settings.database_url, name=f"comanda-{name}", size=pool)
+        database = await Database.open(settings.database_url, name=f"comanda-{name}", size=settings.pool_size or pool)
         stack.push_async_callback(database.close)
         streams = Streams.open(settings.redis_url, name=name)
         stack.push_async_callback(streams.close)

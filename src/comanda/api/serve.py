@@ -10,6 +10,7 @@ import logging
 import signal
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -18,12 +19,25 @@ from uvicorn.server import ServerState
 
 from comanda.api.problems import problem_response
 
-HEADERS_SECONDS = 10.0  # from the connection, or from a request's first byte, to the end of its headers
-BODY_SECONDS = 30.0  # from there to the end of its body
-UNREAD_SECONDS = 30.0  # that an answer may wait for its reader
 KEEP_ALIVE_SECONDS = 75  # longer than clients keep theirs, so that they never write into a connection being closed
-LINGER_SECONDS = 3.0  # at the end, that a connection may wait for its next request
 DRAIN_SECONDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long a client may take, in seconds.
+
+    Args:
+        headers: from the connection, or from a request's first byte, to the end of its headers.
+        body: from there to the end of its body.
+        unread: that an answer may wait for its reader.
+        linger: at the end, that a connection may wait for its next request.
+    """
+
+    headers: float = 10.0
+    body: float = 30.0
+    unread: float = 30.0
+    linger: float = 3.0
 
 
 class Server(uvicorn.Server):
@@ -33,9 +47,10 @@ class Server(uvicorn.Server):
         app: the application.
         host, port: where to listen;
         fd: or a listening socket that is shared with other processes: it is let go of at once, for them to accept.
+        times: the clients' patience.
     """
 
-    def __init__(self, app: ASGIApp, *, host: str, port: int, fd: int | None) -> None:
+    def __init__(self, app: ASGIApp, *, host: str, port: int, fd: int | None, times: Times = Times()) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -55,7 +70,8 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=DRAIN_SECONDS,
             )
         )
-        self.server_state = _State()
+        self._times = times
+        self.server_state = _State(times)
 
     @property
     def is_draining(self) -> bool:
@@ -71,7 +87,7 @@ class Server(uvicorn.Server):
         for connection in self.server_state.connections:
             if isinstance(connection, _Protocol):
                 connection.close_after_answer()
-        deadline = asyncio.get_running_loop().time() + LINGER_SECONDS
+        deadline = asyncio.get_running_loop().time() + self._times.linger
         # uvicorn's connections have no event to wait for.
         while self._has_work() and asyncio.get_running_loop().time() < deadline and not self.force_exit:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
@@ -94,7 +110,10 @@ class Server(uvicorn.Server):
 
 
 class _State(ServerState):
-    is_draining = False
+    def __init__(self, times: Times) -> None:
+        super().__init__()
+        self.times = times
+        self.is_draining = False
 
 
 class _Protocol(HttpToolsProtocol):
@@ -103,6 +122,11 @@ class _Protocol(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _reader_deadline: asyncio.TimerHandle | None = None
 
+    @property
+    def _state(self) -> _State:
+        assert isinstance(self.server_state, _State)
+        return self.server_state
+
     def close_after_answer(self) -> None:
         """The answer that is under way is the last one here."""
         if self.cycle is not None and not self.cycle.response_complete:
@@ -110,7 +134,7 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._expect_within(HEADERS_SECONDS)
+        self._expect_within(self._state.times.headers)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_deadlines()
@@ -118,12 +142,12 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._expect_within(HEADERS_SECONDS)
+        self._expect_within(self._state.times.headers)
 
     def on_headers_complete(self) -> None:
-        self._expect_within(BODY_SECONDS)
+        self._expect_within(self._state.times.body)
         super().on_headers_complete()
-        if self.server_state.is_draining:  # type: ignore[attr-defined]
+        if self._state.is_draining:
             self.close_after_answer()
 
     def on_message_complete(self) -> None:
@@ -132,7 +156,7 @@ class _Protocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._reader_deadline = self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
+        self._reader_deadline = self.loop.call_later(self._state.times.unread, self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()

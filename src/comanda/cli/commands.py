@@ -92,6 +92,18 @@ def gateway_command(
     uvloop.run(processes.gateway(settings.load(), data_dir=data_dir, port=port, fd=fd))
 
 
+@app.command("restart")
+def restart_command(
+    only: Annotated[str | None, typer.Option(help="Only these: api, worker or relay, or one by its name.")] = None,
+    data_dir: DataDir = Path(".comanda"),
+    json: Annotated[bool, typer.Option("--json", help="NDJSON on stdout.")] = False,
+) -> None:
+    """Restart the processes of a running `comanda up`, one after the other, without a failed request."""
+    from comanda.cli import restart
+
+    uvloop.run(restart.restart(data_dir, only=only, json=json))
+
+
 @app.command("migrate")
 def migrate_command(
     demo: Annotated[bool, typer.Option("--demo", help="Add a small catalogue.")] = False,
