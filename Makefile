@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
-.PHONY: run test test-servers install check bench lock clean
+.PHONY: run test test-servers install check proof models mutants failure-matrix bench lock clean
 
 run: .venv/.installed
 	@$(BIN)/comanda up --demo
@@ -17,6 +17,15 @@ test: .venv/.installed-dev check
 # The tests once more, on PostgreSQL and Redis as Debian packs them, started in a folder that is deleted afterwards.
 test-servers: .venv/.installed-dev
 	$(BIN)/python tests/on_debian_servers.py
+
+# Fifty seeds of a thousand orders and twenty faults each, then ten thousand orders with a hundred: an hour. Then races.
+proof: .venv/.installed-dev
+	$(BIN)/python benchmarks/proof.py
+	$(BIN)/python -m pytest tests/integration/test_races.py --seeds 20
+
+# State machines walk new random steps until they are stopped or find something.
+models: .venv/.installed-dev
+	$(BIN)/python tests/models/forever.py
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check .
