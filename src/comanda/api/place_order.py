@@ -1,5 +1,6 @@
 """`POST /api/v1/orders`, as a thin ASGI route of its own: msgspec in, ready bytes out."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Annotated, Any
 from uuid import UUID
@@ -20,6 +21,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _MOST_BYTES = 1_048_576
+_PATIENCE = 4.5  # seconds; the commit goes on, and a repeat under the same key learns what it came to
 _MOST_WAITING = 5_000  # requests of this process that wait for a commit
 _MOST_UNITS = 1_000_000
 _MOST_ADDRESS = 4096
@@ -86,7 +88,11 @@ class PlaceOrderRoute:
     async def _place(self, wish: Wish) -> Accepted:
         if not self._admission.is_open or self._placing.backlog >= _MOST_WAITING:
             raise _Refusal("OVERLOADED", "Too many orders at once: try again in a second.")
-        verdict = await self._placing.place(wish)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                verdict = await self._placing.place(wish)
+        except TimeoutError as late:
+            raise DependencyFault(f"no commit within {_PATIENCE} s") from late
         if isinstance(verdict, Rejected):
             raise _Refusal(verdict.code, verdict.detail)
         return verdict

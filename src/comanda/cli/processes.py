@@ -22,6 +22,7 @@ ENSURE_ADMIN = Boundary("accounts.ensure_admin")
 STOCK_UP = Boundary("demo.stock_up")
 
 _POOL = {"api": 16, "worker": 12, "relay": 8}
+_API_PATIENCE = 3.0  # seconds that a statement of a request may take: somebody waits for it
 _OPEN_FILES = 65_536
 
 
@@ -77,7 +78,7 @@ async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> No
     if not key:
         raise ConfigurationFault("COMANDA_SECRET_KEY is not set: it signs the tokens (32 bytes or more)")
     with _process(settings, "api") as name:
-        async with assemble(settings, name=name, pool=_POOL["api"]) as assembly:
+        async with assemble(settings, name=name, pool=_POOL["api"], patience=_API_PATIENCE) as assembly:
             admission = Admission(assembly.database, most=settings.max_backlog)
             bearer = Bearer(key)
             route = PlaceOrderRoute(assembly.place_order, bearer, admission)

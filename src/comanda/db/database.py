@@ -32,8 +32,6 @@ _LOST = (
 
 # What a frozen or lost process may cost the others: locks fall after seconds, not after minutes.
 HOT = {
-    "statement_timeout": "15s",
-    "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "3s",
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
@@ -64,6 +62,7 @@ def translated() -> Iterator[None]:
         raise DatabaseFault(f"PostgreSQL: {fault or type(fault).__name__}") from fault
 
 
+PATIENCE = 10.0  # seconds
 _ACQUIRE = 2.5  # seconds that somebody waits for a connection while all are in use; then it is a fault
 
 
@@ -93,7 +92,9 @@ class Database:
         self.url = url
 
     @classmethod
-    async def open(cls, url: str, *, name: str, size: int = 10, least: int = 1) -> "Database":
+    async def open(
+        cls, url: str, *, name: str, size: int = 10, least: int = 1, patience: float = PATIENCE
+    ) -> "Database":
         """Connect.
 
         Args:
@@ -101,6 +102,8 @@ class Database:
             name: shown in `pg_stat_activity`.
             size: connections at the most.
             least: connections that are kept open.
+            patience: seconds that a statement may take. PostgreSQL ends it a little before; where the network is
+                silent, it is ended here.
 
         Raises:
             DatabaseFault: when nobody answers there.
@@ -112,10 +115,15 @@ class Database:
                     min_size=least,
                     max_size=size,
                     max_inactive_connection_lifetime=0,
-                    command_timeout=30,
-                    timeout=5,
+                    command_timeout=patience,
+                    timeout=min(5, patience),
                     reset=_nothing,
-                    server_settings={**HOT, "application_name": name},
+                    server_settings={
+                        **HOT,
+                        "application_name": name,
+                        "statement_timeout": str(int(patience * 900)),
+                        "lock_timeout": str(int(patience * 500)),
+                    },
                 )
             except (ValueError, asyncpg.PostgresError) as fault:
                 raise DatabaseFault(f"PostgreSQL: {fault}") from fault
