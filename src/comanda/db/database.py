@@ -63,7 +63,7 @@ def translated() -> Iterator[None]:
 
 
 PATIENCE = 10.0  # seconds
-_ACQUIRE = 2.5  # seconds that somebody waits for a connection while all are in use; then it is a fault
+_QUEUEING = 0.4  # of the patience: how long somebody waits for a connection while all are in use
 
 
 @asynccontextmanager
@@ -87,8 +87,9 @@ async def _nothing(_connection: Any) -> None:
 class Database:
     """A pool of connections. Only the edges open transactions on it; everybody else is handed one."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", url: str) -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", url: str, *, queueing: float) -> None:
         self._pool = pool
+        self._queueing = queueing
         self.url = url
 
     @classmethod
@@ -127,7 +128,7 @@ class Database:
                 )
             except (ValueError, asyncpg.PostgresError) as fault:
                 raise DatabaseFault(f"PostgreSQL: {fault}") from fault
-        return cls(pool, url)
+        return cls(pool, url, queueing=patience * _QUEUEING)
 
     async def close(self) -> None:
         try:
@@ -151,7 +152,7 @@ class Database:
     async def connection(self, boundary: Boundary | None = None) -> AsyncIterator[Tx]:
         """A connection without a transaction: for reads, and, with a boundary, for a write that is one statement."""
         with translated():
-            async with self._pool.acquire(timeout=_ACQUIRE) as connection:
+            async with self._pool.acquire(timeout=self._queueing) as connection:
                 if boundary is None:
                     async with _reading(connection):
                         yield connection
@@ -169,7 +170,7 @@ class Database:
             about: what the transaction turned out to be about, as its block fills it in.
         """
         with translated():
-            async with self._pool.acquire(timeout=_ACQUIRE) as connection:
+            async with self._pool.acquire(timeout=self._queueing) as connection:
                 async with connection.transaction():
                     yield connection
                     if boundary is not None:
