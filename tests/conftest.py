@@ -17,6 +17,16 @@ from comanda.messaging.streams import Streams
 _TEMPLATE = f"comanda_template_{servers.WORKER}"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seeds", type=int, default=2, help="how many seeds the tests of races are run with")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Whoever takes `each_seed` is run with each of them."""
+    if "each_seed" in metafunc.fixturenames:
+        metafunc.parametrize("each_seed", range(metafunc.config.getoption("seeds")))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_is_set() -> Iterator[None]:
     """The shell's own settings mean the servers of `servers.py`, and nothing to the code under test."""

@@ -16,7 +16,7 @@ from comanda.catalog import products
 from comanda.catalog.cache import Catalogue
 from comanda.checkout.order_saga import Patience, order_saga
 from comanda.checkout.place_order import Accepted, PlaceOrder, Rejected, Wish
-from comanda.db import Database
+from comanda.db import Database, Tx
 from comanda.errors import GatewayBusy, GatewayFault, GatewaySilent
 from comanda.inventory import admin
 from comanda.messaging.streams import QUEUES, Streams
@@ -45,6 +45,7 @@ class FakeGateway:
     calls: list[tuple[str, str]] = field(default_factory=list)
     is_down: bool = False
     refunds_fail: bool = False
+    void_gives_back: bool = True
     gate: asyncio.Event | None = None
 
     async def charge(self, request: ChargeRequest, key: str) -> Captured | Declined:
@@ -80,7 +81,8 @@ class FakeGateway:
         if self.refunds_fail or self.is_down:
             raise GatewayFault("500")
         self.voided.add(key)
-        self.refunds[key] = self.captures.get(key, 0)
+        if self.void_gives_back:
+            self.refunds[key] = self.captures.get(key, 0)
         return Voided(self.captures.get(key, 0), self.refunds[key])
 
     async def refund(self, charge_key: str, amount: int, key: str) -> None:
@@ -127,16 +129,30 @@ class Shop:
             await admin.create(tx, openings, actor=self.customer, correlation_id="test")
         return ids
 
+    async def customers(self, count: int) -> list[UUID]:
+        """Others who shop here, with accounts of their own."""
+        async with self.database.transaction() as tx:
+            return await registered(tx, count)
+
     async def place(
-        self, quantities: Mapping[UUID, int], method: str | None = None, key: str | None = None
+        self,
+        quantities: Mapping[UUID, int],
+        method: str | None = None,
+        key: str | None = None,
+        *,
+        customer: UUID | None = None,
+        at: PlaceOrder | None = None,
     ) -> Accepted | Rejected:
+        """`at`: another process's way in."""
         canonical = repr((sorted(quantities.items()), method)).encode()
-        return await self.assembly.place_order.place(
-            Wish(self.customer, dict(quantities), key, canonical, f"correlation-{uuid4()}", method)
+        return await (at or self.assembly.place_order).place(
+            Wish(customer or self.customer, dict(quantities), key, canonical, f"correlation-{uuid4()}", method)
         )
 
-    async def order(self, quantities: Mapping[UUID, int], method: str | None = None) -> UUID:
-        placed = await self.place(quantities, method)
+    async def order(
+        self, quantities: Mapping[UUID, int], method: str | None = None, *, customer: UUID | None = None
+    ) -> UUID:
+        placed = await self.place(quantities, method, customer=customer)
         assert isinstance(placed, Accepted), placed
         return UUID(placed.order_id)
 
@@ -182,6 +198,14 @@ class Shop:
         ]
 
 
+async def registered(tx: Tx, count: int) -> list[UUID]:
+    """Accounts."""
+    people = [
+        accounts.Registration(f"{uuid4()}@example.com", "no hash", "Ana", "García", language="es") for _ in range(count)
+    ]
+    return [one.id for one in await accounts.register(tx, people) if isinstance(one, accounts.Account)]
+
+
 async def until(look: Callable[[], Awaitable[Any]], *, within: float = 20) -> Any:
     """What `look` finds, as soon as it is something."""
     async with asyncio.timeout(within):
@@ -216,9 +240,7 @@ async def shop(
     settings = Settings(database_url=database_url, redis_url=redis_url)
     assembly = Assembly(settings, "shop", database, streams, gateway, catalogue, order, (order, delivery), placing)
     async with database.transaction() as tx:
-        person = accounts.Registration(f"{uuid4()}@example.com", "no hash", "Ana", "García", language="es")
-        (customer,) = await accounts.register(tx, [person])
-    assert isinstance(customer, accounts.Account)
+        (customer,) = await registered(tx, 1)
     stop = asyncio.Event()
     try:
         async with asyncio.TaskGroup() as running:
@@ -235,7 +257,7 @@ async def shop(
             if has_relay:
                 running.create_task(relay.run(assembly, stop))
             try:
-                yield Shop(assembly, gateway, customer.id)
+                yield Shop(assembly, gateway, customer)
             finally:
                 stop.set()
     finally:

@@ -196,6 +196,69 @@ async def test_a_confirmation_that_comes_too_late_gives_the_money_back(database_
         assert set(await here.events(late)) >= {"ReservationExpired", "PaymentProcessed", "PaymentRefunded"}
 
 
+async def test_what_a_void_does_not_give_back_is_refunded(database_url: str, redis_url: str) -> None:
+    gateway = FakeGateway(gate=asyncio.Event(), void_gives_back=False)
+    async with shop(database_url, redis_url, gateway=gateway) as here:
+        goods = await here.sells(apple=4)
+        late = await here.order({goods["apple"]: 4})
+        await until(lambda: asyncio.sleep(0, result=gateway.calls))
+        await expire(here.database)
+        async with here.database.transaction() as tx:
+            await tx.execute("UPDATE stock SET on_hand = 1")  # somebody else bought the rest
+        assert gateway.gate is not None
+        gateway.gate.set()
+        await here.ended(late)
+        assert [call for call, _ in gateway.calls] == ["charge", "void", "refund"]
+        assert (sum(gateway.captures.values()), sum(gateway.refunds.values())) == (4000, 4000)
+
+
+async def test_stock_is_held_for_as_long_as_its_payment_may_take(database_url: str, redis_url: str) -> None:
+    gateway = FakeGateway(gate=asyncio.Event())
+    async with shop(database_url, redis_url, gateway=gateway, reservation=60, patience=600) as here:
+        goods = await here.sells(apple=4)
+        order_id = await here.order({goods["apple"]: 4})
+        await until(lambda: asyncio.sleep(0, result=gateway.calls))
+        assert await here.value("SELECT expires_at > now() + interval '600 s' FROM reservations")
+        assert gateway.gate is not None
+        gateway.gate.set()
+        await here.ended(order_id)
+
+
+async def test_an_order_that_can_not_be_completed_takes_everything_back(database_url: str, redis_url: str) -> None:
+    async with shop(database_url, redis_url) as here:
+        goods = await here.sells(apple=10)
+        async with here.database.transaction() as tx:
+            await tx.execute(NEVER_CONFIRMED)
+            await tx.execute(DELIVERED_LATER)
+        order_id = await here.order({goods["apple"]: 4})
+        (order,) = await here.ended(order_id)
+        assert (order["state"], order["saga_state"], order["failure_reason"]) == (
+            "CANCELLED",
+            "COMPENSATED",
+            "STEP_FAILED",
+        )
+        assert await here.stock(goods["apple"]) == (10, 0)
+        moved = await here.ask("SELECT kind FROM movements WHERE order_id = $1 ORDER BY at", order_id)
+        assert [row["kind"] for row in moved] == ["RESERVATION", "SALE", "RETURN"]
+        assert (len(here.gateway.captures), here.gateway.kept(order_id)) == (1, 0)
+        told = await here.ask("SELECT kind, state FROM notifications WHERE order_id = $1 ORDER BY kind", order_id)
+        assert [tuple(row) for row in told] == [("order_cancellation", "PENDING"), ("order_confirmation", "RETRACTED")]
+
+
+NEVER_CONFIRMED = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not today'; END $$;
+CREATE TRIGGER never BEFORE UPDATE ON orders FOR EACH ROW WHEN (NEW.state = 'CONFIRMED') EXECUTE FUNCTION refuse();
+"""
+DELIVERED_LATER = """
+CREATE FUNCTION put_off() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.waits_until := now() + interval '1 hour';
+    RETURN NEW;
+END $$;
+CREATE TRIGGER later BEFORE INSERT ON sagas FOR EACH ROW WHEN (NEW.kind = 'notification') EXECUTE FUNCTION put_off();
+"""
+
+
 async def test_a_reservation_lost_between_two_attempts_undoes_the_charge_that_nobody_answered(
     database_url: str, redis_url: str
 ) -> None:

@@ -251,6 +251,20 @@ async def test_two_groups_that_lock_the_same_never_share_a_transaction(stage: St
         assert await stage.effects(subject) == ["take", "sell"]
 
 
+@pytest.mark.parametrize("is_hinted", [True, False])
+async def test_a_claim_takes_what_nobody_holds_and_waits_for_nobody(stage: Stage, *, is_hinted: bool) -> None:
+    saga = Saga("s", [stage.local("one")])
+    held, free = await stage.begin(saga, 2)
+    ids = [(await stage.saga(subject))["id"] for subject in (held, free)]
+    async with stage.database.transaction() as tx:
+        await tx.execute("SELECT 1 FROM sagas WHERE subject = $1 FOR UPDATE", held)
+        async with asyncio.timeout(3):
+            result = await engine(stage, saga).run(A, ids if is_hinted else None, 10)
+        assert result.claimed == 1
+        assert await stage.effects(free) == ["one"]
+    assert await stage.effects(held) == []
+
+
 async def test_a_poisoned_saga_fails_alone_and_is_undone_in_reverse(stage: Stage) -> None:
     saga = Saga("s", [stage.local("one"), stage.local("two", C), stage.local("three"), stage.local("four")])
     subjects = await stage.begin(saga, 20)
@@ -278,6 +292,21 @@ async def test_a_poisoned_saga_fails_alone_and_is_undone_in_reverse(stage: Stage
                 "each once, however often it was repeated"
             )
     assert len(await stage.ask("SELECT 1 FROM saga_attempts WHERE outcome <> 'done' AND saga_id <> $1", row["id"])) == 0
+
+
+async def test_the_neighbours_of_a_poisoned_saga_go_on_at_once(stage: Stage) -> None:
+    saga = Saga("s", [stage.local("one")])
+    poisoned, *others = await stage.begin(saga, 5)
+
+    def poison(subject: UUID) -> Outcome:
+        if subject == poisoned:
+            raise RuntimeError("poison")
+        return Done()
+
+    stage.answers["one", "forward"] = poison
+    ids = [(await stage.saga(subject))["id"] for subject in (poisoned, *others)]
+    await engine(stage, saga).run(A, ids, 10)
+    assert [await stage.effects(subject) for subject in (poisoned, *others)] == [[], *[["one"]] * 4]
 
 
 async def test_a_compensation_that_fails_is_stuck_said_and_redriven(stage: Stage) -> None:

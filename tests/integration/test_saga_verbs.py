@@ -6,7 +6,7 @@ from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
-from test_saga_engine import AT_ONCE, A, B, Stage, by_hand, called, engine, pump, stage
+from test_saga_engine import AT_ONCE, LEASE, A, B, C, Stage, by_hand, called, engine, pump, stage
 
 from comanda.audit import acts
 from comanda.saga import Done, Failed, Later, Refused, Saga, verbs
@@ -103,6 +103,22 @@ async def test_a_call_that_went_out_is_undone_too(stage: Stage) -> None:
     await act(stage, saga, "compensate", subject)
     await pump(engine(stage, saga))
     assert await stage.effects(subject) == ["one", "pay intended", "-pay", "-one"]
+
+
+async def test_an_answer_that_comes_after_an_operator_has_decided_is_refused(stage: Stage) -> None:
+    """Nobody has called again, so its fencing token still stands: but not its lease."""
+    step, _ = stage.remote("pay")
+    saga = Saga("s", [stage.local("one"), step, stage.local("two", C)])
+    (subject,) = await stage.begin(saga)
+    frozen = engine(stage, saga, lease=LEASE)
+    (call,) = (await frozen.run(A, None, 10)).calls
+    await until(lambda: stage.ask("SELECT 1 FROM sagas WHERE lease_until < now()"))
+    assert (await act(stage, saga, "skip", subject))[0].now == "RUNNING at two"
+    before = await stage.saga(subject)
+    assert (await frozen.call(call)).onward == {}
+    assert {**await stage.saga(subject), "clock": None} == {**before, "clock": None}
+    await pump(engine(stage, saga))
+    assert await stage.effects(subject) == ["one", "pay intended", "two"]
 
 
 async def test_what_waits_can_be_hurried_with_its_attempts_as_they_are(stage: Stage) -> None:

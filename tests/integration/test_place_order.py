@@ -1,0 +1,74 @@
+"""What is accepted, and what is not, whatever happens at that very moment."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from uuid import UUID
+
+from test_fault_proxy import postgres, shots, through
+
+from comanda.catalog.cache import Catalogue
+from comanda.checkout.place_order import Accepted, PlaceOrder, Rejected
+from comanda.db import Database
+from comanda.proof.chaos.proxy import PostgresProxy
+from shop import shop
+
+__all__ = ["postgres"]
+
+
+async def test_nobody_has_more_orders_under_way_than_allowed(database_url: str, redis_url: str) -> None:
+    async with shop(database_url, redis_url, workers=0, has_relay=False) as here:
+        (product,) = (await here.sells(apple=100)).values()
+        assembly = here.assembly
+        most = PlaceOrder(here.database, assembly.streams, assembly.catalogue, assembly.order, most_open=3)
+        # The first commit takes all of them.
+        answers = await asyncio.gather(*(here.place({product: 1}, at=most) for _ in range(5)))
+        assert sum(isinstance(one, Accepted) for one in answers) == 3
+        assert [one.code for one in answers if isinstance(one, Rejected)] == ["TOO_MANY_OPEN_ORDERS"] * 2
+        refused = await here.place({product: 1}, at=most)
+        assert isinstance(refused, Rejected)
+        (other,) = await here.customers(1)
+        assert isinstance(await here.place({product: 1}, at=most, customer=other), Accepted)
+        async with here.database.transaction() as tx:
+            await tx.execute(
+                "UPDATE orders SET state = 'CONFIRMED', ended_at = now()"
+                " WHERE id = (SELECT id FROM orders WHERE customer_id = $1 LIMIT 1)", here.customer
+            )  # fmt: skip
+        again = await asyncio.gather(*(here.place({product: 1}, at=most) for _ in range(2)))
+        assert sorted(type(one).__name__ for one in again) == ["Accepted", "Rejected"]
+        await most.drain()
+
+
+async def test_a_disabled_account_orders_nothing(database_url: str, redis_url: str) -> None:
+    async with shop(database_url, redis_url, workers=0, has_relay=False) as here:
+        (product,) = (await here.sells(apple=100)).values()
+        async with here.database.transaction() as tx:
+            await tx.execute("UPDATE accounts SET is_active = false WHERE id = $1", here.customer)
+        refused = await here.place({product: 1})
+        assert isinstance(refused, Rejected)
+        assert refused.code == "UNAUTHENTICATED"
+        assert await here.value("SELECT count(*) FROM orders") == 0
+
+
+async def test_an_order_whose_commit_was_not_answered_is_one_order(
+    database_url: str, redis_url: str, postgres: PostgresProxy
+) -> None:
+    async with AsyncExitStack() as stack:
+        here = await stack.enter_async_context(shop(database_url, redis_url, workers=0, has_relay=False))
+        (product,) = (await here.sells(apple=100)).values()
+        database = await Database.open(through(database_url, postgres), name="far", size=2)
+        stack.push_async_callback(database.close)
+        assembly = here.assembly
+        far = PlaceOrder(database, assembly.streams, Catalogue(), assembly.order, most_open=None)
+        answers = []
+        for key in (None, "mine"):
+            async with shots(postgres, 1) as cut:
+                placed = await here.place({product: 1}, key=key, at=far)
+                assert await cut == 1
+            assert isinstance(placed, Accepted)
+            assert await here.value("SELECT count(*) FROM orders WHERE id = $1", UUID(placed.order_id)) == 1
+            answers.append(placed.answer)
+        await far.drain()
+        assert await here.value("SELECT count(*) FROM orders") == 2
+        again = await here.place({product: 1}, key="mine")
+        assert isinstance(again, Accepted)
+        assert (again.answer, again.is_replay) == (answers[1], True)

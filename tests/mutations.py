@@ -1,0 +1,415 @@
+"""What each mutant changes in the code, and which tests have to notice it: few and fast ones."""
+
+from dataclasses import dataclass
+
+ORDER = "tests/integration/test_order_saga.py"
+PLACING = "tests/integration/test_place_order.py"
+RACES = "tests/integration/test_races.py"
+ENGINE = "tests/integration/test_saga_engine.py"
+VERBS = "tests/integration/test_saga_verbs.py"
+OUTBOX = "tests/integration/test_outbox.py"
+WORKER = "tests/integration/test_worker.py"
+BREAKER = "tests/unit/test_breaker.py"
+ALLOCATION = "tests/unit/test_allocation.py"
+TRANSITIONS = "tests/unit/test_transitions.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One change: `text`, which stands once in `file` (below src/comanda), becomes `instead`; `killers` must fail."""
+
+    name: str
+    file: str
+    text: str
+    instead: str
+    killers: tuple[str, ...]
+
+
+def _of(file: str, *tests: str) -> tuple[str, ...]:
+    return tuple(f"{file}::{test}" for test in tests)
+
+
+COMPENSATIONS = [
+    Mutant(
+        "nobody releases what was reserved",
+        "checkout/order_saga.py",
+        "compensate=inventory.release",
+        "compensate=nothing",
+        _of(ORDER, "test_a_decline_is_final_and_undoes_everything"),
+    ),
+    Mutant(
+        "nobody gives the money back",
+        "checkout/order_saga.py",
+        "charge, compensate=refund,",
+        "charge, compensate=nothing,",
+        _of(ORDER, "test_a_confirmation_that_comes_too_late_gives_the_money_back"),
+    ),
+    Mutant(
+        "nobody takes back what was sold",
+        "checkout/order_saga.py",
+        "compensate=inventory.restock",
+        "compensate=nothing",
+        _of(ORDER, "test_an_order_that_can_not_be_completed_takes_everything_back"),
+    ),
+    Mutant(
+        "nobody retracts the confirmation",
+        "checkout/order_saga.py",
+        "compensate=notifications.retract",
+        "compensate=nothing",
+        _of(ORDER, "test_an_order_that_can_not_be_completed_takes_everything_back"),
+    ),
+    Mutant(
+        "the customer is not told of the cancellation",
+        "checkout/order_saga.py",
+        "return await notifications.cancelled(tx, order_ids, reasons)",
+        "return []",
+        _of(ORDER, "test_a_decline_is_final_and_undoes_everything"),
+    ),
+    Mutant(
+        "undoing skips a step",
+        "saga/transitions.py",
+        "saga.position(step.name) - 1, at, at.reason",
+        "saga.position(step.name) - 2, at, at.reason",
+        (TRANSITIONS,),
+    ),
+    Mutant(
+        "a call that nobody answered is not undone",
+        "saga/transitions.py",
+        "(0 if step.is_remote else 1)",
+        "1",
+        (TRANSITIONS,),
+    ),
+    Mutant(
+        "a refusal after such a call does not undo it",
+        "saga/transitions.py",
+        "(0 if is_unsure else 1)",
+        "1",
+        _of(ORDER, "test_a_reservation_lost_between_two_attempts_undoes_the_charge_that_nobody_answered"),
+    ),
+    Mutant(
+        "an exhausted compensation is passed over",
+        "saga/transitions.py",
+        "            return _stuck(step, at, at.reason)\n    raise",
+        '            return _undo(saga, saga.position(step.name) - 1, at, at.reason or "", "done")\n    raise',
+        (TRANSITIONS,),
+    ),
+]
+
+SAGA = [
+    Mutant(
+        "nobody looks at the fencing token",
+        "saga/log.sql",
+        "    ON sagas.id = mine.id AND sagas.token = mine.token\n WHERE lease_until IS NOT NULL AND state",
+        "    ON sagas.id = mine.id\n WHERE lease_until IS NOT NULL AND state",
+        _of(ENGINE, "test_a_late_answer_is_refused_by_the_fencing_token"),
+    ),
+    Mutant(
+        "nobody looks whether the lease was ended",
+        "saga/log.sql",
+        " WHERE lease_until IS NOT NULL AND state IN ('RUNNING', 'COMPENSATING')\n ORDER BY sagas.id",
+        " WHERE state IN ('RUNNING', 'COMPENSATING')\n ORDER BY sagas.id",
+        _of(VERBS, "test_an_answer_that_comes_after_an_operator_has_decided_is_refused"),
+    ),
+    Mutant(
+        "a lease does not raise the token",
+        "saga/log.sql",
+        "CASE WHEN given.is_leased THEN 1 ELSE 0 END",
+        "0",
+        _of(ENGINE, "test_the_intent_is_committed_before_the_call_and_nothing_is_open_during_it"),
+    ),
+    Mutant(
+        "a claim does not lock",
+        "saga/log.sql",
+        " ORDER BY id\n   FOR UPDATE SKIP LOCKED;",
+        " ORDER BY id;",
+        _of(ENGINE, "test_a_claim_takes_what_nobody_holds_and_waits_for_nobody"),
+    ),
+    Mutant(
+        "a claim by hints waits for others",
+        "saga/log.sql",
+        " ORDER BY id\n   FOR UPDATE SKIP LOCKED;",
+        " ORDER BY id\n   FOR UPDATE;",
+        _of(ENGINE, "test_a_claim_takes_what_nobody_holds_and_waits_for_nobody"),
+    ),
+    Mutant(
+        "a claim without hints waits for others",
+        "saga/log.sql",
+        "     ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED",
+        "     ORDER BY id LIMIT $2 FOR UPDATE",
+        _of(ENGINE, "test_a_claim_takes_what_nobody_holds_and_waits_for_nobody"),
+    ),
+    Mutant(
+        "the heartbeat waits for a lock",
+        "saga/log.sql",
+        "FOR UPDATE OF sagas SKIP LOCKED",
+        "FOR UPDATE OF sagas",
+        _of(ENGINE, "test_the_heartbeat_waits_for_no_lock"),
+    ),
+    Mutant(
+        "each attempt has a key of its own",
+        "saga/batch.py",
+        '    return f"{saga_id}:{step}:{direction}"',
+        '    import uuid\n    return f"{saga_id}:{step}:{direction}:{uuid.uuid4()}"',
+        _of(ORDER, "test_retryable_failures_are_retried_until_the_money_is_there"),
+    ),
+    Mutant(
+        "second-hand work is not marked",
+        "saga/engine.py",
+        "                await log.mark(tx, fresh, harmless)\n",
+        "                pass\n",
+        _of(VERBS, "test_a_local_step_that_kills_its_workers_is_a_dead_letter_and_its_neighbours_go_on"),
+    ),
+    Mutant(
+        "two groups lock the same in one transaction",
+        "saga/engine.py",
+        "if step.locks is not None and step.locks in batch.locked:",
+        "if False:",
+        _of(ENGINE, "test_two_groups_that_lock_the_same_never_share_a_transaction"),
+    ),
+    Mutant(
+        "a poisoned saga takes its neighbours with it",
+        "saga/engine.py",
+        "return await self._one_by_one(queue, ids)\n\n    async def call",
+        "return Result()\n\n    async def call",
+        _of(ENGINE, "test_the_neighbours_of_a_poisoned_saga_go_on_at_once"),
+    ),
+    Mutant(
+        "messages are acknowledged before their work is committed",
+        "worker.py",
+        "        ids = list(dict.fromkeys(one for hint in hints for one in hint.ids or []))\n",
+        "        ids = list(dict.fromkeys(one for hint in hints for one in hint.ids or []))\n"
+        "        await self._streams.acknowledge(hints)\n",
+        (WORKER,),
+    ),
+]
+
+PAYMENTS = [
+    Mutant(
+        "a charge is not voided before its refund",
+        "payments/payments.py",
+        "voided = await self._gateway.void(request)",
+        "voided = Voided(0, 0)",
+        _of(ORDER, "test_a_charge_that_arrives_after_its_undoing_captures_nothing"),
+    ),
+    Mutant(
+        "what a void has not given back is kept",
+        "payments/payments.py",
+        "if voided.captured > voided.refunded:",
+        "if False:",
+        _of(ORDER, "test_what_a_void_does_not_give_back_is_refunded"),
+    ),
+    Mutant(
+        "a repeat does not ask what became of the first",
+        "payments/payments.py",
+        "await self._gateway.find(key) if request.is_repeat else None",
+        "None",
+        _of(ORDER, "test_an_answer_that_never_came_is_asked_for_before_anything_is_repeated"),
+    ),
+    Mutant(
+        "the intent is not stored before the call",
+        "payments/payments.py",
+        "await _intend(tx, [*suspects, *free, *called], asked",
+        "await _intend(tx, [*suspects, *free], asked",
+        _of(ORDER, "test_an_order_of_two_lines_is_confirmed"),
+    ),
+    Mutant(
+        "a suspicious amount is charged",
+        "payments/payments.py",
+        '["total_amount"] > FRAUD_ABOVE',
+        '["total_amount"] > 2 * FRAUD_ABOVE',
+        _of(ORDER, "test_more_than_ten_thousand_is_refused_before_any_call"),
+    ),
+    Mutant(
+        "everybody is a probe",
+        "resilience/breaker.py",
+        "return min(wanted, 1) if is_due else 0",
+        "return wanted if is_due else 0",
+        (BREAKER,),
+    ),
+    Mutant(
+        "a probe does not keep others from following",
+        "resilience/breaker.py",
+        "replace(breaker, state=State.HALF_OPEN, probe_at=now + rule.pause)",
+        "replace(breaker, state=State.HALF_OPEN)",
+        (BREAKER,),
+    ),
+    Mutant(
+        "the breaker never opens",
+        "resilience/breaker.py",
+        "failures >= rule.threshold",
+        "False",
+        (BREAKER,),
+    ),
+    Mutant(
+        "a saga waits for the breaker's row with stock in its hands",
+        "payments/breaker.sql",
+        "FOR UPDATE SKIP LOCKED",
+        "FOR UPDATE",
+        _of(RACES, "test_nor_do_they_while_the_breaker_is_open_and_patience_ends"),
+    ),
+]
+
+INVENTORY = [
+    Mutant(
+        "what is free is read without a lock",
+        "inventory/stock.sql",
+        " WHERE product_id = ANY($1::uuid[])\n ORDER BY product_id, location\n   FOR UPDATE;",
+        " WHERE product_id = ANY($1::uuid[])\n ORDER BY product_id, location;",
+        _of(RACES, "test_five_hundred_customers_for_one_product_get_all_that_is_there"),
+    ),
+    Mutant(
+        "stock is locked for reservations in any order",
+        "inventory/stock.sql",
+        " WHERE product_id = ANY($1::uuid[])\n ORDER BY product_id, location\n   FOR UPDATE;",
+        " WHERE product_id = ANY($1::uuid[])\n ORDER BY md5(product_id::text || pg_backend_pid())\n   FOR UPDATE;",
+        _of(RACES, "test_two_hundred_baskets_of_the_same_products_never_deadlock"),
+    ),
+    Mutant(
+        "stock is locked for the end of reservations in any order",
+        "inventory/stock.sql",
+        "     ORDER BY product_id, location FOR UPDATE\n), moved",
+        "     ORDER BY md5(product_id::text || pg_backend_pid()) FOR UPDATE\n), moved",
+        _of(RACES, "test_two_hundred_baskets_of_the_same_products_never_deadlock"),
+    ),
+    Mutant(
+        "a reservation can end twice",
+        "inventory/stock.sql",
+        "AND state = $2 ORDER BY id FOR UPDATE)\n   AND state = $2\n",
+        "ORDER BY id FOR UPDATE)\n",
+        _of(RACES, "test_of_expiry_confirmation_and_release_exactly_one_ends_each_reservation"),
+    ),
+    Mutant(
+        "reservations expire before their time",
+        "inventory/stock.sql",
+        "state = 'ACTIVE' AND expires_at <= now()",
+        "state = 'ACTIVE' AND expires_at <= now() + interval '4 ms'",
+        _of(RACES, "test_of_expiry_confirmation_and_release_exactly_one_ends_each_reservation"),
+    ),
+    Mutant(
+        "a reservation is not prolonged before the charge",
+        "checkout/order_saga.py",
+        ", alongside=extend,",
+        ",",
+        _of(ORDER, "test_stock_is_held_for_as_long_as_its_payment_may_take"),
+    ),
+    Mutant(
+        "a confirmation that comes late does not reserve again",
+        "inventory/stock.py",
+        "        again = await reserve(tx, late, ttl=ttl)\n        refused",
+        "        again = [OUT_OF_STOCK] * len(late)\n        refused",
+        _of(ORDER, "test_a_reservation_that_expired_is_made_anew_at_confirmation"),
+    ),
+    Mutant(
+        "half an order is reserved",
+        "inventory/model.py",
+        "        if missing:\n            return None\n",
+        "",
+        (ALLOCATION,),
+    ),
+    Mutant(
+        "a neighbour's share is given away twice",
+        "inventory/model.py",
+        "left[share.product_id, share.location] -= share.quantity",
+        "pass",
+        (ALLOCATION,),
+    ),
+]
+
+ACCEPTANCE = [
+    Mutant(
+        "a key is good for any body",
+        "checkout/place_order.py",
+        "if known.fingerprint != asked:",
+        "if False:",
+        _of(ORDER, "test_one_key_twenty_times_at_once_is_one_order"),
+    ),
+    Mutant(
+        "a key that is taken is a fault",
+        "checkout/place_order.sql",
+        "        ON CONFLICT DO NOTHING\n",
+        "",
+        _of(RACES, "test_fifty_orders_under_one_key_at_two_processes_are_one"),
+    ),
+    Mutant(
+        "who lost the key is written too",
+        "checkout/place_order.sql",
+        "AND (judged.key IS NULL OR keys.subject IS NOT NULL)",
+        "",
+        _of(RACES, "test_fifty_orders_under_one_key_at_two_processes_are_one"),
+    ),
+    Mutant(
+        "an old price is good enough",
+        "checkout/place_order.sql",
+        "                WHEN EXISTS (SELECT 1 FROM lines WHERE lines.order_id = given.id AND is_stale) THEN 'stale'\n",
+        "",
+        _of(ORDER, "test_a_price_that_changes_before_the_commit_is_quoted_anew"),
+    ),
+    Mutant(
+        "any number of orders may be under way",
+        "checkout/place_order.sql",
+        "> $27::int THEN 'full'",
+        "> 2147483647 THEN 'full'",
+        _of(PLACING, "test_nobody_has_more_orders_under_way_than_allowed"),
+    ),
+    Mutant(
+        "the orders of one commit are not counted together",
+        "checkout/place_order.sql",
+        "+ row_number() OVER (PARTITION BY given.customer_id ORDER BY given.id)",
+        "+ 1",
+        _of(PLACING, "test_nobody_has_more_orders_under_way_than_allowed"),
+    ),
+    Mutant(
+        "a disabled account may order",
+        "checkout/place_order.sql",
+        "CASE WHEN customers.id IS NULL THEN 'barred'\n                WHEN EXISTS",
+        "CASE WHEN EXISTS",
+        _of(PLACING, "test_a_disabled_account_orders_nothing"),
+    ),
+    Mutant(
+        "an accepted order tells nobody",
+        "checkout/place_order.sql",
+        "'order', id, correlation_id, payload::jsonb FROM won",
+        "'order', id, correlation_id, payload::jsonb FROM won WHERE false",
+        _of(ORDER, "test_an_order_of_two_lines_is_confirmed"),
+    ),
+    Mutant(
+        "after a lost COMMIT nobody looks what stands",
+        "checkout/place_order.py",
+        "                    if attempt:\n",
+        "                    if False:\n",
+        _of(PLACING, "test_an_order_whose_commit_was_not_answered_is_one_order"),
+    ),
+]
+
+MESSAGING = [
+    Mutant(
+        "the relay reads past transactions that are open",
+        "messaging/outbox.sql",
+        " AND xid < pg_snapshot_xmin(pg_current_snapshot())",
+        "",
+        _of(OUTBOX, "test_what_commits_late_is_not_missed"),
+    ),
+    Mutant(
+        "transactions are read in the order of their text",
+        "messaging/outbox.sql",
+        "ORDER BY outbox.xid, outbox.id LIMIT $3",
+        "ORDER BY xid, outbox.id LIMIT $3",
+        _of(OUTBOX, "test_transactions_are_in_the_order_of_numbers"),
+    ),
+    Mutant(
+        "the relay's cursor is moved before it publishes",
+        "messaging/relay.py",
+        "        if events:\n            await streams.publish([outbox.envelope(event) for event in events])\n",
+        "    if events:\n        await streams.publish([outbox.envelope(event) for event in events])\n",
+        _of(OUTBOX, "test_a_crash_between_publishing_and_the_commit_repeats_the_same_events"),
+    ),
+    Mutant(
+        "two relays read at one cursor",
+        "messaging/outbox.sql",
+        "SELECT xid::text AS xid, id FROM outbox_cursors WHERE sink = $1 FOR UPDATE SKIP LOCKED",
+        "SELECT xid::text AS xid, id FROM outbox_cursors WHERE sink = $1",
+        _of(OUTBOX, "test_two_relays_share_the_work_and_repeat_nothing"),
+    ),
+]
+
+ALL = [*COMPENSATIONS, *SAGA, *PAYMENTS, *INVENTORY, *ACCEPTANCE, *MESSAGING]
