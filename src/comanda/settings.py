@@ -1,6 +1,8 @@
 """What can be set from outside: environment variables with the prefix `COMANDA_`."""
 
+import difflib
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -107,6 +109,20 @@ class Settings(BaseSettings):
         if self.environment == "production" and self.failpoints:
             raise ValueError("COMANDA_FAILPOINTS makes processes die where they are told to: crash tests only")
         return self
+
+
+_NOT_SETTINGS = {"COMANDA_PROCESS_NAME", "COMANDA_API"}  # of `comanda up` for its children; of the doctor's proposals
+
+
+def strangers(environment: Mapping[str, str]) -> list[str]:
+    """A sentence for each variable that looks like a setting and is none."""
+    known = {f"COMANDA_{name.upper()}" for name in Settings.model_fields}
+    found = []
+    for name in sorted(environment):
+        if name.startswith("COMANDA_") and name not in known | _NOT_SETTINGS:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            found.append(f"{name} is no setting{f': is {near[0]} meant?' if near else ''}")
+    return found
 
 
 def load() -> Settings:

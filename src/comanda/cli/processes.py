@@ -16,7 +16,7 @@ import typer
 from comanda import failpoints, telemetry
 from comanda.errors import ConfigurationFault, Fault
 from comanda.failpoints import Boundary
-from comanda.settings import Settings
+from comanda.settings import Settings, strangers
 
 ENSURE_ADMIN = Boundary("accounts.ensure_admin")
 STOCK_UP = Boundary("demo.stock_up")
@@ -31,6 +31,9 @@ def _process(settings: Settings, kind: str) -> Iterator[str]:
     """Logs under the process's name; fewer pauses for garbage than the default has."""
     name = os.environ.get("COMANDA_PROCESS_NAME") or f"{kind}-{os.getpid()}"
     telemetry.configure(level=settings.log_level, directory=settings.log_dir, process=name)
+    is_alone = "COMANDA_PROCESS_NAME" not in os.environ  # `comanda up` says it for its children
+    for stranger in strangers(os.environ) if is_alone else ():
+        telemetry.log(kind).warning(stranger)
     _allow_many_connections()
     _switch_failpoints_on(settings)
     # What is loaded by now lives for ever; what a batch makes is freed by its reference counts.
