@@ -26,7 +26,6 @@ from comanda.errors import DependencyFault
 MOST_BODY = 1024 * 1024
 MOST_HEADERS = 32 * 1024
 HOT = "/api/v1/orders"
-PATIENCE = 4.5  # seconds from the end of a request to its answer, whatever hangs behind it
 _BODILESS = {"GET", "HEAD", "OPTIONS"}
 _SAFE = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.:"
 _LONGEST_ID = 128
@@ -91,7 +90,7 @@ def build(
         if isinstance(route, Route) and route.guard is not None and route.guard.when is None
     ]
     _show(app, document_of(app, guarded))
-    return _Edge(app, place_order)
+    return _Edge(_Timed(app, assembly.settings.request_seconds), place_order)
 
 
 def _show(app: FastAPI, document: dict[str, Any]) -> None:
@@ -135,7 +134,7 @@ class _Edge:
                 self._tell(self._log.debug, scope, HOT, answer.status, took, correlationId=correlation_id)
             return
         with telemetry.correlated(correlation_id):
-            await self._serve(_Timed(self._routes), scope, receive, answer, refusal)
+            await self._serve(self._routes, scope, receive, answer, refusal)
             took = perf_counter() - began
             template = getattr(scope.get("route"), "path", None) or "unmatched"
             method = scope["method"] if scope["method"] in _METHODS else "OTHER"
@@ -169,10 +168,11 @@ class _Edge:
 
 
 class _Timed:
-    """Answers for an application that takes too long, from the end of the request's body on."""
+    """Answers for an application that takes longer than so many seconds, from the end of the request's body on."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, patience: float) -> None:
         self._app = app
+        self._patience = patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()
@@ -184,7 +184,7 @@ class _Timed:
                 late.set_result(None)
 
         def start() -> asyncio.TimerHandle:
-            return loop.call_later(PATIENCE, ring)
+            return loop.call_later(self._patience, ring)
 
         async def run() -> None:
             await self._app(scope, received, sent)
@@ -210,7 +210,7 @@ class _Timed:
                 is_over = True
                 _abandoned.add(task)
                 task.add_done_callback(_forget)
-                raise DependencyFault(f"no answer within {PATIENCE} s")
+                raise DependencyFault(f"no answer within {self._patience} s")
             task.result()
         finally:
             task.cancel()

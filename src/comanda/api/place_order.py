@@ -21,7 +21,6 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _MOST_BYTES = 1_048_576
-_PATIENCE = 4.5  # seconds; the commit goes on, and a repeat under the same key learns what it came to
 _MOST_WAITING = 5_000  # requests of this process that wait for a commit
 _MOST_UNITS = 1_000_000
 _MOST_ADDRESS = 4096
@@ -58,12 +57,14 @@ class PlaceOrderRoute:
         bearer: reads tokens.
         admission: whether the workers keep up; while they don't, and while too many requests wait for a commit, the
             answer is a 503 at once.
+        patience: seconds that a request waits for its commit. The commit goes on; a repeat under its key learns of it.
     """
 
-    def __init__(self, placing: PlaceOrder, bearer: Bearer, admission: Admission) -> None:
+    def __init__(self, placing: PlaceOrder, bearer: Bearer, admission: Admission, *, patience: float) -> None:
         self._placing = placing
         self._bearer = bearer
         self._admission = admission
+        self._patience = patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         correlation_id = scope.get("comanda.correlation_id") or str(new_id())
@@ -89,10 +90,10 @@ class PlaceOrderRoute:
         if not self._admission.is_open or self._placing.backlog >= _MOST_WAITING:
             raise _Refusal("OVERLOADED", "Too many orders at once: try again in a second.")
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(self._patience):
                 verdict = await self._placing.place(wish)
         except TimeoutError as late:
-            raise DependencyFault(f"no commit within {_PATIENCE} s") from late
+            raise DependencyFault(f"no commit within {self._patience} s") from late
         if isinstance(verdict, Rejected):
             raise _Refusal(verdict.code, verdict.detail)
         return verdict

@@ -22,7 +22,6 @@ ENSURE_ADMIN = Boundary("accounts.ensure_admin")
 STOCK_UP = Boundary("demo.stock_up")
 
 _POOL = {"api": 16, "worker": 12, "relay": 8}
-_API_PATIENCE = 3.0  # seconds that a statement of a request may take: somebody waits for it
 _OPEN_FILES = 65_536
 
 
@@ -81,10 +80,11 @@ async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> No
     if not key:
         raise ConfigurationFault("COMANDA_SECRET_KEY is not set: it signs the tokens (32 bytes or more)")
     with _process(settings, "api") as name:
-        async with assemble(settings, name=name, pool=_POOL["api"], patience=_API_PATIENCE) as assembly:
+        # A statement may take no longer than whoever asked is made to wait.
+        async with assemble(settings, name=name, pool=_POOL["api"], patience=settings.request_seconds) as assembly:
             admission = Admission(assembly.database, most=settings.max_backlog)
             bearer = Bearer(key)
-            route = PlaceOrderRoute(assembly.place_order, bearer, admission)
+            route = PlaceOrderRoute(assembly.place_order, bearer, admission, patience=settings.request_seconds)
             stop = asyncio.Event()
             app = build(assembly, place_order=route, bearer=bearer, is_draining=lambda: server.is_draining)
             server = Server(app, host=host, port=port, fd=fd)
