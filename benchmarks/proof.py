@@ -32,6 +32,8 @@ def ran(seed: int, orders: int, faults: int) -> dict[str, Any]:
     report |= {"seed": seed, "exitCode": done.returncode, "wall": round(time.monotonic() - began, 1)}
     if done.returncode:
         sys.stderr.write(done.stderr[-4000:])
+        broken = [check for check in report.get("checks", ()) if check["status"] == "failed"]
+        sys.stderr.write(json.dumps({"broken": broken, "trivial": report.get("trivial")}, indent=1)[:4000] + "\n")
     return report
 
 
@@ -77,7 +79,7 @@ def main() -> int:
         "slowestSeconds": max(report["wall"] for report in reports),
         "failed": failed,
         "slow": slow,
-        "noticed": dict(Counter(one["name"] for report in reports for one in report["noticed"])),
+        "noticed": dict(Counter(one for report in reports for one in report["noticed"]).most_common(20)),
         "revision": reports[0].get("revision"),
     }
     written = json.dumps(document, indent=1)

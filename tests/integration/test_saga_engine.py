@@ -435,7 +435,7 @@ async def test_the_intent_is_committed_before_the_call_and_nothing_is_open_durin
 
     outside.reply = reply
     await pump(engine(stage, saga))
-    assert seen == {"row": (1, 1, "first", "PAYING", True), "key": True, "effects": ["pay intended"], "open": []}
+    assert seen == {"row": (1, 2, "first", "PAYING", True), "key": True, "effects": ["pay intended"], "open": []}
     row = await stage.saga(subject)
     assert (row["state"], row["lease_until"], row["worker"]) == ("COMPLETED", None, None)
 
@@ -470,7 +470,7 @@ async def test_a_late_answer_is_refused_by_the_fencing_token(stage: Stage, *, is
     if not is_over:
         await rescuer.call(second)
     after = await stage.saga(subject)
-    assert (after["state"], after["token"], _lost() - lost) == ("COMPLETED", 2, 1)
+    assert (after["state"], after["token"], _lost() - lost) == ("COMPLETED", 4, 1)
     assert await stage.effects(subject) == ["pay intended", "pay intended", "pay", "two"]
     assert len({key for _, key in outside.calls}) == 1, "one key for every attempt, so the repeat was harmless outside"
     assert await stage.history(subject) == [
@@ -535,7 +535,7 @@ async def test_a_heartbeat_keeps_the_lease_of_a_long_call(stage: Stage) -> None:
     gate.set()
     await calling
     row = await stage.saga(subject)
-    assert (row["state"], row["token"], len(outside.calls)) == ("COMPLETED", 1, 1)
+    assert (row["state"], row["token"], len(outside.calls)) == ("COMPLETED", 2, 1)
 
 
 async def test_the_heartbeat_waits_for_no_lock(stage: Stage) -> None:

@@ -78,6 +78,7 @@ async def chaos(options: Options, *, json: bool) -> int:
     if report["isFine"] and options.data_dir is None:
         shutil.rmtree(folder, ignore_errors=True)
     elif not report["isFine"]:
+        (folder / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
         _show_how_to_repeat(errors, wanted, folder)
     return int(report["exitCode"])
 
