@@ -83,3 +83,6 @@ async def test_one_process_alone_is_replaced_without_a_failed_request(tmp_path: 
         await load
         assert set(clients.answers) == {"POST 202", "GET 200"}, clients.answers
         assert [row["process"] for row in restarted.rows] == ["api-1"]
+        nobody = await up.comanda("restart", "--only", "nonsense")
+        assert (nobody.code, nobody.out) == (2, "")
+        assert "there are api, relay, worker, api-1, relay, worker-1" in nobody.err

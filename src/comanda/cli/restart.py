@@ -14,26 +14,28 @@ import typer
 from rich.console import Console
 
 from comanda.engines.ports import answers
-from comanda.errors import DependencyFault
+from comanda.errors import ConfigurationFault, DependencyFault
 from comanda.proof.instance import UP_FILE, written
 
 _PATIENCE = 60.0  # seconds: a drain may take half of them
 _LOOK_EVERY = 0.05
-_OURS = ("relay", "worker-", "api-")
+_KINDS = ("api", "relay", "worker")
 
 
 async def restart(data_dir: Path, *, only: str | None, json: bool) -> None:
     """SIGTERM to each, and wait until its successor is ready before the next one's turn.
 
     Raises:
-        ConfigurationFault: nothing runs in that folder.
+        ConfigurationFault: nothing runs in that folder, or nothing of that name.
         DependencyFault: a process did not come back.
     """
     written(data_dir)
     told = Console(stderr=True)
-    for name in sorted(_processes(data_dir)):
-        if not name.startswith(_OURS) or (only is not None and not name.startswith(only)):
-            continue
+    ours = sorted(name for name in _processes(data_dir) if name.partition("-")[0] in _KINDS)
+    chosen = [name for name in ours if only is None or only in {name, name.partition("-")[0]}]
+    if not chosen:
+        raise ConfigurationFault(f"--only {only!r}: there are {', '.join([*_KINDS, *ours])}")
+    for name in chosen:
         began = time.monotonic()
         was, now = await _replaced(data_dir, name)
         seconds = time.monotonic() - began
