@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
-.PHONY: run test test-servers install check bench lock clean
+.PHONY: run test test-servers install check bench failure-matrix lock clean
 
 run: .venv/.installed
 	@$(BIN)/comanda up --demo
@@ -30,6 +30,10 @@ bench: .venv/.installed
 	$(BIN)/python benchmarks/end_to_end.py
 	$(BIN)/python benchmarks/end_to_end.py --gateway mock
 	$(BIN)/python benchmarks/doctor.py
+
+# Half an hour: every failure once, what came of it in docs/failures.md. Some rows are tests, so it needs their tools.
+failure-matrix: .venv/.installed-dev
+	$(BIN)/comanda failure-matrix
 
 .venv/.installed: requirements/runtime.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
