@@ -39,8 +39,8 @@ async def gateway_down(scene: Scene) -> Outcome:
     peak_of_five = max(sum(back[n : n + 10]) / 10 for n in range(len(back) - 9))
     return Outcome(
         "202 all the time; orders wait for their payment",
-        f"breaker open after {opened:.1f} s; {waiting} orders waited; calls: steady {steady * 2:.0f}/s, when it is back "
-        f"{max(back) * 2:.0f}/s in the worst half second, {peak_of_five * 2:.0f}/s in the worst 5 s; all ended",
+        f"breaker open after {opened:.1f} s; {waiting} orders waited; calls: steady {steady * 2:.0f}/s, when it is "
+        f"back {max(back) * 2:.0f}/s in the worst half second, {peak_of_five * 2:.0f}/s in the worst 5 s; all ended",
         peak_of_five <= 2 * steady,
     )
 
@@ -96,8 +96,8 @@ async def _charged_once(scene: Scene, method: str, more: Callable[[], str]) -> O
     states = {row["state"]: row["orders"] for row in await scene.rows(looks.STATES)}
     return Outcome(
         f"{len(ids)} times 202, then {states}",
-        f"{more()}{len(captured)} captures for {len(ids)} orders, {twice} doubled, {sum(refunded.values())} given back; "
-        f"all had ended after {took:.0f} s",
+        f"{more()}{len(captured)} captures for {len(ids)} orders, {twice} doubled, {sum(refunded.values())} given "
+        f"back; all had ended after {took:.0f} s",
         not twice and len(captured) == len(ids),
     )
 

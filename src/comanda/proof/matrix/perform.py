@@ -129,8 +129,7 @@ class _NoDisk(Exception):
 @asynccontextmanager
 async def _folder(disk: int) -> AsyncIterator[Path]:
     """An empty folder; with `disk` MiB on a file system of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="comanda-failure-"))
-    folder.chmod(0o755)
+    folder = _made()
     try:
         if not disk:
             yield folder
@@ -146,6 +145,12 @@ async def _folder(disk: int) -> AsyncIterator[Path]:
             subprocess.run(["umount", "-l", str(folder)], check=False)  # noqa: S603, S607, ASYNC221
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _made() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="comanda-failure-"))
+    folder.chmod(0o755)
+    return folder
 
 
 def _keep(folder: Path, scenario: Scenario, told: Told) -> None:
