@@ -54,3 +54,6 @@ SELECT count(*) FROM outbox_cursors WHERE sink = 'events' AND updated_at > $1;
 
 -- name: undoing
 SELECT id FROM sagas WHERE kind = 'order' AND state IN ('COMPENSATING', 'COMPENSATION_FAILED');
+
+-- name: connected
+SELECT count(*) FROM pg_stat_activity WHERE application_name = $1;

@@ -164,7 +164,7 @@ async def _tested(scenario: Scenario) -> Outcome:
     """By tests of the repository."""
     if not _HAS_TESTS:
         return Outcome("-", "the tests are not installed with the package: run it from the repository", None)
-    argv = [sys.executable, "-m", "pytest", "-q", "-n", "0", *scenario.tests]
+    argv = [sys.executable, "-m", "pytest", "-n", "0", *scenario.tests]
     process = await asyncio.create_subprocess_exec(*argv, cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         out, _ = await asyncio.wait_for(process.communicate(), _TESTS_SECONDS)

@@ -23,7 +23,7 @@ SCENARIOS = [
     Scenario(
         name="api-killed", group="Processes", failure="the API is killed",
         how="kill -9 of the only API process under 20 orders/s, five times",
-        target="next 202 ≤ 5 s; no accepted order lost, none twice", run=processes.api_killed,
+        target="next 202 ≤ 10 s; no accepted order lost, none twice", run=processes.api_killed,
     ),
     Scenario(
         name="relay-killed", group="Processes", failure="the relay is killed",
