@@ -97,14 +97,14 @@ async def pool_exhausted(scene: Scene) -> Outcome:
     finally:
         scene.stage.database_link.delay(0)
     pool = (await scene.buyers.api.expect(200, "GET", "/health/detailed", token=scene.buyers.people[0].token))["pool"]
-    slowest = max(bought.slowest, *(took for _, took in reads))
+    slowest_read, slowest_look = max(took for _, took in reads), max(took for _, took in alive)
     dead = sum(status != _UP for status, _ in alive)
     codes = {status: sum(one == status for one, _ in reads) for status in sorted({one for one, _ in reads})}
     return Outcome(
         f"orders {bought.statuses}; reads {codes}",
-        f"a pool of {pool['limit']}; slowest request {slowest:.1f} s; liveness 200 in {len(alive) - dead} of {len(alive)} looks, at the slowest "
-        f"after {max(took for _, took in alive):.2f} s",
-        slowest <= 3 and not dead and 0 not in codes,
+        f"a pool of {pool['limit']}; slowest order {bought.slowest:.1f} s, slowest read {slowest_read:.1f} s; liveness "
+        f"200 in {len(alive) - dead} of {len(alive)} looks, at the slowest after {slowest_look:.2f} s",
+        max(bought.slowest, slowest_read) <= 3 and not dead and 0 not in codes,
     )
 
 

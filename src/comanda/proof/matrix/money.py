@@ -172,7 +172,7 @@ async def refunds_fail_for_ever(scene: Scene) -> Outcome:
     await scene.until(lambda: bool(scene.pager.heard), 60)
     paged = time.monotonic() - undone
     await scene.until(lambda: _all_stuck(scene), 60)
-    listed = await scene.comanda("saga", "list", "--stuck")
+    listed = await scene.comanda("saga", "list", "--stuck", "--json")
     scene.stage.gateway_link.fail()
     await scene.comanda(
         "saga", "retry", *(str(row["subject"]) for row in await scene.rows(looks.STUCK)), "--reason", "mended"

@@ -173,7 +173,7 @@ async def backpressure(scene: Scene) -> Outcome:
     return Outcome(
         f"{len(bought.replies) - len(bought.failed())} times 202, then {len(shed)} times 503 OVERLOADED with "
         f"Retry-After, {others} others",
-        f"API +{grown:.0f} MiB; 503 after {p50 * 1000:.0f} ms (p99 {p99 * 1000:.0f} ms); transactions held by frozen "
-        f"workers: {held}",
+        f"API {before / _MIB:.0f} MiB, +{grown:.1f} MiB; 503 after {p50 * 1000:.0f} ms (p99 {p99 * 1000:.0f} ms); "
+        f"transactions held by frozen workers: {held}",
         bool(shed) and named and grown <= 50 and p99 <= 0.05 and not held and not others,
     )

@@ -213,19 +213,19 @@ class Scene:
             return 0, time.monotonic() - began
 
     async def comanda(self, *arguments: str) -> list[Any]:
-        """A command on this instance; the objects that it prints.
+        """A command on this instance; with `--json` among its arguments, the objects that it prints.
 
         Raises:
             Fault: it failed.
         """
-        argv = [*COMANDA, *arguments, "--data-dir", str(self.stage.up_folder), "--json"]
+        argv = [*COMANDA, *arguments, "--data-dir", str(self.stage.up_folder)]
         process = await asyncio.create_subprocess_exec(
             *argv, env=environment(self.stage.settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         out, err = await process.communicate()
         if process.returncode:
             raise Fault(f"comanda {' '.join(arguments)}: {err.decode().strip()[-300:]}")
-        return [json.loads(line) for line in out.splitlines() if line.strip()]
+        return [json.loads(line) for line in out.splitlines() if line.startswith(b"{")]
 
 
 @asynccontextmanager
