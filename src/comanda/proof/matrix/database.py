@@ -200,7 +200,7 @@ def half_open(link: Callable[[Stage], Proxy]) -> Run:
             over = time.time()
             again = await scene.next_accepted(over)
             try:
-                ended = await scene.until(lambda: _ended_since(scene, over), 30)
+                ended = await scene.until(lambda: scene.value(looks.FIRST_ENDED, over), 30)
             except Missed:
                 ended = 99.0
         failed = [reply for at, reply in bought.replies if at > began and reply.status != 202]
@@ -213,8 +213,3 @@ def half_open(link: Callable[[Stage], Proxy]) -> Run:
         )
 
     return run
-
-
-async def _ended_since(scene: Scene, moment: float) -> bool:
-    rows = await scene.rows(looks.FIRST_ENDED, moment)
-    return rows[0][0] is not None

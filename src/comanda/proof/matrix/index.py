@@ -54,7 +54,7 @@ async def file_cut(scene: Scene) -> Outcome:
 
 
 async def _blow(scene: Scene, kind: str) -> Outcome:
-    """Three times: how long until an order that was sent after it has ended."""
+    """Three times: how long until an order that was placed after it has ended."""
     accepts, ends = [], []
     async with scene.load(20):
         for _ in range(3):
@@ -63,12 +63,11 @@ async def _blow(scene: Scene, kind: str) -> Outcome:
             async with scene.hurt(kind):
                 pass
             accepts.append(await scene.next_accepted(moment))
-            await scene.until(lambda moment=moment: _ended(scene, moment, 1), 60)  # type: ignore[misc]
-            row = await scene.rows(looks.FIRST_ENDED, moment)
-            ends.append(row[0][0].timestamp() - moment)
+            await scene.until(lambda moment=moment: scene.value(looks.FIRST_ENDED, moment), 60)  # type: ignore[misc]
+            ends.append((await scene.value(looks.FIRST_ENDED, moment)).timestamp() - moment)
     return Outcome(
         f"tries again: {dict(scene.retried) or 'none'}",
-        f"next 202 at the slowest after {max(accepts):.1f} s, next one ended after {max(ends):.1f} s; 0 lost",
+        f"next 202 at the slowest after {max(accepts):.1f} s, and ended after {max(ends):.1f} s; 0 lost (3 times)",
         max(ends) <= 10,
     )
 

@@ -16,10 +16,8 @@ SELECT deadlocks FROM pg_stat_database WHERE datname = current_database();
 SELECT state, count(*) AS orders FROM orders GROUP BY state;
 
 -- name: first_ended
-SELECT min(ended_at) FROM orders WHERE ended_at > to_timestamp($1);
-
--- name: last_ended
-SELECT max(ended_at) FROM orders;
+-- Of the orders that were placed after that moment.
+SELECT min(ended_at) FROM orders WHERE created_at > to_timestamp($1);
 
 -- name: now
 SELECT clock_timestamp();
