@@ -65,6 +65,10 @@ async def _count(scene: Scene, *ended: str) -> int:
     return sum(row["orders"] for row in rows if row["state"] not in {*ended, "CANCELLED"})
 
 
+async def _states(scene: Scene) -> dict[str, int]:
+    return {row["state"]: row["orders"] for row in await scene.rows(looks.STATES)}
+
+
 async def _all_ended(scene: Scene) -> bool:
     return not await _count(scene, "CONFIRMED")
 
@@ -93,9 +97,8 @@ async def _charged_once(scene: Scene, method: str, more: Callable[[], str]) -> O
     took = time.monotonic() - began
     captured, refunded = await _ledger(scene)
     twice = sum(count > 1 for count in captured.values())
-    states = {row["state"]: row["orders"] for row in await scene.rows(looks.STATES)}
     return Outcome(
-        f"{len(ids)} times 202, then {states}",
+        f"{len(ids)} times 202, then {await _states(scene)}",
         f"{more()}{len(captured)} captures for {len(ids)} orders, {twice} doubled, {sum(refunded.values())} given "
         f"back; all had ended after {took:.0f} s",
         not twice and len(captured) == len(ids),
@@ -121,7 +124,7 @@ async def charges_held(scene: Scene) -> Outcome:
     await asyncio.sleep(1)
     captured, _ = await _ledger(scene)
     return Outcome(
-        f"{len(ids)} times 202, then CANCELLED (payment)",
+        f"{len(ids)} times 202, then {await _states(scene)}",
         f"{', '.join(what.told)}; {sum(captured.values())} captures",
         not captured,
     )
@@ -148,7 +151,7 @@ async def refunds_fail(scene: Scene) -> Outcome:
     took = await scene.until(lambda: _all_ended(scene), 60)
     captured, refunded = await _ledger(scene)
     return Outcome(
-        f"{len(ids)} times 202, then CANCELLED",
+        f"{len(ids)} times 202, then {await _states(scene)}",
         f"{sum(captured.values())} captured, {failed} tries answered 500; all given back ({sum(refunded.values())}) "
         f"{took:.1f} s after it works again",
         captured == refunded and len(captured) == len(ids),
@@ -180,7 +183,7 @@ async def refunds_fail_for_ever(scene: Scene) -> Outcome:
     ended = await scene.until(lambda: _all_ended(scene), 60)
     captured, refunded = await _ledger(scene)
     return Outcome(
-        "CANCELLED once it was mended",
+        f"{await _states(scene)}, once it was mended",
         f"stuck {stuck:.0f} s after the first try; metric after {metric:.0f} s, operator called after {paged:.0f} s, "
         f"{len(listed)} by `saga list --stuck`; `saga retry` ended all in {ended:.1f} s; "
         f"{sum(captured.values())} captured, {sum(refunded.values())} given back",
@@ -209,11 +212,10 @@ async def mail_down(scene: Scene) -> Outcome:
     waiting = await _messages(scene)
     await scene.execute(MAILBOX_MENDED)
     sent = await scene.until(lambda: _are_sent(scene), 120)
-    states = {row["state"]: row["orders"] for row in await scene.rows(looks.STATES)}
     return Outcome(
-        f"{len(ids)} times 202, then {states}",
+        f"{len(ids)} times 202, then {await _states(scene)}",
         f"orders ended after {took:.1f} s; messages meanwhile {waiting}; all sent {sent:.1f} s after it was mended",
-        states == {"CONFIRMED": len(ids)} and "SENT" not in waiting,
+        await _states(scene) == {"CONFIRMED": len(ids)} and "SENT" not in waiting,
     )
 
 
