@@ -12,6 +12,7 @@ from comanda.proof.matrix.scene import Scene
 
 _JOBS = 10_000
 _POISON = 3
+_LEASE = 10  # seconds, after which a message that was not acknowledged is claimed again
 _POLL_AND_A_HALF = 1.0  # seconds: the relay's poll and 0.5 s
 
 
@@ -35,7 +36,7 @@ async def flushed(scene: Scene) -> Outcome:
     took = time.monotonic() - resumed
     return Outcome(
         f"{_JOBS:,} times 202 in {queued:.0f} s, nothing else",
-        f"orders end again {first:.1f} s after the queue went on; all {_JOBS:,} had ended after {took:.0f} s; 0 lost",
+        f"orders end again {first:.1f} s after the queue went on; all {_JOBS:,} had ended after {took:.0f} s",
         first <= 10,
     )
 
@@ -67,7 +68,7 @@ async def _blow(scene: Scene, kind: str) -> Outcome:
             ends.append((await scene.value(looks.FIRST_ENDED, moment)).timestamp() - moment)
     return Outcome(
         f"tries again: {dict(scene.retried) or 'none'}",
-        f"next 202 at the slowest after {max(accepts):.1f} s, and ended after {max(ends):.1f} s; 0 lost (3 times)",
+        f"next 202 at the slowest after {max(accepts):.1f} s, and ended after {max(ends):.1f} s (3 times)",
         max(ends) <= 10,
     )
 
@@ -93,7 +94,7 @@ async def away(scene: Scene) -> Outcome:
     return Outcome(
         f"tries again: {dict(scene.retried) or 'none'}",
         f"{accepted:.0f} accepted and {ended:.0f} ended a second before, {meanwhile:.0f} and {ended_meanwhile:.0f} "
-        "while Redis is down; 0 lost",
+        "while Redis is down",
         meanwhile > 0 and ended_meanwhile > 0 and not scene.retried["503"],
     )
 
@@ -145,9 +146,9 @@ async def unreadable(scene: Scene) -> Outcome:
     took_before, took_after = _p99(scene, 0, calm), _p99(scene, calm, calm + 5)
     return Outcome(
         "nothing",
-        f"{_POISON} dead letters after {took:.1f} s, at their first claim; p99 of the others' 202s "
+        f"{_POISON} dead letters after {took:.1f} s, before a second claim (10 s); p99 of the others' 202s "
         f"{took_before * 1000:.0f} ms before, {took_after * 1000:.0f} ms after",
-        took_after <= max(0.1, 2 * took_before),
+        took < _LEASE and took_after <= max(0.1, 2 * took_before),
     )
 
 

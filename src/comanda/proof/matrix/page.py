@@ -45,7 +45,7 @@ def rendered(rows: Sequence[Row]) -> str:
 
 def _summary(rows: Sequence[Row]) -> str:
     counts = Counter(row.verdict for row in rows)
-    words = [f"{counts[verdict]} {word.strip('*')}" for verdict, word in _WORDS.items() if counts[verdict]]
+    words = [f"{counts[verdict]} {verdict}" for verdict in _WORDS if counts[verdict]]
     broken = sum(bool(row.broken) for row in rows)
     return f"{', '.join(words)}. Rows with a broken invariant: {broken}.\n"
 

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -50,7 +51,7 @@ async def perform(scenario: Scenario, told: Told) -> Row:
 
 
 async def _staged(scenario: Scenario, told: Told) -> tuple[Outcome, list[str]]:
-    outcome = Outcome("-", "it was interrupted", is_met=False)
+    outcome, ledgers = Outcome("-", "it was interrupted", is_met=False), ""
     broken: list[str] = []
     restarts: list[str] = []
     supervisor = Supervisor(restarts.append)
@@ -59,7 +60,7 @@ async def _staged(scenario: Scenario, told: Told) -> tuple[Outcome, list[str]]:
         async with _folder(scenario.disk) as folder:
 
             async def everything() -> None:
-                nonlocal outcome, broken
+                nonlocal outcome, ledgers, broken
                 try:
                     async with _scene(scenario, folder, supervisor, restarts, told) as scene:
                         told("running")
@@ -69,7 +70,7 @@ async def _staged(scenario: Scenario, told: Told) -> tuple[Outcome, list[str]]:
                         except (Fault, AssertionError) as fault:
                             outcome = Outcome("-", f"the scenario ended early: {fault}", is_met=False)
                         told("waiting until all orders have ended")
-                        broken = await _judged(scene)
+                        ledgers, broken = await _judged(scene)
                 except Exception as fault:  # noqa: BLE001 - raised again below, when nothing runs any more
                     faults.append(fault)
                 finally:
@@ -82,7 +83,7 @@ async def _staged(scenario: Scenario, told: Told) -> tuple[Outcome, list[str]]:
         return Outcome("-", str(why), None), []
     if faults:
         return Outcome("-", f"{type(faults[0]).__name__}: {faults[0]}", is_met=False), broken
-    return outcome, broken
+    return replace(outcome, measured=f"{outcome.measured}; {ledgers}"), broken
 
 
 @asynccontextmanager
@@ -107,19 +108,22 @@ async def _scene(
             yield Scene(stage, session, buyers, bell, retried, restarts, told)
 
 
-async def _judged(scene: Scene) -> list[str]:
-    """Nobody is left without an answer; then all has to end, and the ledgers have to fit. What does not."""
+async def _judged(scene: Scene) -> tuple[str, list[str]]:
+    """Nobody is left without an answer; all ends; the ledgers are compared. What they say, and what does not fit."""
     buyers = scene.buyers
     await asyncio.gather(*(buyers.persist(one) for one in buyers.asked if not one.answers and not one.refusal))
     await all_ended(scene.stage, time.time())
     books, findings = await read(scene.stage)
     units = {buyers.shelf[sku].id: count for sku, count in DEMAND.units.items()}
     verdicts = judge.judge(Case(buyers.asked, books, units))
-    return [f"{one.name}: {one.count} ({one.wrong[0]})" for one in verdicts if not one.is_kept] + [
+    broken = [f"{one.name}: {one.count} ({one.wrong[0]})" for one in verdicts if not one.is_kept]
+    broken += [
         f"{one.name}: {one.count or one.status}"
         for one in findings
         if one.status == "failed" or (one.status == "unknown" and one.note)
     ]
+    accepted = sum(bool(one.answers) for one in buyers.asked)
+    return f"{accepted:,} orders accepted, {'0 lost, 0 twice' if not broken else 'the ledgers do not fit'}", broken
 
 
 class _NoDisk(Exception):

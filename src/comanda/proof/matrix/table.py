@@ -23,7 +23,8 @@ SCENARIOS = [
     Scenario(
         name="api-killed", group="Processes", failure="the API is killed",
         how="kill -9 of the only API process under 20 orders/s, five times",
-        target="next 202 ≤ 10 s; no accepted order lost, none twice", run=processes.api_killed,
+        target="no accepted order lost, none twice (how soon the next 202 comes has no target)",
+        run=processes.api_killed,
     ),
     Scenario(
         name="relay-killed", group="Processes", failure="the relay is killed",
@@ -62,7 +63,7 @@ SCENARIOS = [
     Scenario(
         name="poison-message", group="Processes", failure="a message that nobody can read",
         how="written onto a stream under 20 orders/s",
-        target="dead letter after ≤ 5 claims; the others' p99 ≤ 2 times", run=index.unreadable,
+        target="dead letter after ≤ 5 claims; the others' p99 ≤ 2 times, or 100 ms", run=index.unreadable,
     ),
     Scenario(
         name="poison-job", group="Processes", failure="a job that kills its worker",
