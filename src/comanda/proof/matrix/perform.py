@@ -123,6 +123,8 @@ async def _judged(scene: Scene) -> tuple[str, list[str]]:
         if one.status == "failed" or (one.status == "unknown" and one.note)
     ]
     accepted = sum(bool(one.answers) for one in buyers.asked)
+    for sentence in scene.stage.noticed():
+        scene.told(f"noticed: {sentence}")
     return f"{accepted:,} orders accepted, {'0 lost, 0 twice' if not broken else 'the ledgers do not fit'}", broken
 
 
