@@ -92,7 +92,8 @@ SCENARIOS = [
     ),
     Scenario(
         name="pool-exhausted", group="PostgreSQL", failure="the pool is exhausted",
-        how="200 clients at once, PostgreSQL's answers 200 ms late by the proxy, COMANDA_POOL_SIZE=5 (where there is such a setting)",
+        how="200 clients at once, PostgreSQL's answers 200 ms late by the proxy, "
+            "COMANDA_POOL_SIZE=5 (where there is such a setting)",
         target="nothing hangs > 3 s; liveness stays 200", run=database.pool_exhausted, settings={"POOL_SIZE": "5"},
     ),
     Scenario(
