@@ -40,6 +40,10 @@ bench: .venv/.installed
 	$(BIN)/python benchmarks/end_to_end.py --gateway mock
 	$(BIN)/python benchmarks/doctor.py
 
+# Half an hour: every failure once, what came of it in docs/failures.md. Some rows are tests, so it needs their tools.
+failure-matrix: .venv/.installed-dev
+	$(BIN)/comanda failure-matrix
+
 .venv/.installed: requirements/runtime.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing Comanda into .venv ..."

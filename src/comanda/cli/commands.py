@@ -171,3 +171,15 @@ def chaos_command(
         seed=seed, orders=orders, duration=duration, faults=faults, report=report, data_dir=data_dir
     )  # fmt: skip
     raise typer.Exit(uvloop.run(chaos.chaos(options, json=json)))
+
+
+@app.command("failure-matrix", hidden=True)
+def failure_matrix_command(
+    only: Annotated[list[str] | None, typer.Option(help="A scenario by its name; may be given often.")] = None,
+    out: Annotated[Path, typer.Option(help="The page; its results are kept beside it.")] = Path("docs/failures.md"),
+    json: Json = False,
+) -> None:
+    """Cause each failure on an instance of its own, measure the recovery, write the page."""
+    from comanda.cli import failure_matrix
+
+    raise typer.Exit(uvloop.run(failure_matrix.failure_matrix(only or [], out, json=json)))
