@@ -59,7 +59,7 @@ def translated() -> Iterator[None]:
         # The event loop's word for a connection that was reset before its first write.
         raise DatabaseFault(f"PostgreSQL: {fault}") from fault
     except _LOST as fault:
-        raise DatabaseFault(f"PostgreSQL: {fault or type(fault).__name__}") from fault
+        raise DatabaseFault(f"PostgreSQL: {str(fault) or type(fault).__name__}") from fault
 
 
 PATIENCE = 10.0  # seconds
