@@ -37,7 +37,7 @@ _RECORD_AGAIN_AFTER = 0.25  # seconds between tries to store a result while Post
 _DEADLOCK_TRIES = 3
 _LOST_AT_MOST = 5  # workers that a remote step without a limit of its own may cost once its patience is over
 _LOST = "its workers were lost"
-_MARKS_AT_MOST = 3  # with the worker that was lost before the first mark: a dead letter after four claims
+_MARKS_AT_MOST = 4  # with the worker that was lost before the first mark: a dead letter after five claims
 _SURVIVED_AT_MOST = 10_000
 
 
@@ -82,6 +82,7 @@ class Engine:
         self._leases: dict[UUID, int] = {}
         self._worker = worker
         self._survived: dict[UUID, int] = {}
+        self._late: set[UUID] = set()
         self._recording: Batcher[Answered, Result] = Batcher(self._record, limit=200)
 
     async def run(self, queue: str, ids: Sequence[UUID] | None, limit: int) -> Result:
@@ -130,6 +131,8 @@ class Engine:
             async with self._database.transaction(MARK) as tx:
                 if self._survived:
                     await log.release(tx, list(self._survived.items()))
+                if late := list(self._late):
+                    await log.acquit(tx, late)
                 claimed = self._known(await log.claim(tx, queue, ids, limit, self._steps))
                 for one in claimed:
                     if not one.claims or not is_fresh_only:
@@ -139,6 +142,7 @@ class Engine:
                 if marks.tokens:
                     await log.mark(tx, list(marks.tokens), lease=self._lease, worker=self._worker)
         self._survived.clear()
+        self._late.difference_update(late)
         return claimed, marks
 
     @contextmanager
@@ -184,6 +188,7 @@ class Engine:
                     return await self._recording.submit(answered)
                 except DatabaseFault as fault:
                     if self._leases.get(call.job.saga_id) != call.token:
+                        self._late.add(call.job.saga_id)
                         raise
                     if not is_told:
                         _log.warning("a result waits for PostgreSQL", saga=str(call.job.saga_id), error=str(fault))
