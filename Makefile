@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
-.PHONY: run test test-servers mutants install check bench lock clean
+.PHONY: run test test-servers install check proof models mutants failure-matrix bench lock clean
 
 run: .venv/.installed
 	@$(BIN)/comanda up --demo
@@ -18,7 +18,16 @@ test: .venv/.installed-dev check
 test-servers: .venv/.installed-dev
 	$(BIN)/python tests/on_debian_servers.py
 
-# Proof that the suite can fail: breaks the code in one place after the other. Ten minutes.
+# Fifty seeds of a thousand orders and twenty faults each, then ten thousand orders with a hundred: an hour. Then races.
+proof: .venv/.installed-dev
+	$(BIN)/python benchmarks/proof.py
+	$(BIN)/python -m pytest tests/integration/test_races.py --seeds 20
+
+# State machines walk new random steps until they are stopped or find something.
+models: .venv/.installed-dev
+	$(BIN)/python tests/models/forever.py
+
+# Proof that the suite can fail: breaks the code in one place after the other, for five minutes.
 mutants: .venv/.installed-dev
 	$(BIN)/python tests/mutants.py
 
@@ -34,6 +43,10 @@ bench: .venv/.installed
 	$(BIN)/python benchmarks/end_to_end.py
 	$(BIN)/python benchmarks/end_to_end.py --gateway mock
 	$(BIN)/python benchmarks/doctor.py
+
+# Half an hour: every failure once, what came of it in docs/failures.md. Some rows are tests, so it needs their tools.
+failure-matrix: .venv/.installed-dev
+	$(BIN)/comanda failure-matrix
 
 .venv/.installed: requirements/runtime.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -26,6 +26,7 @@ from comanda.settings import Settings
 
 KEY = "0123456789abcdef-fedcba9876543210"
 PASSWORD = "correct horse"
+SLOW_MACHINE = 20.0  # seconds that a request may take where its patience is not the subject
 BEARER = Bearer(KEY)
 
 
@@ -115,10 +116,12 @@ async def running_api(
 ) -> AsyncIterator[Client]:
     """The API on these engines, with a client of it. Nothing works on its orders."""
     chosen = Settings(
-        database_url=database_url, redis_url=redis_url, secret_key=SecretStr(KEY), gateway="instant", **settings
-    )
-    async with assemble(chosen, name="api") as assembly:
-        route = PlaceOrderRoute(assembly.place_order, BEARER, Admission(assembly.database, most=chosen.max_backlog))
+        database_url=database_url, redis_url=redis_url, secret_key=SecretStr(KEY), gateway="instant",
+        **{"request_seconds": SLOW_MACHINE, **settings},
+    )  # fmt: skip
+    async with assemble(chosen, name="api", patience=chosen.request_seconds) as assembly:
+        admission = Admission(assembly.database, most=chosen.max_backlog)
+        route = PlaceOrderRoute(assembly.place_order, BEARER, admission, patience=chosen.request_seconds)
         application = app.build(assembly, place_order=route, bearer=BEARER, is_draining=is_draining)
         async with served(application) as url, aiohttp.ClientSession() as session:
             yield Client(session, url, assembly.database)

@@ -233,7 +233,13 @@ class Scene:
             self.up.kill("relay")
 
     async def calling_the_operator(self) -> None:
-        await self.stuck()
+        order_id = await self.stuck()
+
+        def heard() -> bool:
+            told = [body for _, body in self.pager.heard if body["subject"] == order_id]
+            return any(body["type"] == "saga.stuck" and body["step"] == "reserve_inventory" for body in told)
+
+        await eventually(heard)
 
     async def nobody_hears_the_alert(self) -> None:
         """It waits for its next attempt, and is called off."""

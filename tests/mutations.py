@@ -145,8 +145,8 @@ SAGA = [
     Mutant(
         "the heartbeat waits for a lock",
         "saga/log.sql",
-        "FOR UPDATE OF sagas SKIP LOCKED",
-        "FOR UPDATE OF sagas",
+        "     WHERE lease_until IS NOT NULL ORDER BY sagas.id FOR UPDATE OF sagas SKIP LOCKED\n)",
+        "     WHERE lease_until IS NOT NULL ORDER BY sagas.id FOR UPDATE OF sagas\n)",
         _of(ENGINE, "test_the_heartbeat_waits_for_no_lock"),
     ),
     Mutant(
@@ -158,10 +158,17 @@ SAGA = [
     ),
     Mutant(
         "second-hand work is not marked",
-        "saga/engine.py",
-        "                await log.mark(tx, fresh, harmless)\n",
-        "                pass\n",
+        "saga/log.sql",
+        "SET claims = claims + 1, lease_until",
+        "SET lease_until",
         _of(VERBS, "test_a_local_step_that_kills_its_workers_is_a_dead_letter_and_its_neighbours_go_on"),
+    ),
+    Mutant(
+        "a mark is no lease",
+        "saga/log.sql",
+        "SET claims = claims + 1, lease_until = now() + $2::interval",
+        "SET claims = claims + 1, lease_until = now() + 0 * $2::interval",
+        _of(VERBS, "test_workers_that_look_at_the_same_moment_are_not_lost"),
     ),
     Mutant(
         "two groups lock the same in one transaction",
@@ -173,7 +180,7 @@ SAGA = [
     Mutant(
         "a poisoned saga takes its neighbours with it",
         "saga/engine.py",
-        "return await self._one_by_one(queue, ids)\n\n    async def call",
+        "return await self._one_by_one(queue, ids, marks)\n\n    async def call",
         "return Result()\n\n    async def call",
         _of(ENGINE, "test_the_neighbours_of_a_poisoned_saga_go_on_at_once"),
     ),

@@ -35,6 +35,7 @@ FAST = {
     "RETRY_BASE_SECONDS": "0.2",
     "LEASE_SECONDS": "1",
     "RATE_LIMITS": "off",
+    "REQUEST_SECONDS": "20",  # where its patience is not the subject: the machine may be busy
 }
 
 

@@ -9,6 +9,7 @@ from comanda.catalog.cache import Catalogue
 from comanda.checkout.order_saga import Patience, order_saga
 from comanda.checkout.place_order import PlaceOrder
 from comanda.db import Database
+from comanda.db.database import PATIENCE
 from comanda.errors import ConfigurationFault
 from comanda.messaging.streams import Streams
 from comanda.notifications.alerts import Alerts, Webhook, alert_saga
@@ -54,13 +55,16 @@ class Assembly:
 
 
 @asynccontextmanager
-async def assemble(settings: Settings, *, name: str, pool: int = 10) -> AsyncIterator[Assembly]:
+async def assemble(
+    settings: Settings, *, name: str, pool: int = 10, patience: float = PATIENCE
+) -> AsyncIterator[Assembly]:
     """Connect, and close everything at the end.
 
     Args:
         settings: with DATABASE_URL and REDIS_URL set.
         name: of this process: `api-1`, `worker-2`.
-        pool: connections to PostgreSQL at the most.
+        pool: connections to PostgreSQL at the most, unless POOL_SIZE says otherwise.
+        patience: seconds that a statement may take.
 
     Raises:
         ConfigurationFault: something that has to be set is not.
@@ -70,7 +74,9 @@ async def assemble(settings: Settings, *, name: str, pool: int = 10) -> AsyncIte
         if not getattr(settings, setting):
             raise ConfigurationFault(f"COMANDA_{setting.upper()} is not set; `comanda up` starts engines of its own")
     async with AsyncExitStack() as stack:
-        database = await Database.open(settings.database_url, name=f"comanda-{name}", size=pool)
+        database = await Database.open(
+            settings.database_url, name=f"comanda-{name}", size=settings.pool_size or pool, patience=patience
+        )
         stack.push_async_callback(database.close)
         streams = Streams.open(settings.redis_url, name=name)
         stack.push_async_callback(streams.close)

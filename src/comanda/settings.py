@@ -1,6 +1,8 @@
 """What can be set from outside: environment variables with the prefix `COMANDA_`."""
 
+import difflib
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -76,6 +78,8 @@ class Settings(BaseSettings):
     alert_webhook_url: HttpUrl = ""
     retry_base_seconds: Seconds = 2
     max_open_orders: Annotated[int, Field(ge=1)] = 1000
+    request_seconds: Seconds = 3
+    pool_size: Annotated[int | None, Field(ge=2, le=1000)] = None
     max_backlog: Annotated[int, Field(ge=1)] = 20_000
     rate_limits: Literal["on", "off"] = "on"
 
@@ -106,6 +110,20 @@ class Settings(BaseSettings):
         if self.environment == "production" and self.failpoints:
             raise ValueError("COMANDA_FAILPOINTS makes processes die where they are told to: crash tests only")
         return self
+
+
+_NOT_SETTINGS = {"COMANDA_PROCESS_NAME", "COMANDA_API"}  # of `comanda up` for its children; of the doctor's proposals
+
+
+def strangers(environment: Mapping[str, str]) -> list[str]:
+    """A sentence for each variable that looks like a setting and is none."""
+    known = {f"COMANDA_{name.upper()}" for name in Settings.model_fields}
+    found = []
+    for name in sorted(environment):
+        if name.startswith("COMANDA_") and name not in known | _NOT_SETTINGS:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            found.append(f"{name} is no setting{f': is {near[0]} meant?' if near else ''}")
+    return found
 
 
 def load() -> Settings:

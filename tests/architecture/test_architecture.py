@@ -38,11 +38,11 @@ EDGES = (
 )  # fmt: skip
 CALLS_OUTSIDE = ("payments/gateway.py", "messaging/streams.py", "notifications/alerts.py")
 READS_OUTSIDE = {"ledger"}  # for the checker alone
-SPEAKS_HTTP = ("api/", "gateway/", "payments/gateway.py", "proof/chaos/", "proof/load/")
+SPEAKS_HTTP = ("api/", "gateway/", "payments/gateway.py", "proof/chaos/", "proof/load/", "proof/matrix/")
 # The mock gateway's own SQLite.
 OTHER_DATABASES = ("gateway/store.sql", "gateway/store.py")
 # A load that is put on from outside has a rhythm; it waits for nothing.
-PACED = ("acceptance/test_crashes.py",)
+PACED = ("acceptance/test_crashes.py", "acceptance/test_restart.py")
 VAGUE = re.compile(r"(base|common|core|handler|helper|manager|misc|service|util)s?", re.IGNORECASE)
 VAGUE_CLASS = re.compile(r"\w+(Helper|Manager|Service|Utils?)")
 

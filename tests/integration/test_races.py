@@ -24,7 +24,7 @@ from shop import FakeGateway, Shop, shop, until
 from stockroom import orders, sells, standing
 
 CROWD, BASKETS, RESERVATIONS = 500, 200, 1000
-DOORS, WORKERS = 2, 2
+DOORS, WORKERS = 20, 4
 PRICE = 1000
 TTL = timedelta(minutes=10)
 Basket = Mapping[UUID, int]

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 
 from comanda import telemetry
 from comanda.db import Database, Tx
-from comanda.errors import GatewaySilent
+from comanda.errors import DatabaseFault, GatewaySilent
 from comanda.messaging import dead_letters, switches
 from comanda.messaging.streams import Streams, stream_of
 from comanda.resilience.backoff import Policy
@@ -435,7 +435,7 @@ async def test_the_intent_is_committed_before_the_call_and_nothing_is_open_durin
 
     outside.reply = reply
     await pump(engine(stage, saga))
-    assert seen == {"row": (1, 1, "first", "PAYING", True), "key": True, "effects": ["pay intended"], "open": []}
+    assert seen == {"row": (1, 2, "first", "PAYING", True), "key": True, "effects": ["pay intended"], "open": []}
     row = await stage.saga(subject)
     assert (row["state"], row["lease_until"], row["worker"]) == ("COMPLETED", None, None)
 
@@ -470,7 +470,7 @@ async def test_a_late_answer_is_refused_by_the_fencing_token(stage: Stage, *, is
     if not is_over:
         await rescuer.call(second)
     after = await stage.saga(subject)
-    assert (after["state"], after["token"], _lost() - lost) == ("COMPLETED", 2, 1)
+    assert (after["state"], after["token"], _lost() - lost) == ("COMPLETED", 4, 1)
     assert await stage.effects(subject) == ["pay intended", "pay intended", "pay", "two"]
     assert len({key for _, key in outside.calls}) == 1, "one key for every attempt, so the repeat was harmless outside"
     assert await stage.history(subject) == [
@@ -535,16 +535,16 @@ async def test_a_heartbeat_keeps_the_lease_of_a_long_call(stage: Stage) -> None:
     gate.set()
     await calling
     row = await stage.saga(subject)
-    assert (row["state"], row["token"], len(outside.calls)) == ("COMPLETED", 1, 1)
+    assert (row["state"], row["token"], len(outside.calls)) == ("COMPLETED", 2, 1)
 
 
 async def test_the_heartbeat_waits_for_no_lock(stage: Stage) -> None:
     """A result that is being stored holds its saga; to wait for it would be half of a deadlock."""
-    step, _ = stage.remote("pay")
+    step, outside = stage.remote("pay")
     saga = Saga("s", [step])
     subjects = await stage.begin(saga, 3)
     one = engine(stage, saga, lease=timedelta(seconds=30))
-    await one.run(B, None, 10)
+    calling = await calls_that_hang(one, outside)
     before = {subject: (await stage.saga(subject))["lease_until"] for subject in subjects}
     async with stage.database.transaction() as tx:
         await tx.execute("SELECT 1 FROM sagas WHERE subject = $1 FOR UPDATE", subjects[1])
@@ -552,6 +552,56 @@ async def test_the_heartbeat_waits_for_no_lock(stage: Stage) -> None:
             await one.heartbeat()
     prolonged = [(await stage.saga(subject))["lease_until"] > before[subject] for subject in subjects]
     assert prolonged == [True, False, True]
+    calling.cancel()
+    await asyncio.wait([calling])
+
+
+async def calls_that_hang(one: Engine, outside: Outside) -> "asyncio.Future[Any]":
+    """What is due is called, and nobody answers."""
+
+    async def silence(_: UUID, _key: str) -> None:
+        await asyncio.Event().wait()
+
+    outside.reply = silence
+    calls = (await one.run(B, None, 10)).calls
+    calling = asyncio.gather(*(one.call(call) for call in calls))
+    await until(lambda: asyncio.sleep(0, result=len(outside.calls) == len(calls)))
+    return calling
+
+
+async def test_a_call_that_nobody_begins_is_not_kept_alive(stage: Stage) -> None:
+    """What a commit led to may be lost in the process: its lease has to run out."""
+    step, _ = stage.remote("pay")
+    saga = Saga("s", [step])
+    (subject,) = await stage.begin(saga)
+    one = engine(stage, saga, lease=timedelta(seconds=30))
+    await one.run(B, None, 10)
+    before = (await stage.saga(subject))["lease_until"]
+    await one.heartbeat()
+    assert (await stage.saga(subject))["lease_until"] == before
+
+
+async def test_what_was_committed_before_postgresql_went_away_is_called(stage: Stage) -> None:
+    """One by one, and the connection dies at the second: the first one's call is not forgotten."""
+    step, _ = stage.remote("pay")
+    saga = Saga("s", [step])
+    first, second = await stage.begin(saga, 2)
+    one = engine(stage, saga)
+    prepared: list[UUID] = []
+
+    def break_down(subject: UUID) -> Outcome:
+        prepared.append(subject)
+        if len(prepared) <= 2 and len(set(prepared)) == 2:
+            raise RuntimeError("the batch raises, and its sagas are run one by one")
+        if subject == second:
+            raise DatabaseFault("gone")
+        return Done()
+
+    stage.answers["pay", "forward"] = break_down
+    ids = [(await stage.saga(subject))["id"] for subject in (first, second)]
+    result = await one.run(B, ids, 2)
+    assert [call.job.subject for call in result.calls] == [first]
+    assert result.onward == {(B, 1): [ids[1]]}, "the other one is hinted at again"
 
 
 async def test_a_worker_that_dies_in_a_call_is_followed_by_a_second_attempt(stage: Stage) -> None:

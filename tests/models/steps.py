@@ -21,9 +21,13 @@ _rule: Any = rule  # its overloads know bundles, and no strategies that are hand
 
 @dataclass
 class Tally:
-    """What really ran: `steps` that came to their end, and what was `seen` on the way."""
+    """What really ran: `steps` that came to their end, and what was `seen` on the way.
+
+    `is_stopped`: the step that is on its way is the last one.
+    """
 
     steps: int = 0
+    is_stopped: bool = False
     seen: Counter[str] = field(default_factory=Counter)
 
 
@@ -46,6 +50,8 @@ def step(**strategies: SearchStrategy[Any]) -> Callable[[Body], Body]:
         def counted(self: Machine, **drawn: Any) -> None:
             body(self, **drawn)
             self.tally.steps += 1
+            if self.tally.is_stopped:
+                raise KeyboardInterrupt
 
         declared: Body = _rule(**strategies)(counted)
         return declared

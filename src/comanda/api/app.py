@@ -1,5 +1,6 @@
 """The API, put together: routes, and around them what holds for every request."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from comanda.errors import DependencyFault
 MOST_BODY = 1024 * 1024
 MOST_HEADERS = 32 * 1024
 HOT = "/api/v1/orders"
+_BODILESS = {"GET", "HEAD", "OPTIONS"}
 _SAFE = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.:"
 _LONGEST_ID = 128
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -88,7 +90,7 @@ def build(
         if isinstance(route, Route) and route.guard is not None and route.guard.when is None
     ]
     _show(app, document_of(app, guarded))
-    return _Edge(app, place_order)
+    return _Edge(_Timed(app, assembly.settings.request_seconds), place_order)
 
 
 def _show(app: FastAPI, document: dict[str, Any]) -> None:
@@ -125,7 +127,7 @@ class _Edge:
         answer = _Answer(send, correlation_id)
         if scope["path"] == HOT and scope["method"] == "POST":
             scope["comanda.correlation_id"] = correlation_id
-            await self._serve(self._place_order, scope, receive, answer, refusal)
+            await self._serve(self._place_order, scope, receive, answer, refusal)  # it has a clock of its own
             took = perf_counter() - began
             self._observe_hot(took)
             if self._logger.isEnabledFor(logging.DEBUG):
@@ -163,6 +165,67 @@ class _Edge:
         if "comanda.user" in scope:
             more["userId"] = scope["comanda.user"]
         say("Request", method=scope["method"], path=path, status=status, durationMs=round(took * 1000, 2), **more)
+
+
+class _Timed:
+    """Answers for an application that takes longer than so many seconds, from the end of the request's body on."""
+
+    def __init__(self, app: ASGIApp, patience: float) -> None:
+        self._app = app
+        self._patience = patience
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        late: asyncio.Future[None] = loop.create_future()
+        is_over = False
+
+        def ring() -> None:
+            if not late.done():
+                late.set_result(None)
+
+        def start() -> asyncio.TimerHandle:
+            return loop.call_later(self._patience, ring)
+
+        async def run() -> None:
+            await self._app(scope, received, sent)
+
+        clock = start() if scope["method"] in _BODILESS else None
+
+        async def received() -> Message:
+            nonlocal clock
+            message = await receive()
+            if clock is None and not message.get("more_body"):
+                clock = start()
+            return message
+
+        async def sent(message: Message) -> None:
+            if not is_over:
+                await send(message)
+
+        task = loop.create_task(run())
+        try:
+            await asyncio.wait({task, late}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                # What it holds is given back in its own time; whoever asked does not wait for that.
+                is_over = True
+                _abandoned.add(task)
+                task.add_done_callback(_forget)
+                raise DependencyFault(f"no answer within {self._patience} s")
+            task.result()
+        finally:
+            task.cancel()
+            late.cancel()
+            if clock is not None:
+                clock.cancel()
+
+
+_abandoned: set[asyncio.Task[None]] = set()
+
+
+def _forget(task: asyncio.Task[None]) -> None:
+    _abandoned.discard(task)
+    if not task.cancelled():
+        task.exception()  # the answer is given already
 
 
 class _Answer:

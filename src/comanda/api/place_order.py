@@ -1,5 +1,6 @@
 """`POST /api/v1/orders`, as a thin ASGI route of its own: msgspec in, ready bytes out."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Annotated, Any
 from uuid import UUID
@@ -56,12 +57,14 @@ class PlaceOrderRoute:
         bearer: reads tokens.
         admission: whether the workers keep up; while they don't, and while too many requests wait for a commit, the
             answer is a 503 at once.
+        patience: seconds that a request waits for its commit. The commit goes on; a repeat under its key learns of it.
     """
 
-    def __init__(self, placing: PlaceOrder, bearer: Bearer, admission: Admission) -> None:
+    def __init__(self, placing: PlaceOrder, bearer: Bearer, admission: Admission, *, patience: float) -> None:
         self._placing = placing
         self._bearer = bearer
         self._admission = admission
+        self._patience = patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         correlation_id = scope.get("comanda.correlation_id") or str(new_id())
@@ -86,7 +89,11 @@ class PlaceOrderRoute:
     async def _place(self, wish: Wish) -> Accepted:
         if not self._admission.is_open or self._placing.backlog >= _MOST_WAITING:
             raise _Refusal("OVERLOADED", "Too many orders at once: try again in a second.")
-        verdict = await self._placing.place(wish)
+        try:
+            async with asyncio.timeout(self._patience):
+                verdict = await self._placing.place(wish)
+        except TimeoutError as late:
+            raise DependencyFault(f"no commit within {self._patience} s") from late
         if isinstance(verdict, Rejected):
             raise _Refusal(verdict.code, verdict.detail)
         return verdict

@@ -41,8 +41,11 @@ class Patience:
         return Policy(attempts=None, patience=self.payment, base=self.base, cap=self.base * 4)
 
     def undo(self) -> Policy:
-        """At the usual base it goes on for more than 30 s, and is given up, and seen, within 60 s."""
-        return Policy(attempts=8, base=self.base, cap=self.base * 4)
+        """At the usual base it goes on for more than 30 s, and is given up, and seen, within 60 s.
+
+        That is eight attempts that are refused at once; of calls that hang for 5 s each it is five.
+        """
+        return Policy(attempts=8, patience=self.base * 22.5, least=5, base=self.base, cap=self.base * 4)
 
     def delivery(self) -> Policy:
         return Policy(attempts=10, base=self.base, cap=self.base * 150)

@@ -196,7 +196,9 @@ class PlaceOrder:
                             verdicts[row["id"]] = Accepted("", b"")
                     left = [draft for draft in in_order if draft.id not in verdicts]
                     rows = await ACCEPT.rows(tx, *self._columns(left)) if left else []
-                    verdicts |= {row["id"]: _VERDICTS.get(row["verdict"], Accepted("", b"")) for row in rows}
+                    # A key that was taken is no verdict yet: if its look-up fails, it has to be asked for again.
+                    decided = [row for row in rows if row["verdict"] != "taken"]
+                    verdicts |= {row["id"]: _VERDICTS.get(row["verdict"], Accepted("", b"")) for row in decided}
                     await self._look_up_taken(tx, in_order, rows, verdicts)
                 break
             except DatabaseFault as fault:

@@ -4,6 +4,7 @@ The report is described in `proof/chaos/report.py`. Exit codes: 0 fine, 1 the ru
 in time, 3 an invariant is broken, 4 something did not start. After a failure the data folder is kept.
 """
 
+import math
 import random
 import shutil
 import subprocess
@@ -55,6 +56,7 @@ async def chaos(options: Options, *, json: bool) -> int:
         ConfigurationFault: the data folder is in use.
         DependencyFault: a part does not start or does not answer.
     """
+    _check(options)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
     count = options.faults if options.faults is not None else 10 + options.orders // 100
     fitting = max(options.orders / _ORDERS_PER_SECOND, count * _SECONDS_PER_FAULT)
@@ -69,17 +71,26 @@ async def chaos(options: Options, *, json: bool) -> int:
     except BaseException:
         errors.print(f"\nSeed {seed}, revision {wanted.revision}; everything is kept in {folder}", style="bold red")
         raise
-    if options.report is not None:
-        options.report.write_text(page.rendered(report), encoding="utf-8")
     if json:
         typer.echo(msgspec.json.encode(report).decode())
     else:
         _show(Console(), report)
+    if options.report is not None:
+        options.report.write_text(page.rendered(report), encoding="utf-8")
     if report["isFine"] and options.data_dir is None:
         shutil.rmtree(folder, ignore_errors=True)
     elif not report["isFine"]:
+        (folder / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
         _show_how_to_repeat(errors, wanted, folder)
     return int(report["exitCode"])
+
+
+def _check(options: Options) -> None:
+    """What can be known to go wrong is said before anything starts."""
+    if options.duration is not None and not math.isfinite(options.duration):
+        raise ConfigurationFault("--duration is a number of seconds")
+    if options.report is not None and not options.report.absolute().parent.is_dir():
+        raise ConfigurationFault(f"--report {options.report}: there is no folder {options.report.parent}")
 
 
 def revision() -> str:

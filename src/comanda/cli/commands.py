@@ -92,6 +92,18 @@ def gateway_command(
     uvloop.run(processes.gateway(settings.load(), data_dir=data_dir, port=port, fd=fd))
 
 
+@app.command("restart")
+def restart_command(
+    only: Annotated[str | None, typer.Option(help="Only these: api, worker or relay, or one by its name.")] = None,
+    data_dir: DataDir = Path(".comanda"),
+    json: Annotated[bool, typer.Option("--json", help="NDJSON on stdout.")] = False,
+) -> None:
+    """Restart the processes of a running `comanda up`, one after the other, without a failed request."""
+    from comanda.cli import restart
+
+    uvloop.run(restart.restart(data_dir, only=only, json=json))
+
+
 @app.command("migrate")
 def migrate_command(
     demo: Annotated[bool, typer.Option("--demo", help="Add a small catalogue.")] = False,
@@ -159,3 +171,15 @@ def chaos_command(
         seed=seed, orders=orders, duration=duration, faults=faults, report=report, data_dir=data_dir
     )  # fmt: skip
     raise typer.Exit(uvloop.run(chaos.chaos(options, json=json)))
+
+
+@app.command("failure-matrix", hidden=True)
+def failure_matrix_command(
+    only: Annotated[list[str] | None, typer.Option(help="A scenario by its name; may be given often.")] = None,
+    out: Annotated[Path, typer.Option(help="The page; its results are kept beside it.")] = Path("docs/failures.md"),
+    json: Json = False,
+) -> None:
+    """Cause each failure on an instance of its own, measure the recovery, write the page."""
+    from comanda.cli import failure_matrix
+
+    raise typer.Exit(uvloop.run(failure_matrix.failure_matrix(only or [], out, json=json)))

@@ -10,7 +10,7 @@ from rich.console import Console
 from comanda.audit import acts
 from comanda.audit.acts import Act
 from comanda.cli.sagas import by_hand
-from comanda.cli.terminal import DataDir, Json, Limit, Reason, Why, actor, run, show
+from comanda.cli.terminal import DataDir, Json, Limit, Reason, actor, run, show
 from comanda.db import Database
 from comanda.errors import ConfigurationFault, Fault
 from comanda.failpoints import Boundary
@@ -22,6 +22,8 @@ from comanda.saga import log, verbs
 LIMIT = Boundary("operator.limit")
 PAUSE = Boundary("operator.pause")
 REDRIVE = Boundary("operator.redrive")
+
+_FASTEST = 1_000_000  # jobs a second: more is no limit
 
 audit_app = typer.Typer(help="Who did what, and why.", no_args_is_help=True)
 queue_app = typer.Typer(help="The four queues: depths, limits, pauses.", no_args_is_help=True)
@@ -75,8 +77,10 @@ def list_jobs(
 @queue_app.command("limit")
 def limit_queue(
     queue: Annotated[str, typer.Argument(help="One of the four queues.")],
-    rate: Annotated[int, typer.Argument(min=0, help="Jobs a second for all workers together; 0: no limit.")],
-    reason: Why = "",
+    rate: Annotated[
+        int, typer.Argument(min=0, max=_FASTEST, help="Jobs a second for all workers together; 0: no limit.")
+    ],
+    reason: Reason = "",
     data_dir: DataDir = Path(".comanda"),
 ) -> None:
     """Limit a queue while everything runs; workers follow within a second."""
@@ -92,7 +96,7 @@ def limit_queue(
 
 @queue_app.command("pause")
 def pause_queue(
-    queue: Annotated[str, typer.Argument()], reason: Why = "", data_dir: DataDir = Path(".comanda")
+    queue: Annotated[str, typer.Argument()], reason: Reason = "", data_dir: DataDir = Path(".comanda")
 ) -> None:
     """Start nothing more in a queue; what is under way goes on."""
     _switch(queue, data_dir, reason, is_paused=True)
@@ -100,7 +104,7 @@ def pause_queue(
 
 @queue_app.command("resume")
 def resume_queue(
-    queue: Annotated[str, typer.Argument()], reason: Why = "", data_dir: DataDir = Path(".comanda")
+    queue: Annotated[str, typer.Argument()], reason: Reason = "", data_dir: DataDir = Path(".comanda")
 ) -> None:
     """Work on a paused queue again."""
     _switch(queue, data_dir, reason, is_paused=False)

@@ -16,7 +16,7 @@ import typer
 from comanda import failpoints, telemetry
 from comanda.errors import ConfigurationFault, Fault
 from comanda.failpoints import Boundary
-from comanda.settings import Settings
+from comanda.settings import Settings, strangers
 
 ENSURE_ADMIN = Boundary("accounts.ensure_admin")
 STOCK_UP = Boundary("demo.stock_up")
@@ -30,6 +30,9 @@ def _process(settings: Settings, kind: str) -> Iterator[str]:
     """Logs under the process's name; fewer pauses for garbage than the default has."""
     name = os.environ.get("COMANDA_PROCESS_NAME") or f"{kind}-{os.getpid()}"
     telemetry.configure(level=settings.log_level, directory=settings.log_dir, process=name)
+    is_alone = "COMANDA_PROCESS_NAME" not in os.environ  # `comanda up` says it for its children
+    for stranger in strangers(os.environ) if is_alone else ():
+        telemetry.log(kind).warning(stranger)
     _allow_many_connections()
     _switch_failpoints_on(settings)
     # What is loaded by now lives for ever; what a batch makes is freed by its reference counts.
@@ -66,41 +69,25 @@ def _stopped_by_signal() -> asyncio.Event:
 
 async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> None:
     """Serve HTTP until SIGTERM; requests that are under way are answered first."""
-    import uvicorn
-
     from comanda.accounts.tokens import Bearer
     from comanda.api.admission import Admission
     from comanda.api.app import build
     from comanda.api.place_order import PlaceOrderRoute
+    from comanda.api.serve import Server
     from comanda.assembly import assemble
 
     key = settings.secret_key.get_secret_value()
     if not key:
         raise ConfigurationFault("COMANDA_SECRET_KEY is not set: it signs the tokens (32 bytes or more)")
     with _process(settings, "api") as name:
-        async with assemble(settings, name=name, pool=_POOL["api"]) as assembly:
+        # A statement may take no longer than whoever asked is made to wait.
+        async with assemble(settings, name=name, pool=_POOL["api"], patience=settings.request_seconds) as assembly:
             admission = Admission(assembly.database, most=settings.max_backlog)
             bearer = Bearer(key)
-            route = PlaceOrderRoute(assembly.place_order, bearer, admission)
+            route = PlaceOrderRoute(assembly.place_order, bearer, admission, patience=settings.request_seconds)
             stop = asyncio.Event()
-            app = build(assembly, place_order=route, bearer=bearer, is_draining=lambda: server.should_exit)
-            config = uvicorn.Config(
-                app,
-                host=host,
-                port=port,
-                fd=fd,
-                http="httptools",
-                loop="uvloop",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                ws="none",
-                backlog=4096,
-                timeout_graceful_shutdown=20,
-            )
-            server = uvicorn.Server(config)
+            app = build(assembly, place_order=route, bearer=bearer, is_draining=lambda: server.is_draining)
+            server = Server(app, host=host, port=port, fd=fd)
             watching = asyncio.create_task(admission.run(stop))
             await server.serve()
             await assembly.place_order.drain()

@@ -11,6 +11,7 @@ import typer
 import uvloop
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from comanda import failpoints, settings
 from comanda.cli.running import located
@@ -23,11 +24,25 @@ DataDir = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="NDJSON on stdout.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Rows at the most.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why; kept with your name.")]
-Why = Annotated[str, typer.Option("--reason", help="Why; kept with your name.")]
+_LONGEST_REASON = 1000
 
-# Columns that are copied into the next command.
-_WHOLE = {"saga", "letter", "order", "queue", "of", "kind", "state"}
+
+def _said(reason: str) -> str:
+    """A reason as it is kept: text that can be stored and shown."""
+    try:
+        reason.encode()
+    except UnicodeEncodeError:
+        raise typer.BadParameter("it is not readable as UTF-8") from None
+    if "\0" in reason or len(reason) > _LONGEST_REASON:
+        raise typer.BadParameter(f"at most {_LONGEST_REASON} characters, none of them NUL")
+    return reason
+
+
+Reason = Annotated[str, typer.Option("--reason", help="Why; kept with your name.", callback=_said)]
+
+# Columns that are copied into the next command, and names that nobody reads in pieces.
+_WHOLE = {"saga", "letter", "order", "queue", "of", "kind", "state", "step", "next step", "outcome", "worker", "at"}
+_PIPED_WIDTH = 240
 
 Work = Callable[[Database, Streams], Coroutine[Any, Any, Any]]
 
@@ -69,8 +84,18 @@ def show(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], *, json:
     for title in columns.values():
         table.add_column(title, overflow="fold", no_wrap=title in _WHOLE)
     for row in rows:
-        table.add_row(*("" if row.get(name) is None else str(_plain(row[name])) for name in columns))
-    Console().print(table)
+        table.add_row(*(_cell(row.get(name)) for name in columns))
+    console = Console()
+    # Whoever reads from a pipe has no width: nothing is folded for him.
+    (console if console.is_terminal else Console(width=_PIPED_WIDTH)).print(table)
+
+
+def _cell(value: Any) -> Text:
+    """As it is: what customers and operators wrote is neither markup nor a command to the terminal."""
+    if value is None:
+        return Text()
+    shown = f"{value:.1f}" if isinstance(value, float) else str(_plain(value))
+    return Text("".join(letter if letter.isprintable() else " " for letter in shown))
 
 
 def actor() -> str:

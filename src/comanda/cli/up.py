@@ -21,7 +21,7 @@ from comanda.engines.ports import LOOPBACK, answers, listen, url_of
 from comanda.engines.supervisor import Supervisor
 from comanda.errors import Fault, GatewayFault, MigrationFault
 from comanda.proof.instance import UP_FILE
-from comanda.settings import Settings
+from comanda.settings import Settings, strangers
 
 COMANDA = (sys.executable, "-m", "comanda")
 DRAIN_SECONDS = 30.0
@@ -83,6 +83,8 @@ async def up(
 ) -> int:
     """Run everything until SIGTERM or Ctrl-C; the exit code. `program` starts a process of Comanda."""
     voice = _Voice(Console(stderr=True), json)
+    for stranger in strangers(os.environ):
+        voice.log(stranger)
     began = time.monotonic()
     try:
         folder = data_folder.make(data_dir)

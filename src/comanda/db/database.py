@@ -32,8 +32,6 @@ _LOST = (
 
 # What a frozen or lost process may cost the others: locks fall after seconds, not after minutes.
 HOT = {
-    "statement_timeout": "15s",
-    "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "3s",
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
@@ -61,10 +59,11 @@ def translated() -> Iterator[None]:
         # The event loop's word for a connection that was reset before its first write.
         raise DatabaseFault(f"PostgreSQL: {fault}") from fault
     except _LOST as fault:
-        raise DatabaseFault(f"PostgreSQL: {fault or type(fault).__name__}") from fault
+        raise DatabaseFault(f"PostgreSQL: {str(fault) or type(fault).__name__}") from fault
 
 
-_ACQUIRE = 2.5  # seconds that somebody waits for a connection while all are in use; then it is a fault
+PATIENCE = 10.0  # seconds
+_QUEUEING = 0.4  # of the patience: how long somebody waits for a connection while all are in use
 
 
 @asynccontextmanager
@@ -88,12 +87,15 @@ async def _nothing(_connection: Any) -> None:
 class Database:
     """A pool of connections. Only the edges open transactions on it; everybody else is handed one."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", url: str) -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", url: str, *, queueing: float) -> None:
         self._pool = pool
+        self._queueing = queueing
         self.url = url
 
     @classmethod
-    async def open(cls, url: str, *, name: str, size: int = 10, least: int = 1) -> "Database":
+    async def open(
+        cls, url: str, *, name: str, size: int = 10, least: int = 1, patience: float = PATIENCE
+    ) -> "Database":
         """Connect.
 
         Args:
@@ -101,6 +103,8 @@ class Database:
             name: shown in `pg_stat_activity`.
             size: connections at the most.
             least: connections that are kept open.
+            patience: seconds that a statement may take. PostgreSQL ends it a little before; where the network is
+                silent, it is ended here.
 
         Raises:
             DatabaseFault: when nobody answers there.
@@ -112,14 +116,19 @@ class Database:
                     min_size=least,
                     max_size=size,
                     max_inactive_connection_lifetime=0,
-                    command_timeout=30,
-                    timeout=5,
+                    command_timeout=patience,
+                    timeout=min(5, patience),
                     reset=_nothing,
-                    server_settings={**HOT, "application_name": name},
+                    server_settings={
+                        **HOT,
+                        "application_name": name,
+                        "statement_timeout": str(int(patience * 900)),
+                        "lock_timeout": str(int(patience * 500)),
+                    },
                 )
             except (ValueError, asyncpg.PostgresError) as fault:
                 raise DatabaseFault(f"PostgreSQL: {fault}") from fault
-        return cls(pool, url)
+        return cls(pool, url, queueing=patience * _QUEUEING)
 
     async def close(self) -> None:
         try:
@@ -143,7 +152,7 @@ class Database:
     async def connection(self, boundary: Boundary | None = None) -> AsyncIterator[Tx]:
         """A connection without a transaction: for reads, and, with a boundary, for a write that is one statement."""
         with translated():
-            async with self._pool.acquire(timeout=_ACQUIRE) as connection:
+            async with self._pool.acquire(timeout=self._queueing) as connection:
                 if boundary is None:
                     async with _reading(connection):
                         yield connection
@@ -161,7 +170,7 @@ class Database:
             about: what the transaction turned out to be about, as its block fills it in.
         """
         with translated():
-            async with self._pool.acquire(timeout=_ACQUIRE) as connection:
+            async with self._pool.acquire(timeout=self._queueing) as connection:
                 async with connection.transaction():
                     yield connection
                     if boundary is not None:

@@ -88,7 +88,7 @@ def _translated(boundary: Boundary | None = None) -> Iterator[None]:
                 yield
     # The event loop raises a bare RuntimeError when a connection is reset between its start and its first write.
     except (RedisError, OSError, TimeoutError, RuntimeError) as fault:
-        raise RedisFault(f"Redis: {fault or type(fault).__name__}") from fault
+        raise RedisFault(f"Redis: {str(fault) or type(fault).__name__}") from fault
 
 
 def pack(ids: Sequence[UUID]) -> list[bytes]:

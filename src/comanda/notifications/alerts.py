@@ -64,10 +64,10 @@ class Webhook:
             with POST:
                 request = self._client.post(self._url, data=body, headers=headers, allow_redirects=False)
                 async with request as response:
-                    if not response.ok or response.history:
+                    if not 200 <= response.status < 300:  # a redirect is followed by nobody
                         raise DependencyFault(f"the alert webhook answers {response.status}")
         except (aiohttp.ClientError, TimeoutError, OSError) as fault:
-            raise DependencyFault(f"the alert webhook does not answer: {fault or type(fault).__name__}") from fault
+            raise DependencyFault(f"the alert webhook does not answer: {str(fault) or type(fault).__name__}") from fault
 
 
 def alert_saga(webhook: Webhook | None, retry: Policy) -> Saga:

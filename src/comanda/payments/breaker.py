@@ -38,7 +38,7 @@ class SharedBreaker:
     async def admit(self, tx: Tx, wanted: int) -> tuple[int, timedelta]:
         """How many of the wanted calls may go out now, and how long the others wait."""
         breaker, now = await _read(tx, LOOK)
-        if breaker.state is State.CLOSED:
+        if breaker.state is State.CLOSED or not wanted:
             return wanted, timedelta(0)
         row = await TRY_LOCK.row(tx)
         admitted = 0  # somebody else decides about the probe right now

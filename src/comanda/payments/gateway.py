@@ -168,7 +168,7 @@ class HttpGateway:
         except (aiohttp.ClientConnectorError, ConnectionRefusedError) as fault:
             raise GatewayBusy(f"the gateway can't be reached: {fault}") from fault
         except (aiohttp.ClientError, TimeoutError, OSError) as fault:
-            raise GatewaySilent(f"the gateway did not answer: {fault or type(fault).__name__}") from fault
+            raise GatewaySilent(f"the gateway did not answer: {str(fault) or type(fault).__name__}") from fault
         try:
             return response.status, msgspec.json.decode(raw)
         except msgspec.DecodeError as fault:

@@ -13,6 +13,7 @@ class Policy:
     Args:
         attempts: tries in all; None: only patience ends it.
         patience: how long the step may take with all its waits; None: only attempts end it.
+        least: attempts that are made even when the patience is over: it may have passed while nobody worked.
         base: the wait after the first failure; it doubles with each.
         cap: the longest wait before jitter.
         jitter: each wait is stretched or shortened by up to this share, so that a crowd doesn't return at once.
@@ -23,6 +24,7 @@ class Policy:
     base: timedelta = timedelta(seconds=2)
     cap: timedelta = timedelta(seconds=8)
     jitter: float = 0.2
+    least: int = 1
 
     def __post_init__(self) -> None:
         if self.attempts is None and self.patience is None:
@@ -42,4 +44,4 @@ class Policy:
         """Whether nothing more is tried after this many attempts and this long at the step."""
         if self.attempts is not None and attempt >= self.attempts:
             return True
-        return self.patience is not None and waited >= self.patience
+        return self.patience is not None and waited >= self.patience and attempt >= self.least

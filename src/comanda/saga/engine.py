@@ -8,8 +8,9 @@ token still stands. Adjacent steps whose queues this worker serves share the tra
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -36,8 +37,16 @@ _RECORD_AGAIN_AFTER = 0.25  # seconds between tries to store a result while Post
 _DEADLOCK_TRIES = 3
 _LOST_AT_MOST = 5  # workers that a remote step without a limit of its own may cost once its patience is over
 _LOST = "its workers were lost"
-_MARKS_AT_MOST = 3  # with the worker that was lost before the first mark: a dead letter after four claims
+_MARKS_AT_MOST = 4  # with the worker that was lost before the first mark: a dead letter after five claims
 _SURVIVED_AT_MOST = 10_000
+
+
+@dataclass
+class Marks:
+    """Claims that were committed before the work: their tokens, and the workers that had them before and were lost."""
+
+    tokens: dict[UUID, int] = field(default_factory=dict)
+    lost: dict[UUID, str] = field(default_factory=dict)
 
 
 class Engine:
@@ -71,7 +80,9 @@ class Engine:
         ]
         self._lease = lease
         self._leases: dict[UUID, int] = {}
-        self._survived: set[UUID] = set()
+        self._worker = worker
+        self._survived: dict[UUID, int] = {}
+        self._late: set[UUID] = set()
         self._recording: Batcher[Answered, Result] = Batcher(self._record, limit=200)
 
     async def run(self, queue: str, ids: Sequence[UUID] | None, limit: int) -> Result:
@@ -87,10 +98,8 @@ class Engine:
         """
         if ids is None:
             return await self.run_again(queue, None, limit)
-        result = await self._run(queue, ids, marked=0)
-        for one in result.suspects:
-            result.add(await self._run_alone(queue, one))
-        return result
+        result = await self._run(queue, ids, None)
+        return await self._each(queue, result.suspects, self._run_alone, result)
 
     async def run_again(self, queue: str, ids: Sequence[UUID] | None, limit: int) -> Result:
         """The same for what comes second-hand: read by a worker and never acknowledged, or due without a hint.
@@ -98,44 +107,58 @@ class Engine:
         Somebody may have died of it, so it is marked before it is begun. What was marked before and never came to a
         result is run alone, and after some marks not any more: it becomes a dead letter.
         """
-        async with self._database.transaction(MARK) as tx:
-            claimed = self._known(await log.claim(tx, queue, ids, limit, self._steps))
-            harmless = [one.id for one in claimed if one.id in self._survived]
-            fresh = [one.id for one in claimed if not one.claims or one.id in self._survived]
-            if fresh:
-                await log.mark(tx, fresh, harmless)
-        total = Result()
-        if fresh:
-            with self._surviving(fresh):
-                total = await self._run(queue, fresh, marked=1)
-        suspects = {one.id for one in claimed} - set(fresh) | set(total.suspects)
-        for one in sorted(suspects):
-            total.add(await self._run_alone(queue, one))
+        claimed, marks = await self._mark(queue, ids, limit, is_fresh_only=True)
+        done = None
+        if marks.tokens:
+            with self._surviving(marks):
+                done = await self._run(queue, list(marks.tokens), marks)
+        suspects = sorted(one.id for one in claimed if one.id not in marks.tokens)
+        total = await self._each(queue, suspects, self._run_alone, done)
         total.claimed = len(claimed)
         return total
 
+    async def _run_alone(self, queue: str, saga_id: UUID) -> Result:
+        _, marks = await self._mark(queue, [saga_id], 1, is_fresh_only=False)
+        with self._surviving(marks):
+            return await self._one_by_one(queue, list(marks.tokens), marks)
+
+    async def _mark(
+        self, queue: str, ids: Sequence[UUID] | None, limit: int, *, is_fresh_only: bool
+    ) -> tuple[list[Claimed], Marks]:
+        """Claim, and commit that before anything is done; suspects are only looked at when fresh ones are wanted."""
+        marks = Marks()
+        with self._surviving(marks):
+            async with self._database.transaction(MARK) as tx:
+                if self._survived:
+                    await log.release(tx, list(self._survived.items()))
+                if late := list(self._late):
+                    await log.acquit(tx, late)
+                claimed = self._known(await log.claim(tx, queue, ids, limit, self._steps))
+                for one in claimed:
+                    if not one.claims or not is_fresh_only:
+                        marks.tokens[one.id] = one.token + 1
+                        if one.lost_worker:
+                            marks.lost[one.id] = one.lost_worker
+                if marks.tokens:
+                    await log.mark(tx, list(marks.tokens), lease=self._lease, worker=self._worker)
+        self._survived.clear()
+        self._late.difference_update(late)
+        return claimed, marks
+
     @contextmanager
-    def _surviving(self, ids: Sequence[UUID]) -> Iterator[None]:
-        """PostgreSQL went away in the middle: that was no fault of these sagas, and their next mark says so."""
+    def _surviving(self, marks: Marks) -> Iterator[None]:
+        """PostgreSQL went away in the middle: no fault of these sagas. Their marks are taken back next time."""
         try:
             yield
         except DatabaseFault:
             if len(self._survived) < _SURVIVED_AT_MOST:
-                self._survived.update(ids)
+                self._survived.update(marks.tokens)
             raise
-        self._survived.difference_update(ids)
 
-    async def _run_alone(self, queue: str, saga_id: UUID) -> Result:
-        async with self._database.transaction(MARK) as tx:
-            claimed = await log.claim(tx, queue, [saga_id], 1, self._steps)
-            await log.mark(tx, [one.id for one in claimed], list(self._survived & {saga_id}))
-        with self._surviving([saga_id]):
-            return await self._one_by_one(queue, [saga_id])
-
-    async def _run(self, queue: str, ids: Sequence[UUID], *, marked: int) -> Result:
+    async def _run(self, queue: str, ids: Sequence[UUID], marks: Marks | None) -> Result:
         for _ in range(_DEADLOCK_TRIES):
             try:
-                return await self._transact(queue, ids, is_chained=True, marked=marked)
+                return await self._transact(queue, ids, marks, is_chained=True)
             except Deadlock:
                 continue
             except Overrun:
@@ -145,10 +168,12 @@ class Engine:
             except Exception as fault:  # noqa: BLE001 - one poisoned saga can't hold the others
                 _log.warning("a batch raised; its sagas are run one by one", queue=queue, error=repr(fault))
                 break
-        return await self._one_by_one(queue, ids)
+        return await self._one_by_one(queue, ids, marks)
 
     async def call(self, call: Call) -> Result:
         """Make one call outside, with no transaction open, and commit its answer (shared with its neighbours')."""
+        # From here on its lease is kept alive: one that nobody came to call has to run out.
+        self._leases[call.job.saga_id] = call.token
         begun = time.monotonic()
         handler = call.step.handler(call.direction)
         try:
@@ -163,6 +188,7 @@ class Engine:
                     return await self._recording.submit(answered)
                 except DatabaseFault as fault:
                     if self._leases.get(call.job.saga_id) != call.token:
+                        self._late.add(call.job.saga_id)
                         raise
                     if not is_told:
                         _log.warning("a result waits for PostgreSQL", saga=str(call.job.saga_id), error=str(fault))
@@ -184,19 +210,27 @@ class Engine:
             async with self._database.connection(RENEW) as tx:
                 await log.renew(tx, leases, self._lease)
 
-    async def _transact(self, queue: str, ids: Sequence[UUID], *, is_chained: bool, marked: int | None) -> Result:
-        """One transaction. `marked`: with how many marks a saga may be in it, others are suspects; None: with any."""
+    async def _claim(self, tx: Tx, queue: str, ids: Sequence[UUID], marks: Marks | None) -> list[Claimed]:
+        """Lock these: what is due, or what is marked, if its mark still stands."""
+        if marks is None:
+            return self._known(await log.claim(tx, queue, ids, len(ids), self._steps))
+        claimed = await log.held(tx, [(one, marks.tokens[one]) for one in ids])
+        for one in claimed:
+            one.lost_worker = marks.lost.get(one.id)
+        return claimed
+
+    async def _transact(self, queue: str, ids: Sequence[UUID], marks: Marks | None, *, is_chained: bool) -> Result:
         about: list[str] = []
         async with self._database.transaction(ADVANCE, about) as tx:
-            found = self._known(await log.claim(tx, queue, ids, len(ids), self._steps))
-            claimed = [one for one in found if marked is None or one.claims <= marked]
+            found = await self._claim(tx, queue, ids, marks)
+            claimed = [one for one in found if marks is not None or not one.claims]
             batch = Batch([], is_chained, about=about)
             batch.result.claimed = len(claimed)
-            batch.result.suspects = [one.id for one in found if marked is not None and one.claims > marked]
+            batch.result.suspects = [one.id for one in found if marks is None and one.claims]
             spent: list[tuple[Claimed, int, Outcome]] = []
             for one in claimed:
                 if one.lost_worker:
-                    one.claims += 1 if marked == 0 else 0
+                    one.claims += 1 if marks is None else 0
                     lost = self._settling.attempt(one, one.attempt, "lost", "its lease ran out", 0, one.lost_worker)
                     batch.attempts.append(lost)
                 if one.lost_worker and self._is_spent(one):
@@ -209,35 +243,63 @@ class Engine:
             await self._settling.settle(tx, batch, spent, 0)
             await self._carry(tx, batch)
             await self._settling.write(tx, batch)
-        self._commit(batch)
+            if marks is not None and (idle := [one for one in claimed if one.id not in batch.moves]):
+                await log.release(tx, [(one.id, one.token) for one in idle])
+        self._settling.count(batch)
         return batch.result
 
-    async def _one_by_one(self, queue: str, ids: Sequence[UUID]) -> Result:
-        total = Result()
-        for one in ids:
-            try:
-                result = await self._transact(queue, [one], is_chained=False, marked=None)
-            except Overrun as fault:
-                result = await self._fail(queue, one, fault)
-            except DatabaseFault:
-                raise
-            except Exception as fault:  # noqa: BLE001 - an attempt that raised is counted, whatever it was
-                _log.exception("a step raised", saga=str(one), queue=queue)
-                result = await self._fail(queue, one, fault)
-            total.add(result)
-        return total
+    async def _one_by_one(self, queue: str, ids: Sequence[UUID], marks: Marks | None) -> Result:
+        async def one(queue: str, saga_id: UUID) -> Result:
+            return await self._one(queue, saga_id, marks)
 
-    async def _fail(self, queue: str, saga_id: UUID, fault: Exception) -> Result:
+        return await self._each(queue, ids, one, None)
+
+    async def _one(self, queue: str, saga_id: UUID, marks: Marks | None) -> Result:
+        """One saga in a transaction of its own."""
+        try:
+            return await self._transact(queue, [saga_id], marks, is_chained=False)
+        except Overrun as fault:
+            return await self._fail(queue, saga_id, marks, fault)
+        except DatabaseFault:
+            raise
+        except Exception as fault:  # noqa: BLE001 - an attempt that raised is counted, whatever it was
+            _log.exception("a step raised", saga=str(saga_id), queue=queue)
+            return await self._fail(queue, saga_id, marks, fault)
+
+    @staticmethod
+    async def _each(
+        queue: str, ids: Sequence[UUID], run: Callable[[str, UUID], Awaitable[Result]], done: Result | None
+    ) -> Result:
+        """One after the other, and what that led to, with what is done already.
+
+        When PostgreSQL goes away on the way, what has been committed stands: its calls have to be made. Only the rest
+        is left, and hinted at again.
+        """
+        for at, one in enumerate(ids):
+            try:
+                result = await run(queue, one)
+            except DatabaseFault:
+                if done is None:
+                    raise
+                for left in ids[at:]:
+                    done.hint(queue, 1, left)
+                break
+            if done is None:
+                done = result
+            else:
+                done.add(result)
+        return Result() if done is None else done
+
+    async def _fail(self, queue: str, saga_id: UUID, marks: Marks | None, fault: Exception) -> Result:
         """Count an attempt that raised, in a transaction of its own: its own one is gone."""
         async with self._database.transaction(COUNT_FAILURE) as tx:
-            claimed = self._known(await log.claim(tx, queue, [saga_id], 1, self._steps))
-            batch = Batch(claimed, is_chained=False)
+            batch = Batch(await self._claim(tx, queue, [saga_id], marks), is_chained=False)
             batch.result.claimed = len(batch.frontier)
             for one in batch.frontier:
                 await self._settling.settle(tx, batch, [(one, one.attempt + 1, Failed(repr(fault)))], 0)
             if batch.frontier:
                 await self._settling.write(tx, batch)
-        self._commit(batch)
+        self._settling.count(batch)
         return batch.result
 
     async def _record(self, answered: Sequence[Answered]) -> Sequence[Result | Exception]:
@@ -291,7 +353,7 @@ class Engine:
         if lost:
             telemetry.LEASES_LOST.inc(lost)
             _log.warning("results came after their lease was lost and were refused", count=lost)
-        self._commit(batch)
+        self._settling.count(batch)
         # One of them carries what is to be done next; the others have nothing left to do.
         return [batch.result, *(Result() for _ in answered[1:])]
 
@@ -366,12 +428,6 @@ class Engine:
             called.append(one)
         self._settling.note_begun(batch, saga, step, called)
         await self._settling.settle(tx, batch, settled, (time.monotonic() - begun) * 1000)
-
-    def _commit(self, batch: Batch) -> None:
-        """After the commit: the leases are ours to keep alive."""
-        for call in batch.result.calls:
-            self._leases[call.job.saga_id] = call.token
-        self._settling.count(batch)
 
     def _known(self, claimed: list[Claimed]) -> list[Claimed]:
         """Sagas of a definition that only another release knows are left to the workers of that release."""

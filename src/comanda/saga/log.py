@@ -17,6 +17,7 @@ CLAIM_HINTED = _sql["claim_hinted"]
 CLAIM_DUE = _sql["claim_due"]
 CLAIM_NAMED = _sql["claim_named"]
 MARK = _sql["mark"]
+RELEASE = _sql["release"]
 ACQUIT = _sql["acquit"]
 HELD = _sql["held"]
 MOVE = _sql["move"]
@@ -164,9 +165,14 @@ async def claim_named(tx: Tx, ids: Sequence[UUID]) -> list[Claimed]:
     return [_claimed(row, is_rescue=True) for row in await CLAIM_NAMED.rows(tx, ids)]
 
 
-async def mark(tx: Tx, ids: Sequence[UUID], harmless: Sequence[UUID]) -> None:
-    """Count that work on these sagas begins; of the harmless ones it is the first time again."""
-    await MARK.run(tx, ids, harmless)
+async def mark(tx: Tx, ids: Sequence[UUID], *, lease: timedelta, worker: str) -> None:
+    """Count that work on these sagas begins, and lease them: their tokens are one higher afterwards."""
+    await MARK.run(tx, ids, lease, worker)
+
+
+async def release(tx: Tx, marks: Sequence[tuple[UUID, int]]) -> None:
+    """Take marks (saga, token) back."""
+    await RELEASE.run(tx, [saga_id for saga_id, _ in marks], [token for _, token in marks])
 
 
 async def acquit(tx: Tx, ids: Sequence[UUID]) -> None:

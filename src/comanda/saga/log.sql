@@ -48,9 +48,17 @@ SELECT id, kind, version, subject, state, step, direction, queue, priority, reac
    FOR UPDATE;
 
 -- name: mark
--- Counted before it is worked on, in a commit of its own: who dies of it has left a trace. Those of $2 are known to be
--- harmless: their last worker lived on.
-UPDATE sagas SET claims = CASE WHEN id = ANY($2::uuid[]) THEN 1 ELSE claims + 1 END WHERE id = ANY($1::uuid[]);
+-- A claim that is committed before the work: counted, so that who dies of it has left a trace, and leased, so that nobody
+-- else begins it meanwhile.
+UPDATE sagas SET claims = claims + 1, lease_until = now() + $2::interval, worker = $3, token = token + 1
+ WHERE id = ANY($1::uuid[]);
+
+-- name: release
+-- Marks that are taken back: nothing was done, and their worker lives.
+UPDATE sagas SET claims = 0, lease_until = NULL, worker = NULL
+ WHERE id IN (SELECT sagas.id FROM sagas JOIN unnest($1::uuid[], $2::bigint[]) AS mine (id, token)
+                  ON sagas.id = mine.id AND sagas.token = mine.token
+               WHERE lease_until IS NOT NULL ORDER BY sagas.id FOR UPDATE OF sagas SKIP LOCKED);
 
 -- name: acquit
 -- A worker that comes late has lived.

@@ -16,6 +16,7 @@ class Asked:
         sent: when it was sent first; `accepted`: when the first 202 came.
         answers: (order's id, total) of each 202.
         refusal: the code of a final refusal.
+        method: how it is paid.
     """
 
     key: str
@@ -26,3 +27,4 @@ class Asked:
     accepted: float | None = None
     answers: list[tuple[str, int]] = field(default_factory=list)
     refusal: str = ""
+    method: str = ""

@@ -18,6 +18,7 @@ from comanda.proof.chaos.stage import APIS, LEASE_SECONDS, PAYMENT_PATIENCE_SECO
 _KEY_VOIDED = 409
 _CUTS = 3
 _LOST_ANSWERS = 5
+_HELD = "held"
 _EVERY = 1_000_000
 _FAILED, _LOST = "answered_500", "answer_lost"
 _SOON = 8.0  # seconds within which something passes that can be hurt
@@ -161,8 +162,10 @@ async def answers_lost(stage: Stage, what: Happening) -> AsyncIterator[None]:
 @asynccontextmanager
 async def charges_held(stage: Stage, what: Happening) -> AsyncIterator[None]:
     """Charges stand still on their way, and arrive after their orders were undone."""
+    cuts, before = stage.gateway_link.cuts, stage.gateway_link.cuts[_HELD]
     stage.gateway_link.hold(_EVERY, "/charges")
     try:
+        await _soon(lambda: cuts[_HELD] > before)  # none is on its way while the breaker is open
         yield
     finally:
         stage.gateway_link.hold(0, "/charges")

@@ -3,12 +3,15 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from comanda.proof.chaos.faults import BY_NAME, Happening
 from comanda.proof.chaos.schedule import Hurt, Planned
 from comanda.proof.chaos.stage import Stage
 
 _TRIES = 2
+# What always finds something to hurt.
+_STAND_INS = ("backends terminated", "worker killed -9", "redis killed -9", "immediate restart")
 
 
 class Nemesis:
@@ -40,9 +43,10 @@ class Nemesis:
                 faults.create_task(self._hurt(planned))
 
     async def _hurt(self, planned: Planned) -> None:
-        """A fault that missed is tried once more."""
-        for _ in range(_TRIES):
-            hurt = Hurt(planned, time.time())
+        """A fault that missed is tried once more; then another one stands in for it."""
+        stand_in = replace(planned, kind=BY_NAME[_STAND_INS[int(planned.chance * len(_STAND_INS))]].kind)
+        for one in (*[planned] * _TRIES, stand_in):
+            hurt = Hurt(one, time.time())
             self.hurts.append(hurt)
             await self._try(hurt)
             if hurt.has_happened:

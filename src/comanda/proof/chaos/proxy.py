@@ -283,6 +283,7 @@ class HttpProxy(Proxy):
 
     def __init__(self, upstream: Callable[[], tuple[str, int]], *, name: str) -> None:
         super().__init__(upstream, name=name)
+        self.requests = 0  # so many came
         self._failing: frozenset[str] = frozenset()
         self._failure = b""
         self._failed_as = ""
@@ -379,6 +380,7 @@ class _HttpLink(Link):
 
     def from_client(self, data: bytes) -> None:
         for request in self._requests.cut(data):
+            self._proxy.requests += bool(request.method)
             if (failure := self._proxy.fails(request)) is not None:
                 self.downward.send(failure)
             elif not self._proxy.holds(request):

@@ -80,7 +80,7 @@ async def run(
         connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
     ) as session:
         retried: Counter[str] = Counter()
-        buyers = await _ready(Api(session, stage.api, retried), demand, stage.password)
+        buyers = await ready(Api(session, stage.api, retried), demand, stage.password)
         retried.clear()
 
         def changed() -> None:
@@ -100,7 +100,7 @@ async def run(
             state.phase = "looking whether it works again"
             await _probed(buyers, calm)
             state.phase = "waiting for the last orders"
-            await _all_ended(stage, calm)
+            await all_ended(stage, calm)
             state.phase = "asking again"
             await _asked_again(buyers, demand)
         finally:
@@ -108,7 +108,7 @@ async def run(
             await asyncio.gather(watching, return_exceptions=True)
     state.phase = "reading the ledgers"
     changed()
-    books, findings = await _read(stage)
+    books, findings = await read(stage)
     units = {buyers.shelf[sku].id: count for sku, count in demand.units.items()}
     verdicts = judge.judge(Case(buyers.asked, books, units))
     state.phase, state.ended = "", sum(order.ended is not None for order in books.orders.values())
@@ -116,11 +116,11 @@ async def run(
     return Result(began, calm, buyers.asked, nemesis.hurts, books, findings, verdicts, retried, stage.noticed())
 
 
-async def _ready(api: Api, demand: Demand, password: str) -> Buyers:
+async def ready(api: Api, demand: Demand, password: str, *, customers: int = CUSTOMERS) -> Buyers:
     """Customers, products and stock."""
     admin = Person(ADMIN, password)
     await prepare.sign_in_admin(api, admin)
-    people = await prepare.customers(api, admin, range(CUSTOMERS), advanced=_ignored, told=_ignored)
+    people = await prepare.customers(api, admin, range(customers), advanced=_ignored, told=_ignored)
     shelf: dict[str, Stocked] = {}
     for good in demand.goods:
         shelf |= await prepare.catalogue(api, admin, [good], units=demand.units[good.sku], advanced=_ignored)
@@ -161,7 +161,8 @@ async def _probed(buyers: Buyers, calm: float) -> None:
     await probing
 
 
-async def _all_ended(stage: Stage, calm: float) -> None:
+async def all_ended(stage: Stage, calm: float) -> None:
+    """Wait until every order has ended, for a while after that moment."""
     while time.time() - calm < GIVE_UP:
         try:
             async with stage.database() as tx:
@@ -179,7 +180,8 @@ async def _asked_again(buyers: Buyers, demand: Demand) -> None:
     await asyncio.gather(*(buyers.again(intent) for intent in intents))
 
 
-async def _read(stage: Stage) -> tuple[Books, Sequence[Finding]]:
+async def read(stage: Stage) -> tuple[Books, Sequence[Finding]]:
+    """The books and the invariants, past the proxies, from one snapshot."""
     async with (
         HttpGateway(stage.gateway_url, timeout=_GATEWAY_SECONDS) as gateway,
         stage.database() as tx,

@@ -59,6 +59,7 @@ class Stage:
         postgres, valkey: the engines behind the proxies.
         database_link, redis_link, gateway_link: the proxies.
         password: of the admin.
+        settings: of every process.
     """
 
     folder: Path
@@ -70,6 +71,7 @@ class Stage:
     redis_link: Proxy
     gateway_link: HttpProxy
     password: str = field(repr=False)
+    settings: Mapping[str, str] = field(default_factory=lambda: SETTINGS)
     cut_at: float | None = None
     was_cut: int = 0
 
@@ -181,8 +183,24 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(folder: Path, supervisor: Supervisor, told: Callable[[str], None]) -> AsyncIterator[Stage]:
+async def staged(
+    folder: Path,
+    supervisor: Supervisor,
+    told: Callable[[str], None],
+    *,
+    settings: Mapping[str, str] = SETTINGS,
+    apis: int = APIS,
+    workers: int = WORKERS,
+) -> AsyncIterator[Stage]:
     """Start everything in this folder; the proxies end with the block, the processes with the supervisor.
+
+    Args:
+        folder: empty.
+        supervisor: of the engines, the gateway and `up`.
+        told: gets a sentence about what starts.
+        settings: of every process, without their prefix.
+        apis: API processes.
+        workers: worker processes.
 
     Raises:
         Fault: a part does not start.
@@ -203,13 +221,14 @@ async def staged(folder: Path, supervisor: Supervisor, told: Callable[[str], Non
             Proxy(lambda: (LOOPBACK, index.port), name="redis"),
             HttpProxy(lambda: (LOOPBACK, gateway_port), name="gateway"),
             secrets.token_urlsafe(18),
+            settings,
         )
         ports = []
         for link in (stage.database_link, stage.redis_link, stage.gateway_link):
             ports.append(await link.start())
             stack.push_async_callback(link.stop)
         told("PostgreSQL, Valkey and the gateway start")
-        await supervisor.start(*stage.children(_gateway(root, listener.fileno(), gateway_url)))
+        await supervisor.start(*stage.children(_gateway(root, listener.fileno(), gateway_url, settings)))
         told("comanda up starts")
         urls = {
             "DATABASE_URL": replace(database, port=ports[0]).url,
@@ -218,7 +237,7 @@ async def staged(folder: Path, supervisor: Supervisor, told: Callable[[str], Non
             "ADMIN_EMAIL": ADMIN,
             "ADMIN_PASSWORD": stage.password,
         }
-        await supervisor.start(_up(stage, urls))
+        await supervisor.start(_up(stage, urls, apis, workers))
         yield stage
 
 
@@ -228,7 +247,7 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
     return {**clean, **{f"COMANDA_{name}": value for name, value in settings.items()}}
 
 
-def _gateway(root: Path, descriptor: int, url: str) -> Child:
+def _gateway(root: Path, descriptor: int, url: str, settings: Mapping[str, str]) -> Child:
     async def answers_health() -> bool:
         return await answers(f"{url}/health")
 
@@ -236,7 +255,7 @@ def _gateway(root: Path, descriptor: int, url: str) -> Child:
     return Child(
         name="gateway",
         argv=lambda: argv,
-        env=environment({**SETTINGS, "PROCESS_NAME": "gateway"}),
+        env=environment({**settings, "PROCESS_NAME": "gateway"}),
         log=root / "logs" / "gateway.log",
         pass_fds=(descriptor,),
         ready=answers_health,
@@ -244,8 +263,8 @@ def _gateway(root: Path, descriptor: int, url: str) -> Child:
     )
 
 
-def _up(stage: Stage, urls: Mapping[str, str]) -> Child:
-    argv = [*COMANDA, "up", "--port", "0", "--api", str(APIS), "--workers", str(WORKERS), "--json"]
+def _up(stage: Stage, urls: Mapping[str, str], apis: int, workers: int) -> Child:
+    argv = [*COMANDA, "up", "--port", "0", "--api", str(apis), "--workers", str(workers), "--json"]
     argv += ["--data-dir", str(stage.up_folder)]
 
     async def has_written() -> bool:
@@ -254,7 +273,7 @@ def _up(stage: Stage, urls: Mapping[str, str]) -> Child:
     return Child(
         name="up",
         argv=lambda: argv,
-        env=environment({**SETTINGS, **urls}),
+        env=environment({**stage.settings, **urls}),
         log=stage.folder / "logs" / _UP_LOG,
         ready=has_written,
         stop_timeout=_STOP_SECONDS,

@@ -1,0 +1,88 @@
+"""`comanda restart`: each process of a running `comanda up` once, one after the other, without a failed request."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import typer
+from rich.console import Console
+
+from comanda.engines.ports import answers
+from comanda.errors import ConfigurationFault, DependencyFault
+from comanda.proof.instance import UP_FILE, written
+
+_PATIENCE = 60.0  # seconds: a drain may take half of them
+_LOOK_EVERY = 0.05
+_KINDS = ("api", "relay", "worker")
+
+
+async def restart(data_dir: Path, *, only: str | None, json: bool) -> None:
+    """SIGTERM to each, and wait until its successor is ready before the next one's turn.
+
+    Raises:
+        ConfigurationFault: nothing runs in that folder, or nothing of that name.
+        DependencyFault: a process did not come back.
+    """
+    written(data_dir)
+    told = Console(stderr=True)
+    ours = sorted(name for name in _processes(data_dir) if name.partition("-")[0] in _KINDS)
+    chosen = [name for name in ours if only is None or only in {name, name.partition("-")[0]}]
+    if not chosen:
+        raise ConfigurationFault(f"--only {only!r}: there are {', '.join([*_KINDS, *ours])}")
+    for name in chosen:
+        began = time.monotonic()
+        was, now = await _replaced(data_dir, name)
+        seconds = time.monotonic() - began
+        if json:
+            typer.echo(_line(name, was, now, seconds))
+        else:
+            told.print(f"{name}: pid {was} drained, pid {now} is ready ({seconds:.1f} s)", highlight=False)
+
+
+async def _replaced(data_dir: Path, name: str) -> tuple[int, int]:
+    was = _processes(data_dir)[name]
+    os.kill(was, signal.SIGTERM)
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        now = _processes(data_dir).get(name, was)
+        if now != was and await _is_ready(data_dir, name, now):
+            return was, now
+        await asyncio.sleep(_LOOK_EVERY)
+    raise DependencyFault(f"{name} did not come back within {_PATIENCE:.0f} s: see its log")
+
+
+async def _is_ready(data_dir: Path, name: str, pid: int) -> bool:
+    """An API answers; the others have begun to listen to signals, which is after they have connected."""
+    if name.startswith("api-"):
+        url = str(_facts(data_dir)["api"])
+        return bool(urlsplit(url).port) and await answers(f"{url}/api/v1/health/ready") and _has_settled(pid)
+    return _has_settled(pid)
+
+
+def _has_settled(pid: int) -> bool:
+    """It catches SIGTERM: whoever is asked to stop from now on drains."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return False
+    caught = next((line for line in status.splitlines() if line.startswith("SigCgt:")), "SigCgt: 0")
+    return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def _processes(data_dir: Path) -> dict[str, int]:
+    return {one["name"]: one["pid"] for one in _facts(data_dir)["processes"]}
+
+
+def _facts(data_dir: Path) -> Mapping[str, Any]:
+    facts: Mapping[str, Any] = json.loads((data_dir / UP_FILE).read_bytes())
+    return facts
+
+
+def _line(name: str, was: int, now: int, seconds: float) -> str:
+    return json.dumps({"process": name, "was": was, "now": now, "seconds": round(seconds, 3)})

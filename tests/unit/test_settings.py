@@ -1,0 +1,44 @@
+"""Settings: what is wrong is said in a sentence; what is misspelt is not swallowed."""
+
+import pytest
+
+from comanda import settings
+from comanda.errors import ConfigurationFault
+from comanda.settings import Settings, strangers
+
+
+def test_a_misspelt_setting_is_named_with_the_one_that_is_meant() -> None:
+    environment = {"COMANDA_LEASE_SECOND": "1", "COMANDA_LEASE_SECONDS": "1", "PATH": "/bin", "COMANDA_API": "here"}
+    assert strangers(environment) == ["COMANDA_LEASE_SECOND is no setting: is COMANDA_LEASE_SECONDS meant?"]
+    assert strangers({"COMANDA_XYZZY": "1"}) == ["COMANDA_XYZZY is no setting"]
+
+
+def test_every_setting_is_known_by_its_own_name() -> None:
+    assert strangers({f"COMANDA_{name.upper()}": "" for name in Settings.model_fields}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("LEASE_SECONDS", "0", "greater than 0"),
+        ("GATEWAY_OUTCOMES", "80/15/6", "add up to 100"),
+        ("GATEWAY_LATENCY_MS", "9-1", "must not start above its end"),
+        ("SECRET_KEY", "short", "at least 32 bytes"),
+        ("ALERT_WEBHOOK_URL", "ftp://x", "must start with http://"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence_with_its_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(f"COMANDA_{name}", value)
+    with pytest.raises(ConfigurationFault, match=said) as refused:
+        settings.load()
+    assert f"COMANDA_{name}" in str(refused.value)
+    assert refused.value.exit_code == 2
+
+
+def test_failpoints_are_refused_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"ENVIRONMENT": "production", "SECRET_KEY": "0123456789abcdef" * 2, "FAILPOINTS": "/f"}.items():
+        monkeypatch.setenv(f"COMANDA_{name}", value)
+    with pytest.raises(ConfigurationFault, match="COMANDA_FAILPOINTS makes processes die"):
+        settings.load()
