@@ -26,7 +26,7 @@ from comanda.messaging.streams import Streams
 from comanda.saga import Saga, local, nothing
 from steps import Ground, Machine, Tally, step
 
-Cut = Literal["before", "after"]
+Cut = Literal["before", "after", "look-up"]
 Asked = tuple[int, str | None, int]
 """Whose, under which key, which body."""
 Answer = Accepted | Rejected
@@ -40,7 +40,8 @@ SAGA = Saga("order", steps=[local("only", nothing, nothing, queue="order-process
 
 
 class BreakingDatabase(Database):
-    """A database whose connections break when they are told to: before a commit reaches it, or once it has answered.
+    """A database whose connections break when they are told to: before a commit reaches it, once it has answered, or
+    after that, when a key that was taken is looked up.
 
     `cuts`: for the next commits in turn.
     """
@@ -60,7 +61,8 @@ class _Wire:
         self._cuts = cuts
 
     async def fetch(self, text: str, *arguments: Any) -> list[Any]:
-        if text != ACCEPT.text or not self._cuts:
+        cut_at = keys.ANSWERS.text if self._cuts[:1] == ["look-up"] else ACCEPT.text
+        if text != cut_at or not self._cuts:
             return list(await self._tx.fetch(text, *arguments))
         if self._cuts.pop(0) == "after":
             await self._tx.fetch(text, *arguments)  # nobody will hear of it
@@ -124,6 +126,7 @@ class KeyMachine(Machine):
         self.customers: list[UUID] = []
         self.book = Book()
         self.has_been_cut = False
+        self.has_been_cut_late = False
 
     @initialize()
     def customers_sign_up(self) -> None:
@@ -177,20 +180,33 @@ class KeyMachine(Machine):
     )
     def the_connection_breaks(self, batch: list[Asked], cuts: str) -> None:
         """Once in an example: the way back takes its time. Who is told of a fault asks again, and hears what stands."""
-        if self.has_been_cut:
+        if not self.has_been_cut:
+            self.has_been_cut = True
+            self._ask_over_breaking(batch, cuts, has_committed="after" in cuts)
+            self.saw("lost")
+
+    @step(asked=ASKED, batch=st.lists(ASKED, min_size=1, max_size=2), times=st.integers(1, 3))
+    def the_connection_breaks_at_a_look_up(self, asked: Asked, batch: list[Asked], times: int) -> None:
+        """The commit stands, and which of its keys had been taken is not known yet. Once in an example too."""
+        if self.has_been_cut_late:
             return
-        self.has_been_cut = True
+        self.has_been_cut_late = True
+        known = (asked[0], asked[1] or "a", asked[2])
+        self._judge([known], self._place([self._wish(known)]))
+        self._ask_over_breaking([*batch, known], " ".join(["look-up"] * times), has_committed=True)
+        self.saw("lost at a look-up")
+
+    def _ask_over_breaking(self, batch: list[Asked], cuts: str, *, has_committed: bool) -> None:
         self._everybody_quotes_today()
         self.counter.database.cuts[:] = cast(list[Cut], cuts.split())
         answers = self._place([self._wish(asked) for asked in batch])
-        self.counter.database.cuts.clear()
+        assert not self.counter.database.cuts, "it was not cut as often as it should have been"
         faults = [one for one in answers if isinstance(one, DatabaseFault)]
         assert len(faults) in {0, len(answers)}
-        if not faults:
-            self._judge(batch, answers)
+        if faults:
+            self._expect_after_a_fault(batch, has_committed=has_committed)
         else:
-            self._expect_after_a_fault(batch, has_committed="after" in cuts)
-        self.saw("lost")
+            self._judge(batch, answers)
 
     def _everybody_quotes_today(self) -> None:
         """With all prices in memory, and right, those who ask at once share the commit that breaks."""

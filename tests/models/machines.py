@@ -50,6 +50,7 @@ PLANS: dict[str, Plan] = {
                         ("expiry won", "the order won", "a race of two", "confirm against release", "crash")),
     "shared breaker": Plan(_on_the_database(SharedBreakerMachine), 70, 40, 1300, ("probe", "opened", "closed")),
     "batches": Plan(_on_the_database(BatchMachine), 30, 25, 400, ("refused", "reserved", "sold")),
-    "keys": Plan(_keys, 40, 30, 600, ("accepted", "replayed", "reused", "lost", "poisoned", "forgotten")),
+    "keys": Plan(_keys, 40, 30, 600,
+                 ("accepted", "replayed", "reused", "lost", "lost at a look-up", "poisoned", "forgotten")),
 }
 # fmt: on
