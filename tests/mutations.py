@@ -328,6 +328,13 @@ INVENTORY = [
 
 ACCEPTANCE = [
     Mutant(
+        "a key that was taken is a verdict",
+        "checkout/place_order.py",
+        'decided = [row for row in rows if row["verdict"] != "taken"]',
+        "decided = rows",
+        _of(PLACING, "test_a_key_that_was_taken_is_no_verdict_before_it_is_looked_up"),
+    ),
+    Mutant(
         "a key is good for any body",
         "checkout/place_order.py",
         "if known.fingerprint != asked:",

@@ -30,7 +30,7 @@ OWNED = {
     # Everything that a 202 promises is written by one statement in one commit: decisions/0001-shared-commits.md.
     "checkout/place_order.sql": {"idempotency_keys", "order_lines", "order_moves", "orders", "outbox", "sagas"},
     # Nobody executes it: these are the statements that `comanda doctor --repair` proposes to an operator.
-    "proof/repair.sql": {"movements", "payments", "reservations", "sagas", "stock"},
+    "proof/repair.sql": {"movements", "notifications", "payments", "reservations", "sagas", "stock"},
 }
 EDGES = (
     "api/", "cli/", "db/", "proof/", "relay.py", "worker.py", "saga/engine.py", "saga/rescue.py", "messaging/relay.py",

@@ -1,14 +1,20 @@
 """What is accepted, and what is not, whatever happens at that very moment."""
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from uuid import UUID
 
+import asyncpg
+import pytest
 from test_fault_proxy import postgres, shots, through
 
 from comanda.catalog.cache import Catalogue
 from comanda.checkout.place_order import Accepted, PlaceOrder, Rejected
-from comanda.db import Database
+from comanda.db import Database, Tx
+from comanda.idempotency import keys
+from comanda.idempotency.model import Remembered
 from comanda.proof.chaos.proxy import PostgresProxy
 from shop import shop
 
@@ -47,6 +53,31 @@ async def test_a_disabled_account_orders_nothing(database_url: str, redis_url: s
         assert isinstance(refused, Rejected)
         assert refused.code == "UNAUTHENTICATED"
         assert await here.value("SELECT count(*) FROM orders") == 0
+
+
+async def test_a_key_that_was_taken_is_no_verdict_before_it_is_looked_up(
+    database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is lost between the two: nobody is told of an order that is not there."""
+    look_up, cuts = keys.answers, [1]
+
+    async def cut(tx: Tx, named: Sequence[tuple[UUID, str]]) -> list[Remembered | None]:
+        if cuts:
+            cuts.pop()
+            with contextlib.suppress(asyncpg.PostgresError):
+                await tx.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        return await look_up(tx, named)
+
+    async with shop(database_url, redis_url, workers=0, has_relay=False) as here:
+        (product,) = (await here.sells(apple=100)).values()
+        first = await here.place({product: 1}, key="k")
+        monkeypatch.setattr(keys, "answers", cut)
+        again, reused = await asyncio.gather(here.place({product: 1}, key="k"), here.place({product: 2}, key="k"))
+        assert isinstance(first, Accepted)
+        assert isinstance(again, Accepted)
+        assert (again.order_id, again.is_replay, cuts) == (first.order_id, True, [])
+        assert isinstance(reused, Rejected)
+        assert await here.value("SELECT count(*) FROM orders") == 1
 
 
 async def test_an_order_whose_commit_was_not_answered_is_one_order(

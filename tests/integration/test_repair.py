@@ -52,6 +52,7 @@ PLANTED = [
     (f"UPDATE payments SET refunded = 1 WHERE order_id = {CONFIRMED}", {"payment"}),
     (f"UPDATE payments SET state = 'PROCESSING', captured = 0 WHERE order_id = {CONFIRMED}", {"payment"}),
     (f"UPDATE payments SET captured = amount WHERE order_id = {CANCELLED}", {"payment"}),
+    (f"DELETE FROM payments WHERE order_id = {CONFIRMED}", {"payment"}),
     (
         f"UPDATE sagas SET state = 'RUNNING', ended_at = NULL WHERE subject = {CONFIRMED}",
         {"saga"},
@@ -220,6 +221,34 @@ async def test_an_order_without_a_saga_goes_on(database_url: str, redis_url: str
             return await look(database_url) == []
 
         await until(is_whole)
+
+
+@pytest.mark.parametrize(("state", "kind"), [("CONFIRMED", "order_confirmation"), ("CANCELLED", "order_cancellation")])
+async def test_who_was_not_told_is_told(database_url: str, redis_url: str, state: str, kind: str) -> None:
+    """An operator skipped the message, or its row is gone."""
+    await a_day(database_url, redis_url)
+    order_id = OF.format(state)
+    await execute(
+        database_url,
+        f"DELETE FROM sagas WHERE subject IN (SELECT id FROM notifications WHERE order_id = {order_id})",
+        f"DELETE FROM mailbox WHERE order_id = {order_id}",
+        f"DELETE FROM notifications WHERE order_id = {order_id}",
+    )
+    (one,) = proposals(await look(database_url))
+    assert one.kind == "message"
+    await carry_out(database_url, [one, one])
+    async with shop(database_url, redis_url) as here:
+
+        async def has_got_it() -> bool:
+            sent = await here.value(
+                f"SELECT count(*) FROM notifications WHERE order_id = {order_id} AND state = 'SENT'"
+            )
+            return bool(sent == 1)
+
+        await until(has_got_it)
+        assert await look(database_url) == []
+        assert await here.value(f"SELECT kind FROM notifications WHERE order_id = {order_id}") == kind
+        assert await here.value(f"SELECT count(*) FROM mailbox WHERE order_id = {order_id}") == 1
 
 
 class Books:

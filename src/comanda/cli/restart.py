@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import typer
 from rich.console import Console
 
+from comanda.engines import data_folder
 from comanda.engines.ports import answers
 from comanda.errors import ConfigurationFault, DependencyFault
 from comanda.proof.instance import UP_FILE, written
@@ -30,6 +31,11 @@ async def restart(data_dir: Path, *, only: str | None, json: bool) -> None:
         DependencyFault: a process did not come back.
     """
     written(data_dir)
+    if not data_folder.is_locked(data_dir):
+        # What it wrote down may be anybody's process by now.
+        raise ConfigurationFault(
+            f"Nothing runs in {data_dir}: its `comanda up` was killed and left {UP_FILE} behind. Start it again."
+        )
     told = Console(stderr=True)
     ours = sorted(name for name in _processes(data_dir) if name.partition("-")[0] in _KINDS)
     chosen = [name for name in ours if only is None or only in {name, name.partition("-")[0]}]

@@ -30,10 +30,12 @@ SELECT id, order_id, kind, channel, recipient, language, variables::text AS vari
  WHERE id = ANY($1::uuid[]) AND state IN ('PENDING', 'FAILED');
 
 -- name: settle
+-- One that was retracted while its call was out stays so, and is not tried again; if it went out all the same, it was
+-- sent.
 UPDATE notifications SET state = given.state, provider_id = given.provider_id, error = given.error,
        sent_at = CASE WHEN given.state = 'SENT' THEN now() END
   FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS given (id, state, provider_id, error)
- WHERE notifications.id = given.id;
+ WHERE notifications.id = given.id AND (notifications.state <> 'RETRACTED' OR given.state = 'SENT');
 
 -- name: retract
 -- Messages that have not gone out yet; those that have are followed by the message that the order was cancelled.

@@ -24,6 +24,8 @@ REBOOK = _sql["rebook"]
 EXPIRE = _sql["expire"]
 GIVE_BACK = _sql["give_back"]
 RECORD = _sql["record"]
+RECORD_RETURN = _sql["record_return"]
+TELL = _sql["tell"]
 BEGIN_AGAIN = _sql["begin_again"]
 
 DECIDE = "decide"
@@ -42,7 +44,8 @@ class Proposal:
 
     Args:
         check: whose finding it mends.
-        kind: movement, hold, reservation, release, return, refund, charge, payment, saga, worker, guard; or `decide`.
+        kind: movement, hold, reservation, release, return, refund, charge, payment, message, saga, worker or guard; or
+            `decide`.
         subject: what it is about, as in the finding's row.
         amounts: units or minor units, by name.
         command: for a shell, as it stands.
@@ -240,19 +243,19 @@ def _unpaid(row: Row, failed: Mapping[str, Finding]) -> Proposal:
     if _is_cut_off(money) or any(str(one["order_id"]) == str(order_id) for one in _rows(money)):
         why = "The gateway's ledger is wrong too: mend that first (money_is_exact), then look again."
         return _decided("payments_fit_orders", subject, f"comanda orders show {order_id}", why)
-    ask = f'curl -sS "$COMANDA_GATEWAY_URL/charges?key={row["key"]}"'
-    if row["key"] is None or row["state"] not in _SOLD | {"CANCELLED", "REFUNDED"}:
+    key = row["key"] or f"repair:{order_id}:charge"
+    if row["state"] in _SOLD:
+        command = psql(RECORD, order_id, key)
+    elif row["key"] is not None and row["state"] in {"CANCELLED", "REFUNDED"}:
+        command = psql(RECORD_RETURN, order_id)
+    else:
         why = "Nothing is recorded of its payment: the gateway's ledger tells what there is."
         return _decided("payments_fit_orders", subject, f"comanda orders show {order_id}", why)
-    state = "SUCCEEDED" if row["state"] in _SOLD else "REFUNDED"
-    return Proposal(
-        "payments_fit_orders",
-        "payment",
-        subject,
-        {"captured": row["captured"], "refunded": row["refunded"]},
-        psql(RECORD, order_id, state),
-        f"No money moves: only our note of it. After `{ask}` has said so.",
-    )
+    amounts = {"captured": row["captured"] or 0, "refunded": row["refunded"] or 0}
+    why = f'No money moves: only our note of it. After `curl -sS "$COMANDA_GATEWAY_URL/charges?key={key}"` has said so'
+    if row["key"] is None:
+        why += "; if its charge was skipped because it was paid otherwise, the receipt has to say so"
+    return Proposal("payments_fit_orders", "payment", subject, amounts, command, f"{why}.")
 
 
 def _halted(row: Row, _failed: Mapping[str, Finding]) -> Proposal:
@@ -319,6 +322,21 @@ def _shown(check: str, why: str) -> Callable[[Row, Mapping[str, Finding]], Propo
     return look
 
 
+def _untold(row: Row, _failed: Mapping[str, Finding]) -> Proposal:
+    order_id, subject = row["order_id"], f"order {row['order_id']}"
+    is_sold, is_cancelled = row["state"] in _SOLD, row["state"] == "CANCELLED"
+    if (is_sold and not row["confirmations"] and not row["cancellations"]) or (
+        is_cancelled and not row["cancellations"]
+    ):
+        command = psql(TELL, order_id, "order_confirmation" if is_sold else "order_cancellation")
+        why = (
+            "One message of a kind for each order: `INSERT 0 0` says that there is one, retracted; then write by hand."
+        )
+        return Proposal("customers_are_told", "message", subject, {}, command, why)
+    why = "What went out is not what is true: write to this customer by hand."
+    return _decided("customers_are_told", subject, f"comanda orders show {order_id}", why)
+
+
 def _unsold(row: Row, failed: Mapping[str, Finding]) -> Proposal | None:
     order_id = row["order_id"]
     if any(one["order_id"] == order_id for one in _rows(failed.get("bookings_match_reservations"))):
@@ -360,7 +378,7 @@ _RULES: Mapping[str, Callable[[Row, Mapping[str, Finding]], Proposal | None]] = 
     "accepted_orders_exist": _shown("accepted_orders_exist", "Its event tells what was ordered: place it again."),
     "totals_are_sums": _shown("totals_are_sums", "Its event OrderCreated tells the total that was accepted."),
     "confirmed_are_sold": _unsold,
-    "customers_are_told": _shown("customers_are_told", "Nobody else writes to this customer."),
+    "customers_are_told": _untold,
     "messages_go_out_once": _shown("messages_go_out_once", "The provider knows how many messages went out."),
     "events_are_there_once": _shown("events_are_there_once", "Who listens has to be told what the order shows."),
     "states_have_histories": _shown("states_have_histories", "The attempts tell which state is true."),

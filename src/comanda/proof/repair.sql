@@ -38,12 +38,42 @@ UPDATE stock SET on_hand = on_hand + quantity, updated_at = now() FROM lines
  WHERE stock.product_id = lines.product_id AND stock.location = lines.location;
 
 -- name: record
--- A payment as the gateway tells it: kept, or given back as far as anything was captured.
-UPDATE payments
-   SET captured = CASE WHEN $2::text = 'SUCCEEDED' THEN amount ELSE captured END,
-       refunded = CASE WHEN $2::text = 'SUCCEEDED' THEN 0 ELSE captured END,
-       state = CASE WHEN $2::text = 'REFUNDED' AND captured = 0 THEN 'FAILED' ELSE $2::text END, updated_at = now()
+-- A payment that the gateway has kept whole. Of an order whose charge was skipped there is no note yet.
+INSERT INTO payments (id, order_id, key, state, amount, captured, currency, method)
+SELECT uuid_v7(), id, $2::text, 'SUCCEEDED', total_amount, total_amount, currency, payment_method
+  FROM orders WHERE id = $1::uuid
+    ON CONFLICT (order_id) DO UPDATE SET state = 'SUCCEEDED', captured = payments.amount, refunded = 0,
+       updated_at = now();
+
+-- name: record_return
+-- A payment that was given back as far as anything was captured.
+UPDATE payments SET refunded = captured, state = CASE captured WHEN 0 THEN 'FAILED' ELSE 'REFUNDED' END,
+       updated_at = now()
  WHERE order_id = $1::uuid;
+
+-- name: tell
+-- A message that nobody has written yet, and its delivery; workers take it within seconds.
+WITH told AS (
+    SELECT orders.id AS order_id, orders.correlation_id, orders.failure_reason, orders.currency, orders.total_amount,
+           accounts.email, accounts.language, accounts.first_name,
+           (SELECT jsonb_agg(jsonb_build_object('name', product_name, 'quantity', quantity, 'unit_price', unit_price,
+                                                'total', quantity * unit_price) ORDER BY position)
+              FROM order_lines WHERE order_lines.order_id = orders.id) AS lines
+      FROM orders JOIN accounts ON accounts.id = orders.customer_id WHERE orders.id = $1::uuid
+), stored AS (
+    INSERT INTO notifications (id, order_id, kind, channel, recipient, language, variables)
+    SELECT uuid_v7(), order_id, $2::text, 'email', email, language,
+           jsonb_build_object('order_id', order_id, 'first_name', first_name, 'currency', currency,
+                              'total_amount', total_amount, 'reason', failure_reason, 'lines', lines)
+      FROM told
+        ON CONFLICT (order_id, kind, channel) DO NOTHING
+    RETURNING id, order_id
+)
+INSERT INTO sagas (id, kind, version, subject, step, queue, priority, reached, since, correlation_id, created_at,
+                   updated_at)
+SELECT uuid_v7(), 'notification', 1, stored.id, 'deliver', 'notification-sending', 2, 'STARTED', now(),
+       told.correlation_id, now(), now()
+  FROM stored JOIN told USING (order_id);
 
 -- name: begin_again
 -- The order's saga under its old id: what it did outside had keys made of that id. It stands at the step that fits the

@@ -1,0 +1,30 @@
+"""Messages, and what may become of them while they are on their way."""
+
+from comanda.clock import now
+from comanda.errors import DependencyFault
+from comanda.notifications.notifications import Delivery, Notifications, delivery_saga
+from comanda.notifications.providers import MockProvider, Outgoing
+from comanda.resilience.backoff import Policy
+from comanda.saga import Done, Job
+from shop import shop
+
+
+async def test_a_confirmation_that_was_retracted_during_its_call_is_not_tried_again(
+    database_url: str, redis_url: str
+) -> None:
+    async with shop(database_url, redis_url, workers=0, has_relay=False) as here:
+        order_id = await here.order({(await here.sells(apple=1))["apple"]: 1})
+        delivery = Delivery(provider := MockProvider(here.database))
+        notifications = Notifications(delivery_saga(provider, Policy()))
+        async with here.database.transaction() as tx:
+            await notifications.confirm(tx, [order_id])
+            ((message,),) = await tx.fetch("SELECT id FROM notifications")
+            jobs = [Job(message, message, "k", 1, now())]
+            assert isinstance((await delivery.prepare(tx, jobs))[0], Outgoing)
+            await notifications.retract(tx, [order_id])
+            await delivery.record(tx, jobs, [DependencyFault("nobody answers")])
+            assert await delivery.prepare(tx, jobs) == [Done()]
+            assert await tx.fetchval("SELECT state FROM notifications") == "RETRACTED"
+            # If it went out all the same, that is what is true.
+            await delivery.record(tx, jobs, ["provider-1"])
+            assert await tx.fetchval("SELECT state FROM notifications") == "SENT"
