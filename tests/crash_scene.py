@@ -246,18 +246,19 @@ class Scene:
         self.pager.is_deaf = True
         await self.stuck()
         alert = "SELECT id FROM sagas WHERE kind = 'alert' AND attempt > 0 AND waits_until IS NOT NULL"
-        await eventually(lambda: self.ask(alert))
-        rows = await self.ask(alert)
-        await self.comanda("saga", "compensate", *(str(row["id"]) for row in rows), "--reason", "nobody is there")
+        await eventually(lambda: self._called_off(alert, "nobody is there"))
+
+    async def _called_off(self, which: str, reason: str) -> bool:
+        """Refused while the next attempt is under way: then ask again."""
+        rows = [str(row["id"]) for row in await self.ask(which)]
+        return bool(rows) and await self.comanda("saga", "compensate", *rows, "--reason", reason) in {0, DIED}
 
     async def undeliverable(self) -> None:
         """A message that its provider won't take, called off by the operator."""
         await self.put("undeliverable")
         await self.order("pm_success", "undeliverable")
         message = "SELECT id FROM sagas WHERE kind = 'notification' AND attempt > 0 AND waits_until IS NOT NULL"
-        await eventually(lambda: self.ask(message))
-        rows = await self.ask(message)
-        await self.comanda("saga", "compensate", *(str(row["id"]) for row in rows), "--reason", "told by telephone")
+        await eventually(lambda: self._called_off(message, "told by telephone"))
 
     async def redriving(self) -> None:
         await self.stuck()

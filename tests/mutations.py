@@ -10,6 +10,7 @@ ENGINE = "tests/integration/test_saga_engine.py"
 VERBS = "tests/integration/test_saga_verbs.py"
 OUTBOX = "tests/integration/test_outbox.py"
 WORKER = "tests/integration/test_worker.py"
+RAMP = "tests/integration/test_gateway_ramp.py"
 BREAKER = "tests/unit/test_breaker.py"
 ALLOCATION = "tests/unit/test_allocation.py"
 TRANSITIONS = "tests/unit/test_transitions.py"
@@ -195,6 +196,13 @@ SAGA = [
 ]
 
 PAYMENTS = [
+    Mutant(
+        "a crowd comes back at once",
+        "payments/breaker.py",
+        "            await _keep(tx, standing.ramp)\n",
+        "            admitted = wanted\n",
+        (RAMP,),
+    ),
     Mutant(
         "a charge is not voided before its refund",
         "payments/payments.py",

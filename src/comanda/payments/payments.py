@@ -157,9 +157,9 @@ class Charge:
         """Who has to wait because the breaker is open: all but the probe, for which the least tried is taken."""
         if not jobs:
             return {}
-        admitted, wait = await self._breaker.admit(tx, len(jobs))
+        admitted, waits = await self._breaker.admit(tx, len(jobs))
         in_turn = sorted(jobs, key=lambda job: (job.attempt, job.since, job.subject))
-        return {job.subject: Later(UNAVAILABLE, wait) for job in in_turn[admitted:]}
+        return {job.subject: Later(UNAVAILABLE, wait) for job, wait in zip(in_turn[admitted:], waits, strict=True)}
 
 
 class Refund:
