@@ -4,6 +4,7 @@ Fault
 ├── ConfigurationFault      a setting or an argument is wrong; exit code 2
 ├── DependencyFault         something that Comanda needs does not answer; exit code 4
 │   ├── DatabaseFault
+│   │   ├── DiskFull        PostgreSQL has no room left; readiness says so until it has
 │   │   ├── Overrun         a statement ran into its time-out: this work is too much, or waits for too long
 │   │   └── Deadlock        rolled back by PostgreSQL for a lock; the same work may be tried again at once
 │   ├── RedisFault
@@ -30,6 +31,10 @@ class DependencyFault(Fault):
 
 
 class DatabaseFault(DependencyFault):
+    pass
+
+
+class DiskFull(DatabaseFault):
     pass
 
 

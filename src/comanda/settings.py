@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     alert_webhook_url: HttpUrl = ""
     retry_base_seconds: Seconds = 2
     max_open_orders: Annotated[int, Field(ge=1)] = 1000
-    request_seconds: Seconds = 3
+    request_seconds: Seconds = 2.5
     pool_size: Annotated[int | None, Field(ge=2, le=1000)] = None
     max_backlog: Annotated[int, Field(ge=1)] = 20_000
     rate_limits: Literal["on", "off"] = "on"

@@ -1,6 +1,9 @@
 """Probes, when something is down."""
 
+import pytest
+
 from api_client import running_api
+from comanda.errors import DiskFull
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
@@ -31,3 +34,24 @@ async def test_a_draining_process_is_not_ready(database_url: str, redis_url: str
         ready = await api.get("/api/v1/health/ready")
         assert (ready.status, ready.body["code"]) == (503, "DRAINING")
         assert (await api.get("/api/v1/health/live")).status == 200
+
+
+async def test_who_found_the_disk_full_is_not_ready_before_there_is_room(database_url: str, redis_url: str) -> None:
+    """As far as a test can go: PostgreSQL says it is full, and then can't write a byte of temporary files."""
+    async with running_api(database_url, redis_url) as api:
+        with pytest.raises(DiskFull, match="free some of it"):
+            async with api.database.connection() as tx:
+                await tx.execute("DO $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = 'disk_full'; END $$")
+        async with api.database.connection() as tx:
+            name = await tx.fetchval("SELECT current_database()")
+            await tx.execute(f"ALTER DATABASE {name} SET temp_file_limit = 0")
+            await tx.execute("SET temp_file_limit = 0")
+        assert (await api.get("/api/v1/health")).body["status"] == "down"
+        assert (await api.get("/api/v1/health/ready")).status == 503
+        assert (await api.get("/api/v1/health/live")).status == 200
+        async with api.database.connection() as tx:
+            await tx.execute("RESET temp_file_limit")
+            await tx.execute(f"ALTER DATABASE {name} RESET temp_file_limit")
+            await tx.execute("SET temp_file_limit = -1")
+        assert (await api.get("/api/v1/health/ready")).status == 200
+        assert not api.database.is_full

@@ -18,12 +18,14 @@ from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
 from comanda.api.security import router
 from comanda.clock import rfc3339
-from comanda.db import twin
-from comanda.errors import DependencyFault
+from comanda.db import Tx, twin
+from comanda.errors import DependencyFault, DiskFull
 from comanda.saga import log
 
 _sql = twin(__file__)
 ALIVE = _sql["alive"]
+SPARE_MEMORY = _sql["spare_memory"]
+SPILL = _sql["spill"]
 BREAKERS = _sql["breakers"]
 
 _PATIENCE = 2.0
@@ -37,9 +39,21 @@ async def _database(parts: Parts) -> str:
     try:
         async with asyncio.timeout(_PATIENCE), parts.database.connection() as tx:
             await ALIVE.value(tx)
+            if parts.database.is_full:
+                await _find_room(tx)
+                parts.database.is_full = False
+    except DiskFull:
+        return "full"
     except (DependencyFault, TimeoutError):
         return "down"
     return "up"
+
+
+async def _find_room(tx: Tx) -> None:
+    """Once a commit has found the disk full, nobody should come here until there is room on it."""
+    async with tx.transaction(readonly=True):
+        await SPARE_MEMORY.run(tx)
+        await SPILL.value(tx)
 
 
 async def _redis(parts: Parts) -> str:
@@ -54,13 +68,13 @@ async def _redis(parts: Parts) -> str:
 async def _checked(parts: Parts) -> HealthAnswer:
     database, redis = await asyncio.gather(_database(parts), _redis(parts))
     # Without Redis orders are accepted and end all the same, only slower.
-    status = "down" if database == "down" else "degraded" if redis == "down" else "up"
+    status = "down" if database != "up" else "degraded" if redis == "down" else "up"
     return HealthAnswer(status=status, checks={"postgres": database, "redis": redis})
 
 
 @routes.get("")
 async def health(parts: Given) -> HealthAnswer:
-    """What answers: `up`, `degraded` (Redis is down, orders go on), `down`."""
+    """What answers: `up`, `degraded` (Redis is down, orders go on), `down` (also: PostgreSQL's disk is full)."""
     return await _checked(parts)
 
 
@@ -77,7 +91,8 @@ async def ready(parts: Given) -> HealthAnswer:
         raise Problem("DRAINING")
     checked = await _checked(parts)
     if checked.status == "down":
-        raise Problem("UNAVAILABLE", "PostgreSQL does not answer")
+        is_full = checked.checks["postgres"] == "full"
+        raise Problem("UNAVAILABLE", "PostgreSQL's disk is full" if is_full else "PostgreSQL does not answer")
     return checked
 
 

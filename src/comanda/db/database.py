@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from comanda import failpoints
-from comanda.errors import DatabaseFault, Deadlock, Overrun
+from comanda.errors import DatabaseFault, Deadlock, DiskFull, Overrun
 from comanda.failpoints import Boundary
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ def translated() -> Iterator[None]:
         yield
     except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError) as fault:
         raise Deadlock(str(fault)) from fault
+    except asyncpg.DiskFullError as fault:
+        raise DiskFull(f"PostgreSQL's disk is full: free some of it ({fault})") from fault
     except asyncpg.QueryCanceledError as fault:
         raise Overrun(f"PostgreSQL: {fault}") from fault
     except RuntimeError as fault:
@@ -85,12 +87,16 @@ async def _nothing(_connection: Any) -> None:
 
 
 class Database:
-    """A pool of connections. Only the edges open transactions on it; everybody else is handed one."""
+    """A pool of connections. Only the edges open transactions on it; everybody else is handed one.
+
+    `is_full`: somebody found the disk full here, and nobody has seen room on it since.
+    """
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", url: str, *, queueing: float) -> None:
         self._pool = pool
         self._queueing = queueing
         self.url = url
+        self.is_full = False
 
     @classmethod
     async def open(
@@ -130,6 +136,15 @@ class Database:
                 raise DatabaseFault(f"PostgreSQL: {fault}") from fault
         return cls(pool, url, queueing=patience * _QUEUEING)
 
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            with translated():
+                yield
+        except DiskFull:
+            self.is_full = True
+            raise
+
     async def close(self) -> None:
         try:
             await asyncio.wait_for(self._pool.close(), 5)
@@ -151,7 +166,7 @@ class Database:
     @asynccontextmanager
     async def connection(self, boundary: Boundary | None = None) -> AsyncIterator[Tx]:
         """A connection without a transaction: for reads, and, with a boundary, for a write that is one statement."""
-        with translated():
+        with self._translated():
             async with self._pool.acquire(timeout=self._queueing) as connection:
                 if boundary is None:
                     async with _reading(connection):
@@ -169,7 +184,7 @@ class Database:
             boundary: the commit as a failpoint. (Tests have commits of their own, without one.)
             about: what the transaction turned out to be about, as its block fills it in.
         """
-        with translated():
+        with self._translated():
             async with self._pool.acquire(timeout=self._queueing) as connection:
                 async with connection.transaction():
                     yield connection
