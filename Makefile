@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
-.PHONY: run test test-servers install check proof models mutants failure-matrix bench lock clean
+.PHONY: run test test-servers install check proof models mutants failure-matrix bench peers lock clean
 
 run: .venv/.installed
 	@$(BIN)/comanda up --demo
@@ -64,6 +64,16 @@ failure-matrix: .venv/.installed-dev
 lock:
 	$(LOCK) pyproject.toml --group build --output-file requirements/runtime.txt
 	$(LOCK) pyproject.toml --group build --extra dataset --group dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
+	$(LOCK) --group peers --output-file requirements/peers.txt
+
+# Peers for `make bench`, into environments of their own; without npm its own are left out.
+peers: .venv-peers/.installed
+	@if command -v npm >/dev/null; then cd benchmarks/peers && npm ci --no-fund --no-audit --loglevel=error; else echo "npm is not there: BullMQ and Restate are left out"; fi
+
+.venv-peers/.installed: requirements/peers.txt
+	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/peers.txt
+	@touch $@
 
 clean:
-	rm -rf .venv .comanda
+	rm -rf .venv .venv-peers .comanda benchmarks/peers/node_modules

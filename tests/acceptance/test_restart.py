@@ -69,7 +69,7 @@ async def test_a_rolling_restart_under_load_fails_no_request_and_leaves_no_lease
 
 
 async def test_one_process_alone_is_replaced_without_a_failed_request(tmp_path: Path) -> None:
-    """Whoever comes between the old process and the new one waits for a second, and is answered."""
+    """Its successor answers before it goes."""
     async with running(tmp_path / "data", "--json", "--api", "1", "--workers", "1") as up:
         admin, customer = await up.signed_in(), await up.registered()
         product = await admin.product(stock=100_000)

@@ -19,10 +19,15 @@ import pytest
 
 from comanda.engines import data_folder, ports
 from comanda.engines.child import Child
-from comanda.engines.supervisor import Supervisor
+from comanda.engines.supervisor import REPLACE, REPLACE_FILE, Supervisor
 from comanda.errors import Fault, GatewayFault
 
 SLEEPER = (sys.executable, "-S", "-c", "import time; time.sleep(600)")
+# Listens to SIGTERM after a while.
+LISTENER = (
+    *(sys.executable, "-S", "-c"),
+    "import signal, sys, time; time.sleep(0.3); signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); time.sleep(600)",
+)
 STUBBORN = (
     *(sys.executable, "-S", "-c"),
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(600)",
@@ -371,11 +376,53 @@ async def test_the_file_is_current_and_goes_when_the_drain_begins(tmp_path: Path
         await eventually(lambda: pid() != first)
         assert json.loads(path.read_bytes()) == {
             "api": "http://x",
+            "pid": os.getpid(),
             "processes": [{"name": "sleeper", "pid": pid()}],
         }
 
     assert await supervised(body) == 0
     assert not path.exists()
+
+
+async def test_a_child_makes_way_for_its_successor_once_that_is_at_its_work(tmp_path: Path) -> None:
+    path, lines = tmp_path / "up.json", list[str]()
+    programs = [LISTENER, LISTENER, ("false",), ("no such program",)]
+
+    def pid() -> int:
+        number: int = json.loads(path.read_bytes())["processes"][0]["pid"]
+        return number
+
+    def replace() -> None:
+        data_folder.replace(tmp_path / REPLACE_FILE, "listener")
+        os.kill(os.getpid(), REPLACE)
+
+    async def body(supervisor: Supervisor) -> None:
+        await supervisor.start(Child(name="listener", argv=lambda: programs.pop(0), overlaps=True))
+        supervisor.publish(path, {})
+        first = pid()
+        replace()
+
+        def is_replaced() -> bool:
+            now = pid()
+            assert alive(now)
+            return now != first
+
+        await eventually(is_replaced)
+        await eventually(lambda: not alive(first))
+        assert lines == []
+        second = pid()
+        replace()
+        await eventually(lambda: len(lines) == 1)
+        assert lines[0] == f"listener: its successor exit code 1; pid {second} goes on"
+        replace()
+        await eventually(lambda: len(lines) == 2)
+        assert lines[1].startswith("listener is not replaced: ")
+        os.kill(os.getpid(), REPLACE)
+        await eventually(lambda: len(lines) == 3)
+        assert "nothing is replaced" in lines[2]
+        assert (pid(), alive(second)) == (second, True)
+
+    assert await supervised(body, lines.append) == 0
 
 
 async def test_the_lock_goes_with_its_holder(tmp_path: Path) -> None:

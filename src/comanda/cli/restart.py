@@ -14,7 +14,9 @@ import typer
 from rich.console import Console
 
 from comanda.engines import data_folder
+from comanda.engines.child import heeds
 from comanda.engines.ports import answers
+from comanda.engines.supervisor import REPLACE, REPLACE_FILE
 from comanda.errors import ConfigurationFault, DependencyFault
 from comanda.proof.instance import UP_FILE, written
 
@@ -24,7 +26,7 @@ _KINDS = ("api", "relay", "worker")
 
 
 async def restart(data_dir: Path, *, only: str | None, json: bool) -> None:
-    """SIGTERM to each, and wait until its successor is ready before the next one's turn.
+    """End each, and wait until its successor is ready before the next one's turn; an API's is there before it goes.
 
     Raises:
         ConfigurationFault: nothing runs in that folder, or nothing of that name.
@@ -53,11 +55,16 @@ async def restart(data_dir: Path, *, only: str | None, json: bool) -> None:
 
 async def _replaced(data_dir: Path, name: str) -> tuple[int, int]:
     was = _processes(data_dir)[name]
-    os.kill(was, signal.SIGTERM)
+    if name.startswith("api-"):
+        # Side by side: with one API alone there would be nobody to answer meanwhile.
+        data_folder.replace(data_dir / REPLACE_FILE, name)
+        os.kill(int(_facts(data_dir)["pid"]), REPLACE)
+    else:
+        os.kill(was, signal.SIGTERM)
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         now = _processes(data_dir).get(name, was)
-        if now != was and await _is_ready(data_dir, name, now):
+        if now != was and _is_gone(was) and await _is_ready(data_dir, name, now):
             return was, now
         await asyncio.sleep(_LOOK_EVERY)
     raise DependencyFault(f"{name} did not come back within {_PATIENCE:.0f} s: see its log")
@@ -67,18 +74,12 @@ async def _is_ready(data_dir: Path, name: str, pid: int) -> bool:
     """An API answers; the others have begun to listen to signals, which is after they have connected."""
     if name.startswith("api-"):
         url = str(_facts(data_dir)["api"])
-        return bool(urlsplit(url).port) and await answers(f"{url}/api/v1/health/ready") and _has_settled(pid)
-    return _has_settled(pid)
+        return bool(urlsplit(url).port) and await answers(f"{url}/api/v1/health/ready") and heeds(pid, signal.SIGTERM)
+    return heeds(pid, signal.SIGTERM)
 
 
-def _has_settled(pid: int) -> bool:
-    """It catches SIGTERM: whoever is asked to stop from now on drains."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    except OSError:
-        return False
-    caught = next((line for line in status.splitlines() if line.startswith("SigCgt:")), "SigCgt: 0")
-    return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+def _is_gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
 
 
 def _processes(data_dir: Path) -> dict[str, int]:

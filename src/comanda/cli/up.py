@@ -133,7 +133,7 @@ async def _build(supervisor: Supervisor, plan: _Plan) -> None:
 
     await supervisor.start(
         *(
-            app(f"api-{n}", "api", "--fd", str(descriptor), pass_fds=(descriptor,), ready=answers_ready)
+            app(f"api-{n}", "api", "--fd", str(descriptor), pass_fds=(descriptor,), ready=answers_ready, overlaps=True)
             for n in range(1, plan.api + 1)
         )
     )

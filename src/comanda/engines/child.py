@@ -50,6 +50,7 @@ class Child:
         patience: seconds until it must be ready at the first start.
         fault: raised when it does not start.
         log: the file that takes its output, appended to; None is the parent's standard error.
+        overlaps: it and its successor may run side by side, so that it can be replaced without a gap.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Child:
     pass_fds: tuple[int, ...] = ()
     account: Account | None = None
     log: Path | None = None
+    overlaps: bool = False
     prepare: Callable[[], Awaitable[None]] = nothing
     ready: Callable[[], Awaitable[bool]] = at_once
     reason: Callable[[], str] = unknown
@@ -241,6 +243,16 @@ def _appending(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def heeds(pid: int, number: signal.Signals) -> bool:
+    """Whether it has a handler for that signal: a program of ours listens for SIGTERM once it is at its work."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return not Path("/proc/self").exists()  # where there is no /proc, nobody can tell
+    caught = next((line for line in status.splitlines() if line.startswith("SigCgt:")), "SigCgt: 0")
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 def _signal(process: Process, number: signal.Signals) -> None:

@@ -2,18 +2,22 @@
 
 import asyncio
 import contextlib
+import json
+import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from comanda.engines import data_folder
-from comanda.engines.child import TRIES, Child, Process, describe, ended, spawn, stop, until_ready
+from comanda.engines.child import TRIES, Child, Process, describe, ended, heeds, spawn, stop, until_ready
 from comanda.errors import ConfigurationFault, Fault
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
 HEALTHY_SECONDS = 10.0
+REPLACE = signal.SIGUSR1
+REPLACE_FILE = "replace.json"
 SAME_KEY_PRESS = 0.5  # make, npm and terminals may all pass on the same Ctrl-C
 
 
@@ -24,6 +28,8 @@ class _Kept:
     process: Process | None = None
     healthy_at: float | None = None
     deaths: int = 0
+    replaced: asyncio.Event = field(default_factory=asyncio.Event)
+    others: set[Process] = field(default_factory=set)  # a successor that is coming, a predecessor that is leaving
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
@@ -41,6 +47,7 @@ class Supervisor:
         self._asked_to_hurry = asyncio.Event()
         self._asked_at = 0.0
         self._published: tuple[Path, dict[str, object]] | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
 
     async def run(self, build: Callable[[], Awaitable[None]]) -> int:
         """Build up, wait for SIGTERM or Ctrl-C, drain. Nothing is left running, however it ends.
@@ -71,6 +78,12 @@ class Supervisor:
             self._asked_to_stop.set()
         elif moment - self._asked_at > SAME_KEY_PRESS:
             self._asked_to_hurry.set()
+
+    def replace(self, name: str) -> None:
+        """Start the successor of a child that may overlap with it; once that is ready, the child is ended."""
+        for kept in (kept for group in self._groups for kept in group):
+            if kept.child.name == name and kept.child.overlaps:
+                kept.replaced.set()
 
     async def start(self, *children: Child) -> None:
         """Start a group together and return when all of it is ready.
@@ -142,11 +155,49 @@ class Supervisor:
                 kept.healthy_at = asyncio.get_running_loop().time()
                 if not kept.ready.done():
                     kept.ready.set_result(None)
-            await ended(process)
+            while await _is_replaced(kept, process):
+                process = await self._succeeded(kept, process)
         except Exception:
             await stop(child, process)
             raise
         return f"pid {process.pid} {describe(child, process)}"
+
+    async def _succeeded(self, kept: _Kept, process: Process) -> Process:
+        """The successor, with the process on its way out; or still the process, if its successor did not come up."""
+        child = kept.child
+        kept.replaced.clear()
+        try:
+            await child.prepare()
+            successor = spawn(child)
+        except Fault as fault:
+            self._log(f"{child.name} is not replaced: {fault}")
+            return process
+        kept.others.add(successor)
+
+        async def is_ready() -> bool:
+            # The one before it answers at the same address: at its work, a program of ours listens to this.
+            return heeds(successor.pid, child.stop_signal) and await child.ready()
+
+        try:
+            async with asyncio.timeout(child.patience):
+                await until_ready(replace(child, ready=is_ready), successor)
+        except TimeoutError:
+            await stop(child, successor)
+        if successor.poll() is not None:
+            kept.others.discard(successor)
+            self._log(f"{child.name}: its successor {describe(child, successor)}; pid {process.pid} goes on")
+            return process
+        kept.others ^= {successor, process}
+        kept.process, kept.healthy_at = successor, asyncio.get_running_loop().time()
+        self._write()
+        leaving = asyncio.create_task(self._leave(kept, process))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+        return successor
+
+    async def _leave(self, kept: _Kept, process: Process) -> None:
+        await stop(kept.child, process, self._asked_to_hurry)
+        kept.others.discard(process)
 
     async def _drain(self) -> None:
         if self._published is not None:
@@ -159,16 +210,30 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.gather(*(self._end(kept) for kept in group))
+        await asyncio.gather(*self._leaving)
 
     async def _end(self, kept: _Kept) -> None:
-        if kept.process is not None and kept.process.poll() is None:
-            await stop(kept.child, kept.process, self._asked_to_hurry)
+        alive = [one for one in (kept.process, *kept.others) if one is not None and one.poll() is None]
+        await asyncio.gather(*(stop(kept.child, one, self._asked_to_hurry) for one in alive))
+
+    def _replace_asked(self) -> None:
+        """Whoever sends the signal has written down which child is meant."""
+        if self._published is None:
+            return
+        path = self._published[0].with_name(REPLACE_FILE)
+        try:
+            name = json.loads(path.read_bytes())
+            path.unlink()
+        except (OSError, ValueError) as fault:
+            self._log(f"nothing is replaced: {path} can't be read ({fault})")
+            return
+        self.replace(str(name))
 
     def _write(self) -> None:
         if self._published is not None:
             path, facts = self._published
             try:
-                data_folder.replace(path, {**facts, "processes": self.processes()})
+                data_folder.replace(path, {**facts, "pid": os.getpid(), "processes": self.processes()})
             except OSError as refused:  # a full disk must not end what still works
                 self._log(f"{path} can't be written: {refused}")
 
@@ -180,11 +245,26 @@ class Supervisor:
             numbers.append(signal.SIGHUP)
         for number in numbers:
             loop.add_signal_handler(number, self.request_stop)
+        loop.add_signal_handler(REPLACE, self._replace_asked)
+        numbers.append(REPLACE)
         try:
             yield
         finally:
             for number in numbers:
                 loop.remove_signal_handler(number)
+
+
+async def _is_replaced(kept: _Kept, process: Process) -> bool:
+    """Wait until it ends (False) or is to be replaced (True)."""
+    death = asyncio.ensure_future(ended(process))
+    asked = asyncio.ensure_future(kept.replaced.wait())
+    try:
+        await asyncio.wait({death, asked}, return_when=asyncio.FIRST_COMPLETED)
+        return not death.done()
+    finally:
+        for one in (death, asked):
+            one.cancel()
+        await asyncio.gather(death, asked, return_exceptions=True)
 
 
 def _was_healthy(kept: _Kept, moment: float) -> bool:
