@@ -37,12 +37,9 @@ check: .venv/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Minutes each, on an idle machine; needs wrk. Every figure of the README comes from here.
-bench: .venv/.installed
-	$(BIN)/python benchmarks/accept.py
-	$(BIN)/python benchmarks/end_to_end.py
-	$(BIN)/python benchmarks/end_to_end.py --gateway mock
-	$(BIN)/python benchmarks/doctor.py
+# Less than half an hour, on an idle machine; needs wrk. Writes docs/performance.md: the README's figures are from there.
+bench: .venv/.installed peers
+	$(BIN)/python benchmarks/page.py
 
 # Half an hour: every failure once, what came of it in docs/failures.md. Some rows are tests, so it needs their tools.
 failure-matrix: .venv/.installed-dev

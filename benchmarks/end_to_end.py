@@ -11,6 +11,7 @@ import asyncio
 import statistics
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
@@ -81,6 +82,18 @@ def settle(stand: Stand) -> None:
         time.sleep(0.2)
 
 
+def best_rate(stand: Stand, rates: Sequence[float], seconds: float = 10) -> float:
+    """The highest of these rates at which the backlog stays bounded; 0: not even the first."""
+    best = 0.0
+    for rate in rates:
+        found = offered(stand, rate, seconds)
+        settle(stand)
+        if found["waiting"] > 2 * found["offered"] or found["confirmed"] < 0.9 * found["offered"]:
+            break
+        best = rate
+    return best
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--gateway", choices=["instant", "mock"], default="instant")
@@ -99,13 +112,7 @@ def main() -> None:
         rates = [float(one) for one in asked.rates.split(",") if one] or [
             reference * part for part in (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
         ]
-        best = 0.0
-        for rate in rates:
-            found = offered(stand, rate, 10)
-            settle(stand)
-            if found["waiting"] > 2 * found["offered"] or found["confirmed"] < 0.9 * found["offered"]:
-                break
-            best = rate
+        best = best_rate(stand, rates)
         for _ in range(asked.runs):
             found = offered(stand, best or rates[0], asked.seconds)
             settle(stand)

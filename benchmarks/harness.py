@@ -125,6 +125,26 @@ def wrk(
     return answer
 
 
+def wrk_get(stand: Stand, path: str, *, connections: int, seconds: float) -> dict[str, float]:
+    """Read one path with wrk: rate, p50 and p99 in ms."""
+    if shutil.which("wrk") is None:
+        sys.exit("wrk is not installed: apt-get install wrk")
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--latency",
+               "-H", f"Authorization: Bearer {stand.token}", f"{stand.api}{path}"]  # fmt: skip
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in said:
+        sys.exit(f"{path}: {said}")
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
+    spread = {share: _ms(*taken) for share, *taken in re.findall(r"(50|99)%\s+([\d.]+)(us|ms|s)\b", said)}
+    if rate is None or len(spread) != 2:
+        sys.exit(f"wrk said: {said}")
+    return {"rate": float(rate[1]), "p50": spread["50"], "p99": spread["99"]}
+
+
+def _ms(number: str, unit: str) -> float:
+    return round(float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit], 3)
+
+
 def pgbench(stand: Stand, *, clients: int = 32, seconds: float) -> float:
     """Transactions a second of the one-CTE script on the same server and tables."""
     command = [str(PGBENCH), "-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-T", f"{seconds:.0f}"]

@@ -1,0 +1,179 @@
+"""Runs all benchmarks in turn and writes the page: docs/performance.md, its picture, and the JSON lines beside it.
+
+    python benchmarks/page.py [--only NAME …] [--runs N]
+
+Each program's progress goes to stderr as it runs. With `--only`, the other lines stay as they were measured before.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+DOCS = HERE.parent / "docs"
+LINES = DOCS / "performance.json"
+PROGRAMS: dict[str, Sequence[str]] = {
+    "accept": (),
+    "end_to_end": ("--runs", "2"),
+    "end_to_end mock": ("--gateway", "mock", "--runs", "2"),
+    "latency": (
+        "--orders",
+        "100",
+    ),
+    "queues": (),
+    "sagas": (),
+    "overload": ("--runs", "1"),
+    "reads": ("--runs", "2"),
+    "doctor": (),
+}
+# What each line says, for people. A value with a unit is better when it is smaller.
+TITLES = {
+    "accept": "orders accepted over HTTP, against pgbench writing the same rows",
+    "accept_shared": "the same, against a transaction for each request",
+    "accept_alone": "one client alone: p50 against a transaction for each request",
+    "end_to_end_instant": "202 to CONFIRMED, sustained, against pgbench accepting",
+    "end_to_end_mock": "the same with the mock gateway over HTTP",
+    "idle_p50": "202 to CONFIRMED while idle, p50, against 50 ms",
+    "idle_p99": "202 to CONFIRMED while idle, p99, against 200 ms",
+    "post_at_half_load": "p99 of POST at half load, against 100 ms",
+    "jobs_bullmq": "durable no-op jobs, against Node's BullMQ",
+    "jobs_celery": "durable no-op jobs, against Celery",
+    "sagas_by_hand": "sagas of six stored steps, against one at a time by hand",
+    "sagas_dbos": "the same, against DBOS",
+    "sagas_restate": "the same, against Restate",
+    "overload_1.5": "goodput at 1.5 times capacity",
+    "overload_3": "goodput at 3 times capacity",
+    "reads_orders": "a customer's orders, against a route that reads nothing",
+    "reads_status": "an order's status, likewise",
+    "reads_products": "a page of 68,000 products, likewise",
+    "reads_search": "products by a word, likewise",
+    "doctor": "the doctor on a million orders, against a minute",
+}
+
+Line = dict[str, Any]
+
+
+def run(name: str, runs: int | None) -> list[Line]:
+    """The JSON lines of one program."""
+    program, options = name.partition(" ")[0], list(PROGRAMS[name])
+    if runs is not None:
+        options += ["--runs", str(runs)]
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, str(HERE / f"{program}.py"), *options], stdout=subprocess.PIPE, text=True, check=False
+    )
+    print(f"{name}: {time.monotonic() - began:.0f} s, exit code {done.returncode}", file=sys.stderr, flush=True)
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return [{**line, "program": name} for line in lines if "ratio" in line]
+
+
+def reached(line: Line) -> float:
+    """How far the goal was reached: 1 is met. Where less is better, the other way round."""
+    share: float = line["ratio"] / line["goal"]
+    return 1 / share if is_small_better(line) and share else share
+
+
+def title(line: Line) -> str:
+    name: str = line["benchmark"]
+    return TITLES.get(name, name)
+
+
+def is_small_better(line: Line) -> bool:
+    return str(line["conditions"].get("unit", "")).partition(" ")[0].strip(",") in {"ms", "s"}
+
+
+def picture(lines: Sequence[Line]) -> str:
+    """Bars: how far each goal was reached, on a logarithmic scale around 1."""
+    row, left, width = 26, 470, 380
+    height = row * len(lines) + 40
+
+    def at(share: float) -> float:
+        return left + width * (math.log2(min(max(share, 0.25), 4)) + 2) / 4
+
+    bars = []
+    for number, line in enumerate(lines):
+        y, share = 30 + row * number, reached(line)
+        color = "#2b7a78" if share >= 1 else "#c8553d"
+        x, end = sorted((at(1), at(share)))
+        bars.append(
+            f'<text x="{left - 12}" y="{y + 13}" text-anchor="end">{escape(title(line))}</text>'
+            f'<rect x="{x:.1f}" y="{y}" width="{max(end - x, 2):.1f}" height="17" rx="2" fill="{color}"/>'
+            f'<text x="{left + width + 12}" y="{y + 13}">{line["ratio"]:g} &#215; (goal {line["goal"]:g})</text>'
+        )
+    ticks = "".join(
+        f'<line x1="{at(tick):.1f}" y1="24" x2="{at(tick):.1f}" y2="{height - 8}" stroke="#999"'
+        f' stroke-opacity="{0.9 if tick == 1 else 0.3}"/>'
+        f'<text x="{at(tick):.1f}" y="16" text-anchor="middle">{tick:g}</text>'
+        for tick in (0.25, 0.5, 1, 2, 4)
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 170} {height}"'
+        ' font-family="system-ui, sans-serif" font-size="13" fill="#666">'
+        f"<title>How far each goal was reached</title>{ticks}{''.join(bars)}</svg>\n"
+    )
+
+
+def page(lines: Sequence[Line]) -> str:
+    """The table, with what it was measured on."""
+    rows = []
+    for line in lines:
+        verdict = "met" if reached(line) >= 1 else "**missed**"
+        more = {name: value for name, value in line["conditions"].items() if name not in {"cpus", "reference", "unit"}}
+        told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in more.items())
+        rows.append(
+            f"| {title(line)} | {line['value']:,g} | {line['reference']:,g}"
+            f" ({line['conditions'].get('reference', 'the goal')}) | {line['ratio']:g} | {line['goal']:g}"
+            f" | {verdict} | {told} |"
+        )
+    when = sorted({f"{line['date']}, revision {line['revision']}" for line in lines})
+    return "\n".join(
+        [
+            "# How fast it is",
+            "",
+            "Written by `make bench`: each program measures its reference in turn in the same run; values are medians,",
+            "ratios medians of the runs' ratios. Rates drift with the machine: read the ratios. Of times, less is better.",
+            "",
+            "![How far each goal was reached](performance.svg)",
+            "",
+            "| what | value | reference | ratio | goal | | conditions |",
+            "|---|---|---|---|---|---|---|",
+            *rows,
+            "",
+            f"Measured on {os.cpu_count()} cores ({platform.machine()}), everything on the same machine: {'; '.join(when)}.",
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--only", nargs="*", choices=list(PROGRAMS))
+    arguments.add_argument("--runs", type=int)
+    asked = arguments.parse_args()
+    known: list[Line] = json.loads(LINES.read_text()) if LINES.exists() else []
+    revision = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    stamp = {"date": datetime.now(UTC).date().isoformat(), "revision": revision}
+    for name in asked.only or PROGRAMS:
+        found = [{**line, **stamp} for line in run(name, asked.runs)]
+        known = [line for line in known if line["program"] != name] + found
+        order = list(PROGRAMS)
+        known.sort(key=lambda line: order.index(line["program"]))
+        LINES.write_text(json.dumps(known, indent=1) + "\n")
+        (DOCS / "performance.svg").write_text(picture(known))
+        (DOCS / "performance.md").write_text(page(known))
+
+
+if __name__ == "__main__":
+    main()

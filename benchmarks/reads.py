@@ -1,0 +1,62 @@
+"""Reads with much stored: a customer's orders, one order's status, products by a word, among 68,000 products.
+
+    python benchmarks/reads.py [--orders 20000] [--runs 3]
+
+Prints a JSON line for each: requests a second over 16 connections, against the same process answering `/health/live`
+(which reads nothing) in turn; p50 and p99 in ms beside it.
+"""
+
+import argparse
+import statistics
+
+from end_to_end import ask, settle
+from harness import comanda_up, report, say, wrk, wrk_get
+
+PRODUCTS = 68_000
+CONNECTIONS = 16
+WORDS = "ARRAY['milk','bread','apple','cheese','coffee','butter','rice','pasta','yogurt','water','soap','paper']"
+FILL = (
+    "INSERT INTO products (id, sku, name, price)"
+    f" SELECT uuid_v7(), 'FILL-' || n, initcap(({WORDS})[1 + n % 12] || ' ' || ({WORDS})[1 + n / 12 % 12]) || ' ' || n,"
+    " 100 + n % 900 FROM generate_series(1, $1::int) AS n"
+)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--orders", type=int, default=20_000)
+    arguments.add_argument("--runs", type=int, default=3)
+    arguments.add_argument("--seconds", type=float, default=6)
+    asked = arguments.parse_args()
+    nothing: list[float] = []
+    with comanda_up("--workers", "1", GATEWAY="instant", MAX_BACKLOG="500000") as stand:
+        ask(stand, FILL, PRODUCTS)
+        while ask(stand, "SELECT count(*) AS n FROM orders")[0]["n"] < asked.orders:
+            wrk(stand, connections=64, seconds=3)
+        settle(stand)
+        ask(stand, "ANALYZE")
+        order = ask(stand, "SELECT id FROM orders ORDER BY id OFFSET 100 LIMIT 1")[0]["id"]
+        paths = {
+            "reads_orders": "/api/v1/orders?limit=20",
+            "reads_status": f"/api/v1/orders/{order}/status",
+            "reads_products": "/api/v1/products?limit=20",
+            "reads_search": "/api/v1/products/search?q=coffee",
+        }
+        found: dict[str, list[dict[str, float]]] = {name: [] for name in paths}
+        for number in range(1, asked.runs + 1):
+            nothing.append(
+                wrk_get(stand, "/api/v1/health/live", connections=CONNECTIONS, seconds=asked.seconds)["rate"]
+            )
+            for name, path in paths.items():
+                found[name].append(wrk_get(stand, path, connections=CONNECTIONS, seconds=asked.seconds))
+            say(f"run {number}", live=nothing[-1], **{name: str(runs[-1]) for name, runs in found.items()})
+    for name, runs in found.items():
+        report(
+            name, [one["rate"] for one in runs], nothing, 0.1,
+            connections=CONNECTIONS, products=PRODUCTS, orders=asked.orders, reference="GET /health/live",
+            p50_ms=statistics.median(one["p50"] for one in runs), p99_ms=statistics.median(one["p99"] for one in runs),
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
