@@ -141,7 +141,7 @@ def page(lines: Sequence[Line]) -> str:
             "# How fast it is",
             "",
             "Written by `make bench`: each program measures its reference in turn in the same run; values are medians,",
-            "ratios medians of the runs' ratios. Rates drift with the machine: read the ratios. Of times, less is better.",
+            "ratios medians of the runs' ratios. Rates drift: read the ratios. Of times less is better.",
             "",
             "![How far each goal was reached](performance.svg)",
             "",
@@ -149,7 +149,7 @@ def page(lines: Sequence[Line]) -> str:
             "|---|---|---|---|---|---|---|",
             *rows,
             "",
-            f"Measured on {os.cpu_count()} cores ({platform.machine()}), everything on the same machine: {'; '.join(when)}.",
+            f"On {os.cpu_count()} cores ({platform.machine()}), everything on the same machine: {'; '.join(when)}.",
             "",
         ]
     )
