@@ -29,7 +29,7 @@ END $$;
 
 -- name: products
 INSERT INTO products (id, sku, name, price, created_at, updated_at)
-SELECT bench_id(now() - interval '1 year', 1, n), 'BENCH-' || n, 'Product ' || n, 100 * n,
+SELECT bench_id(now() - interval '1 year', 1, n), 'OLD-' || n, 'Product ' || n, 100 * n,
        now() - interval '1 year', now() - interval '1 year'
   FROM generate_series(1, 100) AS n;
 
@@ -122,11 +122,12 @@ SELECT bench_id(at + interval '300 ms', 8 + step.position, n * 2 + order_lines.p
 
 -- name: restocks
 INSERT INTO movements (id, product_id, location, kind, on_hand_delta, held_delta, actor, at)
-SELECT uuid_v7(), id, 'MAIN', 'RESTOCK', 1000000000, 0, 'admin', created_at FROM products;
+SELECT uuid_v7(), id, 'MAIN', 'RESTOCK', 1000000000, 0, 'admin', created_at FROM products WHERE sku LIKE 'OLD-%';
 
 -- name: stock
 INSERT INTO stock (product_id, location, on_hand, held)
-SELECT product_id, location, sum(on_hand_delta), sum(held_delta) FROM movements GROUP BY product_id, location;
+SELECT product_id, location, sum(on_hand_delta), sum(held_delta) FROM movements
+ WHERE product_id IN (SELECT id FROM products WHERE sku LIKE 'OLD-%') GROUP BY product_id, location;
 
 -- name: payments
 INSERT INTO payments (id, order_id, key, state, amount, captured, refunded, currency, method, gateway_id, created_at)
