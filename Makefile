@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
-.PHONY: run test test-servers install check proof models mutants failure-matrix bench peers lock clean
+.PHONY: run test test-servers install check proof models mutants failure-matrix bench bench-growth peers lock clean
 
 run: .venv/.installed
 	@$(BIN)/comanda up --demo
@@ -40,6 +40,10 @@ check: .venv/.installed-dev
 # Less than half an hour, on an idle machine; needs wrk. Writes docs/performance.md: the README's figures are from there.
 bench: .venv/.installed peers
 	$(BIN)/python benchmarks/page.py
+
+# Hours, with forty gigabytes of disk: ten million orders behind it.
+bench-growth: .venv/.installed
+	$(BIN)/python benchmarks/growth.py
 
 # Half an hour: every failure once, what came of it in docs/failures.md. Some rows are tests, so it needs their tools.
 failure-matrix: .venv/.installed-dev

@@ -36,9 +36,9 @@ SELECT count(*) AS behind, coalesce(extract(epoch FROM now() - min(at)), 0)::flo
          WHERE cursor.sink = $1 AND (outbox.xid, outbox.id) > (cursor.xid, cursor.id) LIMIT 10000) AS unseen;
 
 -- name: of_orders
--- The events of orders, and of their payments and reservations.
+-- The events of orders, and of their payments and reservations. As one array: with OR every partition is read whole.
 SELECT id, type, version, aggregate_type, aggregate_id, correlation_id, payload::text AS payload, at FROM outbox
- WHERE aggregate_id = ANY($1::uuid[])
-    OR aggregate_id IN (SELECT id FROM payments WHERE order_id = ANY($1::uuid[]))
-    OR aggregate_id IN (SELECT id FROM reservations WHERE order_id = ANY($1::uuid[]))
+ WHERE aggregate_id = ANY(ARRAY(SELECT unnest($1::uuid[])
+                                UNION ALL SELECT id FROM payments WHERE order_id = ANY($1::uuid[])
+                                UNION ALL SELECT id FROM reservations WHERE order_id = ANY($1::uuid[])))
  ORDER BY at, id;
