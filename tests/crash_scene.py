@@ -333,6 +333,15 @@ class Scene:
         assert await self.admin.stock(str(row["id"])) in {(7, 0, 7), (9, 0, 9)}, "added, once for each answer or crash"
         assert (await self.persist(self.admin, "DELETE", path)).status in {204, 404}
 
+    async def categories(self) -> None:
+        draft = {"name": "Cups", "slug": f"cups-{uuid4().hex}"}
+        assert (await self.persist(self.admin, "POST", "/categories", draft)).status in {201, 409}
+        (row,) = await self.ask("SELECT id FROM categories WHERE slug = $1", draft["slug"])
+        path = f"/categories/{row['id']}"
+        assert (await self.persist(self.admin, "PUT", path, draft | {"name": "Mugs"})).status == 200
+        assert (await self.persist(self.admin, "PATCH", f"{path}/deactivate")).status == 200
+        assert (await self.persist(self.admin, "DELETE", path)).status in {204, 404}
+
     DRIVES: ClassVar[Mapping[str, Callable[["Scene"], Awaitable[None]]]]
 
 
@@ -372,6 +381,10 @@ Scene.DRIVES = {
     "operator.redrive": Scene.redriving,
     "orders.accept": Scene.business,
     "outbox.publish": Scene.business,
+    "categories.activate": Scene.categories,
+    "categories.change": Scene.categories,
+    "categories.create": Scene.categories,
+    "categories.delete": Scene.categories,
     "products.activate": Scene.catalogue,
     "products.change": Scene.catalogue,
     "products.create": Scene.catalogue,

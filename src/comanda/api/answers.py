@@ -48,6 +48,32 @@ class SessionAnswer(Answer):
     user: AccountAnswer
 
 
+class CategoryAnswer(Answer):
+    id: UUID
+    slug: str
+    name: str
+    description: str | None
+    parent_id: UUID | None
+    position: int
+    is_active: bool
+    created_at: Time
+    updated_at: Time
+
+
+class CategoryPage(Answer):
+    items: Sequence[CategoryAnswer]
+    total: int
+    page: int
+    limit: int
+    total_pages: int
+
+
+class CategoryBranch(CategoryAnswer):
+    """A category with all that stands below it."""
+
+    children: Sequence["CategoryBranch"]
+
+
 class ProductAnswer(Answer):
     id: UUID
     sku: str

@@ -99,6 +99,7 @@ Location = Annotated[str, Field(min_length=1, max_length=50), Storable, AfterVal
 Reason = Annotated[str, Field(max_length=500), Storable]
 Notes = Annotated[str, Field(max_length=2000), Storable]
 Sku = Annotated[str, Field(min_length=1, max_length=100), Storable, AfterValidator(_not_blank)]
+Slug = Annotated[str, Field(min_length=1, max_length=100, pattern="^[a-z0-9]+(-[a-z0-9]+)*$")]
 ProductName = Annotated[str, Field(min_length=1, max_length=255), Storable, AfterValidator(_not_blank)]
 Description = Annotated[str, Field(max_length=10_000), Storable]
 Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=50), Storable]], Field(max_length=50)]
@@ -160,6 +161,15 @@ class ProductBody(Body):
     compare_at_price: Money | None = None
     track_inventory: bool = True
     minimum_stock: Count = 0
+    is_active: bool = True
+
+
+class CategoryBody(Body):
+    name: ProductName
+    slug: Slug
+    description: Description | None = None
+    parent_id: Id | None = None
+    position: Annotated[int, Field(ge=-(2**31), le=2**31 - 1)] = 0
     is_active: bool = True
 
 
