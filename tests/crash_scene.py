@@ -342,6 +342,16 @@ class Scene:
         assert (await self.persist(self.admin, "PATCH", f"{path}/deactivate")).status == 200
         assert (await self.persist(self.admin, "DELETE", path)).status in {204, 404}
 
+    async def users(self) -> None:
+        draft = {"email": f"{uuid4().hex}@example.com", "password": "correct horse battery", "firstName": "A",
+                 "lastName": "B", "role": "viewer"}  # fmt: skip
+        assert (await self.persist(self.admin, "POST", "/users", draft)).status in {201, 409}
+        (row,) = await self.ask("SELECT id FROM accounts WHERE email = $1", draft["email"])
+        path = f"/users/{row['id']}"
+        assert (await self.persist(self.admin, "PATCH", path, {"role": "operator"})).status == 200
+        assert (await self.persist(self.admin, "PATCH", f"{path}/deactivate")).status == 200
+        assert (await self.persist(self.admin, "DELETE", path)).status in {204, 404}
+
     DRIVES: ClassVar[Mapping[str, Callable[["Scene"], Awaitable[None]]]]
 
 
@@ -385,6 +395,10 @@ Scene.DRIVES = {
     "categories.change": Scene.categories,
     "categories.create": Scene.categories,
     "categories.delete": Scene.categories,
+    "users.activate": Scene.users,
+    "users.change": Scene.users,
+    "users.create": Scene.users,
+    "users.delete": Scene.users,
     "products.activate": Scene.catalogue,
     "products.change": Scene.catalogue,
     "products.create": Scene.catalogue,

@@ -1,9 +1,9 @@
 """Accounts: customers and staff."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from comanda.accounts import passwords
@@ -14,7 +14,15 @@ _sql = twin(__file__)
 REGISTER = _sql["register"]
 FIND = _sql["find"]
 BY_EMAIL = _sql["by_email"]
+PAGE = _sql["page"]
+COUNT = _sql["count"]
+LIVING = _sql["living"]
+LOCK_ADMINS = _sql["lock_admins"]
+OTHER_ADMINS = _sql["other_admins"]
+REWRITE = _sql["rewrite"]
+DELETE = _sql["delete"]
 
+SortBy = Literal["createdAt", "email", "firstName", "lastName"]
 Role = Literal["admin", "operator", "viewer", "customer"]
 STAFF: tuple[Role, ...] = ("admin", "operator", "viewer")
 ROLES: tuple[Role, ...] = (*STAFF, "customer")
@@ -58,6 +66,11 @@ class EmailTaken:
     email: str
 
 
+@dataclass(frozen=True, slots=True)
+class LastAdmin:
+    """Refused: nobody would be left who may do everything."""
+
+
 def _account(row: Record) -> Account:
     return Account(**dict(row))
 
@@ -93,6 +106,72 @@ async def by_email(tx: Tx, emails: Sequence[str]) -> list[Account | None]:
         position = fields.pop("position")
         found[position - 1] = Account(**fields)
     return found
+
+
+async def page(
+    tx: Tx,
+    *,
+    search: str | None,
+    is_active: bool | None,
+    role: Role | None,
+    sort_by: SortBy,
+    is_ascending: bool,
+    number: int,
+    limit: int,
+) -> tuple[list[Account], int]:
+    """One page of the accounts that are not deleted, and how many there are in all."""
+    order = "asc" if is_ascending else "desc"
+    rows = await PAGE.rows(tx, search, is_active, role, sort_by, order, (number - 1) * limit, limit)
+    total = rows[0]["total"] if rows else await COUNT.value(tx, search, is_active, role)
+    return [Account(**{name: value for name, value in row.items() if name != "total"}) for row in rows], total
+
+
+async def living(tx: Tx, ids: Sequence[UUID]) -> list[Account | None]:
+    """Those that are not deleted."""
+    found = {row["id"]: _account(row) for row in await LIVING.rows(tx, ids)}
+    return [found.get(one) for one in ids]
+
+
+async def change(tx: Tx, changes: Sequence[tuple[UUID, Mapping[str, Any]]]) -> list[Account | LastAdmin | None]:
+    """Change some fields of accounts; each as it is now, or None where there is none.
+
+    Tokens of a changed role, or of an account that is not active any more, are refused from then on.
+    """
+    await LOCK_ADMINS.run(tx)
+    ids = [account_id for account_id, _ in changes]
+    known = await living(tx, ids)
+    wanted = [
+        replace(account, **fields) for account, (_, fields) in zip(known, changes, strict=True) if account is not None
+    ]
+    if await _leaves_no_admin(tx, known, [one for one in wanted if one.role == "admin" and one.is_active]):
+        return [LastAdmin()] * len(changes)
+    rows = await REWRITE.rows(
+        tx,
+        [one.id for one in wanted],
+        [one.first_name for one in wanted],
+        [one.last_name for one in wanted],
+        [one.phone_number for one in wanted],
+        [one.language for one in wanted],
+        [one.role for one in wanted],
+        [one.is_active for one in wanted],
+    )
+    changed = {row["id"]: _account(row) for row in rows}
+    return [changed.get(one) for one in ids]
+
+
+async def delete(tx: Tx, ids: Sequence[UUID]) -> list[bool | LastAdmin]:
+    """Delete accounts; whether each was there. Their orders stay, and their addresses stay taken."""
+    await LOCK_ADMINS.run(tx)
+    known = await living(tx, ids)
+    if await _leaves_no_admin(tx, known, []):
+        return [LastAdmin()] * len(ids)
+    await DELETE.run(tx, [one.id for one in known if one is not None])
+    return [one is not None for one in known]
+
+
+async def _leaves_no_admin(tx: Tx, before: Sequence[Account | None], admins_left: Sequence[Account]) -> bool:
+    were = [one.id for one in before if one is not None and one.role == "admin" and one.is_active]
+    return bool(were) and not admins_left and not await OTHER_ADMINS.value(tx, were)
 
 
 async def ensure_admin(tx: Tx, email: str, password: str) -> bool:

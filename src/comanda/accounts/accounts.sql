@@ -23,3 +23,50 @@ SELECT given.position, id, accounts.email, password_hash, first_name, last_name,
        is_active AND deleted_at IS NULL AS is_active, created_at, updated_at
   FROM unnest($1::text[]) WITH ORDINALITY AS given (email, position)
   JOIN accounts ON lower(accounts.email) = lower(given.email);
+
+-- name: page
+SELECT id, email, password_hash, first_name, last_name, phone_number, language, role, is_active, created_at, updated_at,
+       count(*) OVER () AS total
+  FROM accounts
+ WHERE deleted_at IS NULL AND ($1::text IS NULL
+       OR strpos(lower(email || ' ' || first_name || ' ' || last_name), lower($1::text)) > 0)
+   AND ($2::bool IS NULL OR is_active = $2::bool) AND ($3::text IS NULL OR role = $3::text)
+ ORDER BY CASE WHEN $5::text = 'asc' THEN CASE $4::text WHEN 'email' THEN lower(email)
+               WHEN 'firstName' THEN lower(first_name) WHEN 'lastName' THEN lower(last_name) END END,
+          CASE WHEN $5::text = 'desc' THEN CASE $4::text WHEN 'email' THEN lower(email)
+               WHEN 'firstName' THEN lower(first_name) WHEN 'lastName' THEN lower(last_name) END END DESC,
+          CASE WHEN $5::text = 'asc' THEN id END, id DESC
+ OFFSET $6::bigint LIMIT $7::bigint;
+
+-- name: count
+SELECT count(*) FROM accounts
+ WHERE deleted_at IS NULL AND ($1::text IS NULL
+       OR strpos(lower(email || ' ' || first_name || ' ' || last_name), lower($1::text)) > 0)
+   AND ($2::bool IS NULL OR is_active = $2::bool) AND ($3::text IS NULL OR role = $3::text);
+
+-- name: living
+SELECT id, email, password_hash, first_name, last_name, phone_number, language, role, is_active, created_at, updated_at
+  FROM accounts WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL;
+
+-- name: lock_admins
+-- Changes come one at a time: two admins who take each other's rights at once would leave none.
+SELECT pg_advisory_xact_lock(hashtextextended('comanda.admins', 0));
+
+-- name: other_admins
+SELECT count(*) FROM accounts
+ WHERE role = 'admin' AND is_active AND deleted_at IS NULL AND id <> ALL($1::uuid[]);
+
+-- name: rewrite
+UPDATE accounts
+   SET first_name = given.first_name, last_name = given.last_name, phone_number = given.phone_number,
+       language = given.language, role = given.role, is_active = given.is_active, updated_at = now()
+  FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bool[])
+       AS given (id, first_name, last_name, phone_number, language, role, is_active)
+ WHERE accounts.id = given.id
+RETURNING accounts.id, accounts.email, accounts.password_hash, accounts.first_name, accounts.last_name,
+          accounts.phone_number, accounts.language, accounts.role, accounts.is_active, accounts.created_at,
+          accounts.updated_at;
+
+-- name: delete
+-- The address stays taken: whoever gets it next must not come upon another one's orders.
+UPDATE accounts SET deleted_at = now(), is_active = false, updated_at = now() WHERE id = ANY($1::uuid[]);

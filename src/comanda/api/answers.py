@@ -38,6 +38,14 @@ class AccountAnswer(Answer):
     updated_at: Time
 
 
+class AccountPage(Answer):
+    items: Sequence[AccountAnswer]
+    total: int
+    page: int
+    limit: int
+    total_pages: int
+
+
 class SessionAnswer(Answer):
     """`expiresIn`: seconds that the access token lives."""
 

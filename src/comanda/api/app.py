@@ -14,7 +14,7 @@ from uuid_utils import uuid7
 
 from comanda import telemetry
 from comanda.accounts.tokens import Bearer
-from comanda.api import auth, categories, health, inventory, kinds, mailbox, orders, problems, products
+from comanda.api import auth, categories, health, inventory, kinds, mailbox, orders, problems, products, users
 from comanda.api.document import document_of, page_of
 from comanda.api.parts import Parts
 from comanda.api.problems import Problem
@@ -37,6 +37,7 @@ _GUARDS = [
 ]
 _ROUTERS = (
     auth.routes,
+    users.routes,
     products.routes,
     categories.routes,
     inventory.routes,

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 from pydantic.alias_generators import to_camel
 
+from comanda.accounts.accounts import Role
 from comanda.accounts.passwords import LONGEST, SHORTEST
 from comanda.inventory.admin import MOST, Addition, Removal
 
@@ -121,6 +123,14 @@ class Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", alias_generator=to_camel, frozen=True)
 
 
+def _refuse_no_change(patch: Body, may_be_empty: AbstractSet[str]) -> None:
+    if not patch.model_fields_set:
+        raise ValueError("names nothing to change")
+    emptied = sorted(to_camel(name) for name in patch.model_fields_set - may_be_empty if getattr(patch, name) is None)
+    if emptied:
+        raise ValueError(f"{', '.join(emptied)} can't be null")
+
+
 class RegisterBody(Body):
     email: Email
     password: Password
@@ -128,6 +138,29 @@ class RegisterBody(Body):
     last_name: Name
     phone_number: Phone | None = None
     language: Literal["en", "es"] = "en"
+
+
+class UserBody(RegisterBody):
+    role: Role = "customer"
+
+
+class UserPatch(Body):
+    """What is left out stays as it is; null empties the phone number."""
+
+    first_name: Name | None = None
+    last_name: Name | None = None
+    phone_number: Phone | None = None
+    language: Literal["en", "es"] | None = None
+    role: Role | None = None
+
+    @model_validator(mode="after")
+    def _is_a_change(self) -> "UserPatch":
+        _refuse_no_change(self, {"phone_number"})
+        return self
+
+    def changes(self) -> dict[str, Any]:
+        """The fields that were sent."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
 
 
 class LoginBody(Body):
@@ -194,13 +227,7 @@ class ProductPatch(Body):
 
     @model_validator(mode="after")
     def _is_a_change(self) -> "ProductPatch":
-        if not self.model_fields_set:
-            raise ValueError("names nothing to change")
-        emptied = sorted(
-            to_camel(name) for name in self.model_fields_set - _MAY_BE_EMPTY if getattr(self, name) is None
-        )
-        if emptied:
-            raise ValueError(f"{', '.join(emptied)} can't be null")
+        _refuse_no_change(self, _MAY_BE_EMPTY)
         return self
 
     def changes(self) -> dict[str, Any]:

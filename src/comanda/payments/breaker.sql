@@ -22,8 +22,7 @@ UPDATE breakers SET state = $1, failures = $2, probe_at = $3, updated_at = now()
 UPDATE breakers SET ramp_since = NULL, ramp_rate = coalesce(ramp_rate, greatest($1::double precision, (
        SELECT max(calls) FROM (
            SELECT count(*) / 5.0 AS calls FROM payments
-            WHERE id >= (lpad(to_hex((extract(epoch FROM now() - interval '1 minute') * 1000)::bigint), 12, '0')
-                         || repeat('0', 20))::uuid
+            WHERE id >= uuid_floor(now() - interval '1 minute')
             GROUP BY floor(extract(epoch FROM created_at) / 5)) AS busy)))
  WHERE name = 'gateway';
 

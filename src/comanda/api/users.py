@@ -1,0 +1,144 @@
+"""Accounts, as admins keep them."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import Query, Response
+
+from comanda.accounts import accounts, passwords, sessions
+from comanda.accounts.accounts import Account, EmailTaken, LastAdmin, Registration, Role, SortBy
+from comanda.api.answers import AccountAnswer, AccountPage
+from comanda.api.bodies import Limit, Page, Search, UserBody, UserPatch
+from comanda.api.document import answers
+from comanda.api.parts import Given, Parts
+from comanda.api.problems import Problem
+from comanda.api.security import Admin, SignedIn, router
+from comanda.failpoints import Boundary
+
+CREATE = Boundary("users.create")
+CHANGE = Boundary("users.change")
+DELETE = Boundary("users.delete")
+ACTIVATE = Boundary("users.activate")
+
+routes = router("/users", "users")
+
+Shown = Literal["active", "inactive", "all"]
+_IS_ACTIVE: dict[Shown, bool | None] = {"active": True, "inactive": False, "all": None}
+
+
+@routes.post("", status_code=201, responses=answers("EMAIL_TAKEN"))
+async def create(_account: Admin, body: UserBody, parts: Given, response: Response) -> AccountAnswer:
+    """Make an account of any role."""
+    wanted = Registration(
+        email=body.email,
+        password_hash=await passwords.hashed(body.password),
+        first_name=body.first_name,
+        last_name=body.last_name,
+        phone_number=body.phone_number,
+        language=body.language,
+        role=body.role,
+    )
+    async with parts.database.transaction(CREATE) as tx:
+        made = (await accounts.register(tx, [wanted]))[0]
+    if isinstance(made, EmailTaken):
+        raise Problem("EMAIL_TAKEN")
+    response.headers["Location"] = f"/api/v1/users/{made.id}"
+    return AccountAnswer.model_validate(made)
+
+
+@routes.get("")
+async def page(
+    _account: Admin,
+    parts: Given,
+    *,
+    search: Search | None = None,
+    status: Shown = "all",
+    role: Role | None = None,
+    page: Page = 1,
+    limit: Limit = 20,
+    sort_by: Annotated[SortBy, Query(alias="sortBy")] = "createdAt",
+    sort_order: Annotated[Literal["asc", "desc"], Query(alias="sortOrder")] = "desc",
+) -> AccountPage:
+    """Accounts, a page at a time. `search` looks into e-mail and names."""
+    async with parts.database.connection() as tx:
+        found, total = await accounts.page(
+            tx,
+            search=search,
+            is_active=_IS_ACTIVE[status],
+            role=role,
+            sort_by=sort_by,
+            is_ascending=sort_order == "asc",
+            number=page,
+            limit=limit,
+        )
+    return AccountPage(
+        items=[AccountAnswer.model_validate(one) for one in found],
+        total=total,
+        page=page,
+        limit=limit,
+        total_pages=-(-total // limit),
+    )
+
+
+@routes.get("/profile")
+async def profile(account: SignedIn) -> AccountAnswer:
+    """Who is signed in."""
+    return AccountAnswer.model_validate(account)
+
+
+@routes.get("/{user_id}", responses=answers("USER_NOT_FOUND"))
+async def read(_account: Admin, user_id: UUID, parts: Given) -> AccountAnswer:
+    """One account."""
+    async with parts.database.connection() as tx:
+        found = (await accounts.living(tx, [user_id]))[0]
+    return _granted(found)
+
+
+@routes.patch("/{user_id}", responses=answers("USER_NOT_FOUND", "LAST_ADMIN"))
+async def change(_account: Admin, user_id: UUID, body: UserPatch, parts: Given) -> AccountAnswer:
+    """Change some fields of an account. Of another role, it has to sign in again."""
+    async with parts.database.transaction(CHANGE) as tx:
+        changed = (await accounts.change(tx, [(user_id, body.changes())]))[0]
+    return _granted(changed)
+
+
+@routes.delete("/{user_id}", status_code=204, responses=answers("USER_NOT_FOUND", "LAST_ADMIN"))
+async def delete(_account: Admin, user_id: UUID, parts: Given) -> Response:
+    """Delete an account and end all its sessions. Its orders stay; its e-mail stays taken."""
+    async with parts.database.transaction(DELETE) as tx:
+        is_gone = (await accounts.delete(tx, [user_id]))[0]
+        if is_gone is True:
+            await sessions.revoke_all(tx, [user_id])
+    if isinstance(is_gone, LastAdmin):
+        raise Problem("LAST_ADMIN")
+    if not is_gone:
+        raise Problem("USER_NOT_FOUND")
+    return Response(status_code=204)
+
+
+@routes.patch("/{user_id}/activate", responses=answers("USER_NOT_FOUND"))
+async def activate(_account: Admin, user_id: UUID, parts: Given) -> AccountAnswer:
+    """Let somebody sign in again."""
+    return await _set_active(parts, user_id, is_active=True)
+
+
+@routes.patch("/{user_id}/deactivate", responses=answers("USER_NOT_FOUND", "LAST_ADMIN"))
+async def deactivate(_account: Admin, user_id: UUID, parts: Given) -> AccountAnswer:
+    """Keep somebody out, at once: sessions end, and nothing can be ordered."""
+    return await _set_active(parts, user_id, is_active=False)
+
+
+async def _set_active(parts: Parts, user_id: UUID, *, is_active: bool) -> AccountAnswer:
+    async with parts.database.transaction(ACTIVATE) as tx:
+        changed = (await accounts.change(tx, [(user_id, {"is_active": is_active})]))[0]
+        if not is_active and isinstance(changed, Account):
+            await sessions.revoke_all(tx, [user_id])
+    return _granted(changed)
+
+
+def _granted(found: Account | LastAdmin | None) -> AccountAnswer:
+    if isinstance(found, LastAdmin):
+        raise Problem("LAST_ADMIN")
+    if found is None:
+        raise Problem("USER_NOT_FOUND")
+    return AccountAnswer.model_validate(found)
