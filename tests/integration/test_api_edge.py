@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import pytest
 
 from api_client import Client
@@ -21,6 +22,19 @@ GUARDED = [
     ("PATCH", f"/api/v1/products/{NOBODY}/activate", "admin"),
     ("PATCH", f"/api/v1/products/{NOBODY}/deactivate", "admin"),
     ("GET", "/api/v1/products?status=deleted", "admin"),
+    ("POST", "/api/v1/categories", "admin"),
+    ("PUT", f"/api/v1/categories/{NOBODY}", "admin"),
+    ("DELETE", f"/api/v1/categories/{NOBODY}", "admin"),
+    ("PATCH", f"/api/v1/categories/{NOBODY}/activate", "admin"),
+    ("PATCH", f"/api/v1/categories/{NOBODY}/deactivate", "admin"),
+    ("GET", "/api/v1/users", "admin"),
+    ("POST", "/api/v1/users", "admin"),
+    ("GET", "/api/v1/users/profile", "signed in"),
+    ("GET", f"/api/v1/users/{NOBODY}", "admin"),
+    ("PATCH", f"/api/v1/users/{NOBODY}", "admin"),
+    ("DELETE", f"/api/v1/users/{NOBODY}", "admin"),
+    ("PATCH", f"/api/v1/users/{NOBODY}/activate", "admin"),
+    ("PATCH", f"/api/v1/users/{NOBODY}/deactivate", "admin"),
     ("POST", "/api/v1/inventory", "admin"),
     ("POST", "/api/v1/inventory/add-stock", "admin"),
     ("POST", "/api/v1/inventory/remove-stock", "admin"),
@@ -110,10 +124,30 @@ async def test_what_is_not_there_is_a_problem(api: Client) -> None:
         assert (path, reply.status, reply.body["code"]) == (path, 404, "ROUTE_NOT_FOUND")
     reply = await api.ask("PUT", "/api/v1/products")
     assert (reply.status, reply.body["code"]) == (405, "METHOD_NOT_ALLOWED")
-    assert set(reply.headers["Allow"].split(", ")) == {"GET", "POST"}
+    assert set(reply.headers["Allow"].split(", ")) == {"GET", "HEAD", "POST"}
     described = (await api.get(reply.body["type"])).body
     assert described["code"] == "METHOD_NOT_ALLOWED"
     assert (await api.get("/api/v1/problems/nothing")).status == 404
+
+
+async def test_head_is_get_without_its_body(api: Client) -> None:
+    async with aiohttp.ClientSession() as session:
+        for path in ("/api/v1/health/live", "/api/v1/products", "/api/openapi.json", "/api/v1/nothing"):
+            async with session.get(api.url + path) as asked, session.head(api.url + path) as told:
+                assert told.status == asked.status
+                assert told.headers["Content-Type"] == asked.headers["Content-Type"]
+                assert told.headers["Content-Length"] == str(len(await asked.read()))
+                assert await told.read() == b""
+
+
+async def test_two_idempotency_keys_are_no_key(api: Client) -> None:
+    customer = await api.person()
+    product = await api.product(await api.person("admin"))
+    headers = [("Idempotency-Key", "one"), ("Idempotency-Key", "two"), ("Authorization", f"Bearer {customer.token}")]
+    body = {"items": [{"productId": product["id"], "quantity": 1}]}
+    url = f"{api.url}/api/v1/orders"
+    async with aiohttp.ClientSession(headers=headers) as session, session.post(url, json=body) as reply:
+        assert (reply.status, (await reply.json())["code"]) == (400, "MALFORMED_REQUEST")
 
 
 async def test_a_correlation_id_is_kept_if_it_is_harmless(api: Client) -> None:

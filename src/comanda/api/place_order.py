@@ -41,6 +41,7 @@ class Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 
 
 _decoder = msgspec.json.Decoder(Body)
+_KEY = b"idempotency-key"
 _JSON = (b"content-type", b"application/json")
 
 
@@ -100,6 +101,8 @@ class PlaceOrderRoute:
 
     async def _wish(self, scope: Scope, receive: Receive, correlation_id: str) -> Wish:
         headers = dict(scope["headers"])
+        if len(headers) != len(scope["headers"]) and sum(name == _KEY for name, _ in scope["headers"]) > 1:
+            raise _Refusal("MALFORMED_REQUEST", "Send one Idempotency-Key: which of two is meant, nobody can tell.")
         claims = self._bearer.claims(headers.get(b"authorization"))
         if claims is None:
             raise _Refusal("UNAUTHENTICATED", "Sign in first: send `Authorization: Bearer <accessToken>`.")
@@ -108,7 +111,7 @@ class PlaceOrderRoute:
         if kind != b"application/json":
             raise _Refusal("UNSUPPORTED_MEDIA_TYPE", "Send the order as application/json.")
         body = _parse(raw)
-        key = _key(headers.get(b"idempotency-key"), body.idempotency_key)
+        key = _key(headers.get(_KEY), body.idempotency_key)
         quantities: dict[UUID, int] = {}
         for item in body.items:
             quantities[item.product_id] = quantities.get(item.product_id, 0) + item.quantity

@@ -178,7 +178,8 @@ def _allowed(request: Request) -> list[str]:
     """Every method of the path: the router itself names those of its first route only."""
     scope = request.scope
     known: dict[str, set[str]] = request.app.state.methods
-    return sorted(known.get(getattr(scope.get("route"), "path", ""), ()))
+    methods = known.get(getattr(scope.get("route"), "path", ""), set())
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
 
 
 async def _of_validation(request: Request, raised: Exception) -> Response:
