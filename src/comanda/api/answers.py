@@ -25,6 +25,15 @@ class Answer(BaseModel):
     )
 
 
+class PageAnswer(Answer):
+    """`total`: how many there are on all pages."""
+
+    total: int
+    page: int
+    limit: int
+    total_pages: int
+
+
 class AccountAnswer(Answer):
     id: UUID
     email: str
@@ -38,12 +47,8 @@ class AccountAnswer(Answer):
     updated_at: Time
 
 
-class AccountPage(Answer):
+class AccountPage(PageAnswer):
     items: Sequence[AccountAnswer]
-    total: int
-    page: int
-    limit: int
-    total_pages: int
 
 
 class SessionAnswer(Answer):
@@ -68,12 +73,8 @@ class CategoryAnswer(Answer):
     updated_at: Time
 
 
-class CategoryPage(Answer):
+class CategoryPage(PageAnswer):
     items: Sequence[CategoryAnswer]
-    total: int
-    page: int
-    limit: int
-    total_pages: int
 
 
 class CategoryBranch(CategoryAnswer):
@@ -106,15 +107,6 @@ class ProductAnswer(Answer):
 class AdminProductAnswer(ProductAnswer):
     cost_price: int | None
     deleted_at: Time | None
-
-
-class PageAnswer(Answer):
-    """`total`: how many there are on all pages."""
-
-    total: int
-    page: int
-    limit: int
-    total_pages: int
 
 
 class ProductPage(PageAnswer):
