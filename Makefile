@@ -20,7 +20,7 @@ test-servers: .venv/.installed-dev
 
 # Fifty seeds of a thousand orders and twenty faults each, then ten thousand orders with a hundred: an hour. Then races.
 proof: .venv/.installed-dev
-	$(BIN)/python benchmarks/proof.py
+	$(BIN)/python benchmarks/proof.py --out docs/proof.json
 	$(BIN)/python -m pytest tests/integration/test_races.py --seeds 20
 
 # State machines walk new random steps until they are stopped or find something.

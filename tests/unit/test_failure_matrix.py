@@ -66,6 +66,15 @@ def test_the_page_has_each_row_once_with_its_verdict_revision_and_machine() -> N
     assert "2030-01-02, revision abc, a machine with 2 cores: 2 rows" in text
 
 
+def test_the_page_tells_what_the_proof_came_to() -> None:
+    proof = {"runs": 51, "faults": 1100, "accepted": 60_408, "ended": 60_408, "broken": 0, "isFine": True, "failed": [],
+             "kinds": {"FLUSHALL": 43}, "slowestSeconds": 433.4, "revision": "abc"}  # fmt: skip
+    text = page.rendered([row("a")], proof)
+    assert "51 instances" in text
+    assert "60,408 orders accepted, 60,408 ended, 0 invariants broken; every run was fine" in text
+    assert "by seed: [7]" in page.rendered([row("a")], {**proof, "isFine": False, "failed": [7]})
+
+
 def test_every_scenario_is_run_tested_skipped_or_comes_later() -> None:
     names = [scenario.name for scenario in SCENARIOS]
     assert len(names) == len(set(names))

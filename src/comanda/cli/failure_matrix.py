@@ -6,6 +6,7 @@ Exit codes: 0 done, with whatever was met or missed; 2 no such scenario; 3 an in
 import os
 import time
 from collections.abc import Sequence
+from json import loads
 from pathlib import Path
 
 import typer
@@ -17,6 +18,9 @@ from comanda.proof.matrix import page, results
 from comanda.proof.matrix.perform import perform
 from comanda.proof.matrix.results import Row
 from comanda.proof.matrix.table import SCENARIOS
+
+PROOF = "proof.json"
+"""What `make proof` came to, beside the page."""
 
 _STYLES = {"met": "green", "missed": "bold red", "skipped": "yellow", "later": "dim"}
 
@@ -63,5 +67,7 @@ def _known(path: Path) -> list[Row]:
 
 
 def _write(out: Path, rows: Sequence[Row]) -> None:
-    out.write_text(page.rendered(rows), encoding="utf-8")
+    proof = out.with_name(PROOF)
+    known = loads(proof.read_bytes()) if proof.exists() else None
+    out.write_text(page.rendered(rows, known), encoding="utf-8")
     out.with_suffix(".json").write_text(results.stored(rows), encoding="utf-8")

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 from comanda.proof.matrix.results import Row
 from comanda.proof.matrix.scenario import Verdict
@@ -25,14 +26,21 @@ invariant is broken. `comanda chaos` does many of these failures at once, by a s
 """
 
 
-def rendered(rows: Sequence[Row]) -> str:
-    """Markdown."""
+def rendered(rows: Sequence[Row], proof: Mapping[str, Any] | None = None) -> str:
+    """Markdown.
+
+    Args:
+        rows: what was caused, one at a time.
+        proof: what `make proof` came to, as it writes it.
+    """
     parts = [_HEAD, _summary(rows)]
     for group, some in groupby(rows, key=lambda row: row.group):
         lines = [f"## {group}", "", "| failure | how it was caused | what a client saw | target | measured | verdict |"]
         lines.append("|---|---|---|---|---|---|")
         lines += [_line(row) for row in some]
         parts.append("\n".join(lines) + "\n")
+    if proof is not None:
+        parts.append(_proven(proof))
     if missed := [row for row in rows if row.verdict == "missed"]:
         notes = [f"- **{row.failure}**: {_cell(row.measured)} (target: {_cell(row.target)})" for row in missed]
         parts.append("## Targets that are missed\n\n" + "\n".join(notes) + "\n")
@@ -48,6 +56,17 @@ def _summary(rows: Sequence[Row]) -> str:
     words = [f"{counts[verdict]} {verdict}" for verdict in _WORDS if counts[verdict]]
     broken = sum(bool(row.broken) for row in rows)
     return f"{', '.join(words)}. Rows with a broken invariant: {broken}.\n"
+
+
+def _proven(proof: Mapping[str, Any]) -> str:
+    kinds = ", ".join(f"{kind} ({count})" for kind, count in proof["kinds"].items())
+    verdict = "every run was fine" if proof["isFine"] else f"runs that were not fine, by seed: {proof['failed']}"
+    return (
+        "## Many at random\n\n"
+        f"`make proof` hurt {proof['runs']} instances under load, each from a seed of its own: {proof['faults']:,} faults,"
+        f" {proof['accepted']:,} orders accepted, {proof['ended']:,} ended, {proof['broken']} invariants broken;"
+        f" {verdict}; the longest run took {proof['slowestSeconds']:.0f} s. Revision {proof['revision']}.\n\n{kinds}.\n"
+    )
 
 
 def _line(row: Row) -> str:
