@@ -63,7 +63,7 @@ def _proven(proof: Mapping[str, Any]) -> str:
     verdict = "every run was fine" if proof["isFine"] else f"runs that were not fine, by seed: {proof['failed']}"
     return (
         "## Many at random\n\n"
-        f"`make proof` hurt {proof['runs']} instances under load, each from a seed of its own: {proof['faults']:,} faults,"
+        f"`make proof` hurt {proof['runs']} instances under load, each from its own seed: {proof['faults']:,} faults,"
         f" {proof['accepted']:,} orders accepted, {proof['ended']:,} ended, {proof['broken']} invariants broken;"
         f" {verdict}; the longest run took {proof['slowestSeconds']:.0f} s. Revision {proof['revision']}.\n\n{kinds}.\n"
     )
