@@ -105,8 +105,6 @@ async def test_kill_9_of_each_process_and_flushall_lose_nothing_and_charge_nobod
                 assert not is_alive(old)
             await flush_all(up)
             await steady.goes_on()
-        assert steady.refused, "nobody noticed anything: no fault was a fault"
-
         await admin.all_ended()
         await check(up, admin, steady, products)
         assert all(is_alive(pid) for pid in up.processes.values())
@@ -114,6 +112,7 @@ async def test_kill_9_of_each_process_and_flushall_lose_nothing_and_charge_nobod
         assert doctor.code == 0, doctor.out + doctor.err
         letters = await up.comanda("dead-letters", "list", "--json")
         assert (letters.code, letters.out) == (0, "")
+        # That the faults were faults, the supervisor tells: customers may well have noticed nothing.
         told = [line["message"] for line in lines_of(up.printed()) if line["process"] == "supervisor"]
         assert [one.partition(":")[0] for one in told if "ended by SIGKILL" in one] == list(VICTIMS)
 

@@ -9,6 +9,7 @@ from machines import PLANS
 from steps import Tally, standing_on
 
 STEPS = 10_000
+MOST_WALKS = 3
 
 
 @pytest.mark.usefixtures("_logs")
@@ -16,7 +17,10 @@ STEPS = 10_000
 def test_the_machine_finds_nothing(name: str, database_url: str, redis_url: str) -> None:
     plan, tally = PLANS[name], Tally()
     with standing_on(database_url, redis_url) as ground:
-        plan.run(ground, tally)
+        for _ in range(MOST_WALKS):
+            plan.run(ground, tally)
+            if all(tally.seen[what] for what in plan.meets):
+                break  # hypothesis leaves whole rules out of an example, now and then out of all of them
     print(f"{name}: {tally.steps:,} steps, {dict(tally.seen)}")
     assert tally.steps >= plan.least, "fewer steps than promised really ran"
     assert [what for what in plan.meets if not tally.seen[what]] == [], "a machine that never met this shows nothing"
