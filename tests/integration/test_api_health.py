@@ -36,22 +36,29 @@ async def test_a_draining_process_is_not_ready(database_url: str, redis_url: str
         assert (await api.get("/api/v1/health/live")).status == 200
 
 
+FULL_DISK = """
+CREATE SCHEMA full_disk;
+CREATE FUNCTION full_disk.generate_series(integer, integer) RETURNS SETOF integer LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = 'disk_full'; END $$;
+SET search_path = full_disk, public, pg_catalog;
+"""
+
+
 async def test_who_found_the_disk_full_is_not_ready_before_there_is_room(database_url: str, redis_url: str) -> None:
-    """As far as a test can go: PostgreSQL says it is full, and then can't write a byte of temporary files."""
+    """What needs room on the disk is told that there is none."""
     async with running_api(database_url, redis_url) as api:
+        assert (await api.get("/api/v1/health/ready")).status == 200
+        async with api.database.connection() as tx:
+            await tx.execute(FULL_DISK)
         with pytest.raises(DiskFull, match="free some of it"):
             async with api.database.connection() as tx:
-                await tx.execute("DO $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = 'disk_full'; END $$")
-        async with api.database.connection() as tx:
-            name = await tx.fetchval("SELECT current_database()")
-            await tx.execute(f"ALTER DATABASE {name} SET temp_file_limit = 0")
-            await tx.execute("SET temp_file_limit = 0")
-        assert (await api.get("/api/v1/health")).body["status"] == "down"
-        assert (await api.get("/api/v1/health/ready")).status == 503
+                await tx.fetch("SELECT generate_series(1, 2)")
+        health = (await api.get("/api/v1/health")).body
+        assert (health["status"], health["checks"]["postgres"]) == ("down", "full")
+        ready = await api.get("/api/v1/health/ready")
+        assert (ready.status, ready.body["detail"]) == (503, "PostgreSQL's disk is full")
         assert (await api.get("/api/v1/health/live")).status == 200
         async with api.database.connection() as tx:
-            await tx.execute("RESET temp_file_limit")
-            await tx.execute(f"ALTER DATABASE {name} RESET temp_file_limit")
-            await tx.execute("SET temp_file_limit = -1")
+            await tx.execute("DROP SCHEMA full_disk CASCADE")
         assert (await api.get("/api/v1/health/ready")).status == 200
         assert not api.database.is_full

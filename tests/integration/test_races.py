@@ -165,7 +165,6 @@ async def test_a_deadlock_would_be_counted(database_url: str) -> None:
 
         async def in_order(*products: UUID) -> None:
             async with database.transaction() as tx:
-                await tx.execute("SET LOCAL deadlock_timeout = '10ms'")
                 for product in products:
                     await tx.execute("UPDATE stock SET held = 1 WHERE product_id = $1", product)
                     if product == products[0]:
