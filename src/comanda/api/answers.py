@@ -34,6 +34,11 @@ class PageAnswer(Answer):
     total_pages: int
 
 
+def numbered(number: int, limit: int, total: int) -> dict[str, int]:
+    """The fields of a `PageAnswer`: the page of that number, of so many in all."""
+    return {"total": total, "page": number, "limit": limit, "total_pages": -(-total // limit)}
+
+
 class AccountAnswer(Answer):
     id: UUID
     email: str

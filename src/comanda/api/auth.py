@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Request, Response
 
 from comanda.accounts import accounts, passwords, sessions
-from comanda.accounts.accounts import Account, EmailTaken, Registration
+from comanda.accounts.accounts import Account, EmailTaken, Registration, Role
 from comanda.accounts.sessions import Stale
 from comanda.api.answers import AccountAnswer, SessionAnswer
 from comanda.api.bodies import LoginBody, LogoutBody, RefreshBody, RegisterBody
@@ -32,6 +32,19 @@ def _session(parts: Parts, account: Account, refresh_token: str) -> SessionAnswe
     )
 
 
+async def registration(body: RegisterBody, role: Role) -> Registration:
+    """What a body asks for, with the password hashed."""
+    return Registration(
+        email=body.email,
+        password_hash=await passwords.hashed(body.password),
+        first_name=body.first_name,
+        last_name=body.last_name,
+        phone_number=body.phone_number,
+        language=body.language,
+        role=role,
+    )
+
+
 async def _address(request: Request) -> str:
     """The other end of the connection; what a header claims about it is not believed."""
     return request.client.host if request.client else ""
@@ -43,14 +56,7 @@ Address = Annotated[str, Depends(_address)]
 @routes.post("/register", status_code=201, responses=answers("EMAIL_TAKEN"))
 async def register(body: RegisterBody, parts: Given) -> SessionAnswer:
     """Make an account and sign in to it."""
-    wanted = Registration(
-        email=body.email,
-        password_hash=await passwords.hashed(body.password),
-        first_name=body.first_name,
-        last_name=body.last_name,
-        phone_number=body.phone_number,
-        language=body.language,
-    )
+    wanted = await registration(body, "customer")
     async with parts.database.transaction(REGISTER) as tx:
         match (await accounts.register(tx, [wanted]))[0]:
             case EmailTaken():

@@ -1,7 +1,7 @@
 """What may come in. Bodies are closed: an unknown name, a wrong type or a text that can't be stored is a 422."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -114,6 +114,8 @@ Search = Annotated[str, Field(max_length=200), Storable]
 Page = Annotated[int, Field(ge=1, le=1_000_000)]
 Limit = Annotated[int, Field(ge=1, le=100)]
 Bound = Annotated[int, Field(ge=0, le=MOST)]
+Shown = Literal["active", "inactive", "all"]
+IS_ACTIVE: Mapping[Shown, bool | None] = {"active": True, "inactive": False, "all": None}
 QueryTags = Annotated[list[Search], BeforeValidator(_listed), Field(max_length=50)]
 
 

@@ -1,13 +1,13 @@
 """The catalogue's tree."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import Query, Response
 
-from comanda.api.answers import CategoryAnswer, CategoryBranch, CategoryPage
-from comanda.api.bodies import CategoryBody, Limit, Page, Search
+from comanda.api.answers import CategoryAnswer, CategoryBranch, CategoryPage, numbered
+from comanda.api.bodies import IS_ACTIVE, CategoryBody, Limit, Page, Search, Shown
 from comanda.api.document import answers
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
@@ -22,9 +22,6 @@ DELETE = Boundary("categories.delete")
 ACTIVATE = Boundary("categories.activate")
 
 routes = router("/categories", "categories")
-
-Shown = Literal["active", "inactive", "all"]
-_IS_ACTIVE: dict[Shown, bool | None] = {"active": True, "inactive": False, "all": None}
 
 
 @routes.post("", status_code=201, responses=answers("SLUG_TAKEN", "CATEGORY_UNKNOWN", "CATEGORY_TOO_DEEP"))
@@ -49,14 +46,11 @@ async def page(
     """Categories, a page at a time, by their position and name."""
     async with parts.database.connection() as tx:
         found, total = await categories.page(
-            tx, is_active=_IS_ACTIVE[status], parent_id=parent_id, search=search, number=page, limit=limit
+            tx, is_active=IS_ACTIVE[status], parent_id=parent_id, search=search, number=page, limit=limit
         )
     return CategoryPage(
         items=[CategoryAnswer.model_validate(one) for one in found],
-        total=total,
-        page=page,
-        limit=limit,
-        total_pages=-(-total // limit),
+        **numbered(page, limit, total),
     )
 
 

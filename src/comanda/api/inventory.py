@@ -7,7 +7,14 @@ from fastapi import Query
 
 from comanda import telemetry
 from comanda.accounts.accounts import Account
-from comanda.api.answers import AvailabilityAnswer, ProductStockAnswer, StockAnswer, StockPage, StockStatsAnswer
+from comanda.api.answers import (
+    AvailabilityAnswer,
+    ProductStockAnswer,
+    StockAnswer,
+    StockPage,
+    StockStatsAnswer,
+    numbered,
+)
 from comanda.api.bodies import (
     AddStockBody,
     AvailabilityBody,
@@ -189,7 +196,8 @@ async def _page(parts: Parts, wanted: Filter, number: int, limit: int) -> StockP
     async with parts.database.connection() as tx:
         found, total = await admin.page(tx, wanted, number=number, limit=limit)
     return StockPage(
-        items=[_answer(one) for one in found], total=total, page=number, limit=limit, total_pages=-(-total // limit)
+        items=[_answer(one) for one in found],
+        **numbered(number, limit, total),
     )
 
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import Query, Response
 
-from comanda.api.answers import AdminProductAnswer, ProductAnswer, ProductPage
+from comanda.api.answers import AdminProductAnswer, ProductAnswer, ProductPage, numbered
 from comanda.api.bodies import Bound, Limit, Page, ProductBody, ProductPatch, QueryTags, Search
 from comanda.api.document import answers
 from comanda.api.parts import Given, Parts
@@ -125,8 +125,5 @@ async def _page(parts: Parts, wanted: Filter, number: int, limit: int) -> Produc
         found, total = await products.page(tx, wanted, number=number, limit=limit)
     return ProductPage(
         items=[ProductAnswer.model_validate(one) for one in found],
-        total=total,
-        page=number,
-        limit=limit,
-        total_pages=-(-total // limit),
+        **numbered(number, limit, total),
     )

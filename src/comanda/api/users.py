@@ -5,10 +5,11 @@ from uuid import UUID
 
 from fastapi import Query, Response
 
-from comanda.accounts import accounts, passwords, sessions
-from comanda.accounts.accounts import Account, EmailTaken, LastAdmin, Registration, Role, SortBy
-from comanda.api.answers import AccountAnswer, AccountPage
-from comanda.api.bodies import Limit, Page, Search, UserBody, UserPatch
+from comanda.accounts import accounts, sessions
+from comanda.accounts.accounts import Account, EmailTaken, LastAdmin, Role, SortBy
+from comanda.api.answers import AccountAnswer, AccountPage, numbered
+from comanda.api.auth import registration
+from comanda.api.bodies import IS_ACTIVE, Limit, Page, Search, Shown, UserBody, UserPatch
 from comanda.api.document import answers
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
@@ -22,22 +23,11 @@ ACTIVATE = Boundary("users.activate")
 
 routes = router("/users", "users")
 
-Shown = Literal["active", "inactive", "all"]
-_IS_ACTIVE: dict[Shown, bool | None] = {"active": True, "inactive": False, "all": None}
-
 
 @routes.post("", status_code=201, responses=answers("EMAIL_TAKEN"))
 async def create(_account: Admin, body: UserBody, parts: Given, response: Response) -> AccountAnswer:
     """Make an account of any role."""
-    wanted = Registration(
-        email=body.email,
-        password_hash=await passwords.hashed(body.password),
-        first_name=body.first_name,
-        last_name=body.last_name,
-        phone_number=body.phone_number,
-        language=body.language,
-        role=body.role,
-    )
+    wanted = await registration(body, body.role)
     async with parts.database.transaction(CREATE) as tx:
         made = (await accounts.register(tx, [wanted]))[0]
     if isinstance(made, EmailTaken):
@@ -64,7 +54,7 @@ async def page(
         found, total = await accounts.page(
             tx,
             search=search,
-            is_active=_IS_ACTIVE[status],
+            is_active=IS_ACTIVE[status],
             role=role,
             sort_by=sort_by,
             is_ascending=sort_order == "asc",
@@ -73,10 +63,7 @@ async def page(
         )
     return AccountPage(
         items=[AccountAnswer.model_validate(one) for one in found],
-        total=total,
-        page=page,
-        limit=limit,
-        total_pages=-(-total // limit),
+        **numbered(page, limit, total),
     )
 
 
