@@ -17,7 +17,7 @@ from typing import Any
 import asyncpg
 from harness import Stand, comanda_up, pgbench, report, say, wrk
 
-CONNECTIONS = 64
+CONNECTIONS = 256
 # pgbench's orders have no workers: they must not count as waiting.
 END_REFERENCE = "UPDATE orders SET state = 'CANCELLED', failure_reason = '-', ended_at = now() WHERE ended_at IS NULL"
 

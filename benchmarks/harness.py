@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,10 @@ class Stand:
         for name, pid in self.processes.items():
             process = psutil.Process(pid)
             family = [process, *process.children(recursive=True)]
-            times = [one.cpu_times() for one in family]
+            times = []
+            for one in family:
+                with suppress(psutil.NoSuchProcess):  # autovacuum's come and go
+                    times.append(one.cpu_times())
             used[name] = sum(spent.user + spent.system for spent in times)
         return used
 

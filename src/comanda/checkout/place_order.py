@@ -36,6 +36,7 @@ _QUOTES = 3  # a price that changes that often within one request is answered wi
 _COMMITS = 3
 _AGAIN_AFTER = 0.2  # seconds, after a lost connection
 _LIMIT = 500
+_GATHER = 0.008  # seconds between two commits while orders come one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class PlaceOrder:
         self._catalogue = catalogue
         self._saga = saga
         self._most_open = most_open
-        self._commits: Batcher[_Draft, Accepted | Rejected] = Batcher(self._commit, limit=_LIMIT)
+        self._commits: Batcher[_Draft, Accepted | Rejected] = Batcher(self._commit, limit=_LIMIT, gather=_GATHER)
         self._hinting: set[asyncio.Task[None]] = set()
 
     @property

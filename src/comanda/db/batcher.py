@@ -1,14 +1,19 @@
 """Shared commits: whoever arrives while one write runs shares the next.
 
-There is no timer, so on an idle system nobody waits for company.
+On an idle system nobody waits for company. Where several came while a write ran, more are coming: the next write may
+gather them for some milliseconds (docs/decisions/0014-gathering.md).
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+
+_COMPANY = 1  # came while a write ran: more are coming
+_ENOUGH = 16  # a write of so many has spread its fixed cost; it waits no longer
 
 
 class Batcher(Generic[Item, Answer]):
@@ -18,13 +23,20 @@ class Batcher(Generic[Item, Answer]):
         write: `(items) -> answers` in the order of the items. An answer that is an exception is raised to its own
             caller. When `write` itself raises, the batch is repeated one by one, so that a poisoned item fails alone.
         limit: the most items of one batch.
+        gather: seconds between the beginnings of two writes while items keep coming one by one; 0: none.
     """
 
     def __init__(
-        self, write: Callable[[Sequence[Item]], Awaitable[Sequence[Answer | Exception]]], *, limit: int
+        self,
+        write: Callable[[Sequence[Item]], Awaitable[Sequence[Answer | Exception]]],
+        *,
+        limit: int,
+        gather: float = 0,
     ) -> None:
         self._write = write
         self._limit = limit
+        self._gather = gather
+        self._enough = asyncio.Event()
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._writer: asyncio.Task[None] | None = None
 
@@ -37,6 +49,8 @@ class Batcher(Generic[Item, Answer]):
         """Queue an item. Cancelling the returned future never cancels the write."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
+        if len(self._waiting) >= _ENOUGH:
+            self._enough.set()
         if self._writer is None:
             self._writer = asyncio.create_task(self._run())
         return future
@@ -50,9 +64,18 @@ class Batcher(Generic[Item, Answer]):
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
+                began = asyncio.get_running_loop().time()
                 await self._settle(batch)
+                if self._gather and _COMPANY <= len(self._waiting) < _ENOUGH:
+                    await self._wait_for_more(began + self._gather)
         finally:
             self._writer = None
+
+    async def _wait_for_more(self, until: float) -> None:
+        self._enough.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await self._enough.wait()
 
     async def _settle(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
         answers: Sequence[Answer | Exception]

@@ -41,6 +41,9 @@ HOT = {
     "jit": "off",
     # A plan that was made while a table was empty must not read all of it once it is large.
     "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_material": "off",
 }
 
 

@@ -1,23 +1,22 @@
 """Who gets what of the stock: a pure rule over a batch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from uuid import UUID
+
+import msgspec
 
 Place = tuple[UUID, str]
 """A product at a location."""
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(msgspec.Struct, frozen=True):
     """What one order needs: units of each product."""
 
     order_id: UUID
     quantities: Mapping[UUID, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(msgspec.Struct, frozen=True):
     """Units of a product that an order gets from one location."""
 
     order_id: UUID

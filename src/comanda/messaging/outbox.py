@@ -1,7 +1,6 @@
 """Events, committed with the change that caused them, and the cursors of those who read them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
 
@@ -21,8 +20,7 @@ OF_ORDERS = _sql["of_orders"]
 Aggregate = Literal["order", "payment", "product", "reservation"]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """Something that happened. `order_id`: the order that it concerns, whose correlation id it inherits."""
 
     type: str
@@ -31,7 +29,7 @@ class Event:
     payload: dict[str, Any]
     order_id: UUID | None = None
     correlation_id: str | None = None
-    id: UUID = field(default_factory=new_id)
+    id: UUID = msgspec.field(default_factory=new_id)
 
 
 async def append(tx: Tx, events: Sequence[Event]) -> None:

@@ -6,10 +6,10 @@ A queue has a stream for each priority, under one hash tag. A message is a pack 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID
 
+import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -53,14 +53,14 @@ return granted
 # KEYS[1] the stream; ARGV[1] its cap, then the events.
 _PUBLISH = """
 for i = 2, #ARGV do
-    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'event', ARGV[i])
+    redis.call('XADD', KEYS[1], '*', 'event', ARGV[i])
 end
+redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[1])
 return #ARGV - 1
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Hint:
+class Hint(msgspec.Struct, frozen=True):
     """One message: the saga ids that it carries (None: unreadable), and what to acknowledge."""
 
     ids: list[UUID] | None

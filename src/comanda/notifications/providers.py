@@ -1,9 +1,10 @@
 """Who carries messages. The mocks put them into a mailbox that can be read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Protocol
 from uuid import UUID
+
+import msgspec
 
 from comanda import telemetry
 from comanda.db import Batcher, Database, twin
@@ -15,8 +16,7 @@ _sql = twin(__file__)
 DELIVER = _sql["deliver"]
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(msgspec.Struct, frozen=True):
     """A message as it leaves; `channel` is email or sms."""
 
     channel: str
@@ -43,7 +43,9 @@ class MockProvider:
         self._batches: Batcher[tuple[Outgoing, str], str] = Batcher(self._deliver, limit=500)
 
     async def send(self, message: Outgoing, key: str) -> str:
-        return await self._batches.submit((replace(message, correlation_id=telemetry.correlation_id()), key))
+        return await self._batches.submit(
+            (msgspec.structs.replace(message, correlation_id=telemetry.correlation_id()), key)
+        )
 
     async def _deliver(self, messages: Sequence[tuple[Outgoing, str]]) -> Sequence[str]:
         async with self._database.connection(SEND) as connection:

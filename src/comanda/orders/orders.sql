@@ -8,14 +8,16 @@ WITH wanted AS (
 ), current AS (
     SELECT id, state FROM orders WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
 ), steps AS (
-    SELECT wanted.id, wanted.to_state, wanted.reason, wanted.n,
-           coalesce(lag(wanted.to_state) OVER (PARTITION BY wanted.id ORDER BY wanted.n), current.state) AS from_state
-      FROM wanted JOIN current ON current.id = wanted.id
+    -- What each state follows, the order's own first of all. (A window, no join: this runs for each batch.)
+    SELECT id, to_state, reason, n, lag(to_state) OVER walk AS from_state, first_value(n) OVER walk AS first
+      FROM (SELECT id, state AS to_state, NULL AS reason, 0 AS n FROM current
+            UNION ALL SELECT id, to_state, reason, n FROM wanted) AS walked
+    WINDOW walk AS (PARTITION BY id ORDER BY n)
 ), judged AS (
     SELECT steps.*, legal.from_state IS NOT NULL AS is_legal
       FROM steps LEFT JOIN unnest($5::text[], $6::text[]) AS legal (from_state, to_state)
         ON legal.from_state = steps.from_state AND legal.to_state = steps.to_state
-     WHERE steps.from_state <> steps.to_state
+     WHERE steps.first = 0 AND steps.from_state <> steps.to_state
 ), refused AS (
     SELECT DISTINCT id FROM judged WHERE NOT is_legal
 ), kept AS (

@@ -20,8 +20,7 @@ REFUND = Boundary("gateway.refund")
 _DECLINED, _VOIDED, _UNKNOWN, _INTERNAL = 402, 409, 404, 500
 
 
-@dataclass(frozen=True, slots=True)
-class ChargeRequest:
+class ChargeRequest(msgspec.Struct, frozen=True):
     """What is to be charged: `amount` in minor units. `is_repeat`: an attempt before this one may have arrived."""
 
     order_id: UUID
@@ -31,8 +30,7 @@ class ChargeRequest:
     is_repeat: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Captured:
+class Captured(msgspec.Struct, frozen=True):
     gateway_id: str
 
 

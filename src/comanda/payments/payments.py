@@ -1,9 +1,10 @@
 """Charging an order, and giving the money back: two remote actions around one row for each order."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from comanda.clock import new_id
 from comanda.db import Record, Tx, twin
@@ -27,8 +28,7 @@ UNAVAILABLE = "PAYMENT_UNAVAILABLE"
 FRAUD = Refused("FRAUD_SUSPECTED")
 
 
-@dataclass(frozen=True, slots=True)
-class _Result:
+class _Result(msgspec.Struct, frozen=True):
     order_id: UUID
     state: str
     gateway_id: str | None = None

@@ -1,17 +1,18 @@
 """One transaction's work in memory, and what it led to."""
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from comanda.messaging.dead_letters import DeadLetter
 from comanda.saga.definition import Direction, Job, Later, Outcome, Passage, Refused, Saga, Step
 from comanda.saga.log import Attempt, Claimed, Moved
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """A remote step whose intent is committed and whose lease we hold."""
 
     saga: Saga
@@ -23,8 +24,7 @@ class Call:
     correlation_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     call: Call
     answer: Any
     duration_ms: float
@@ -81,7 +81,7 @@ def key_of(saga_id: UUID, step: str, direction: Direction) -> str:
 
 def unsure(one: Claimed, outcome: Outcome) -> Outcome:
     """A refusal before the call says nothing of the calls that went out earlier: those are undone as well."""
-    return replace(outcome, is_unsure=True) if isinstance(outcome, Refused) and one.attempt else outcome
+    return msgspec.structs.replace(outcome, is_unsure=True) if isinstance(outcome, Refused) and one.attempt else outcome
 
 
 def counted(one: Claimed, outcome: Outcome) -> int:

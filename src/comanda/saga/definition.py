@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from uuid import UUID
 
+import msgspec
+
 from comanda.errors import DefinitionFault
 from comanda.resilience.backoff import Policy
 
@@ -19,8 +21,7 @@ if TYPE_CHECKING:  # the rules run without a database
 Direction = Literal["forward", "backward"]
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(msgspec.Struct, frozen=True):
     """A saga that is due, as a hint names it."""
 
     id: UUID
@@ -28,15 +29,13 @@ class Due:
     priority: int
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(msgspec.Struct, frozen=True):
     """It happened. `started`: the sagas that it started, so that they are hinted at after the commit."""
 
     started: tuple[Due, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """It did not happen and never will; the steps before it are undone. `reason` is a stable code.
 
     `is_unsure`: an attempt before this one was never accounted for, so the step itself is undone too.
@@ -46,16 +45,14 @@ class Refused:
     is_unsure: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Later:
+class Later(msgspec.Struct, frozen=True):
     """Not tried: no attempt is counted, until the step's patience is over."""
 
     reason: str
     after: timedelta
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """Tried, and not known to have happened: tried again by policy, then undone as if it had.
 
     `code` becomes the saga's reason if this was the last attempt.
@@ -69,8 +66,7 @@ Outcome = Done | Refused | Later | Failed
 DONE = Done()
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """One subject at one remote step.
 
     `key` is the same for every attempt; `attempt` is 1 for the first; `since`: when it came to this step.
@@ -83,8 +79,7 @@ class Job:
     since: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Passage:
+class Passage(msgspec.Struct, frozen=True):
     """That a subject passed a point of its process; told to `Saga.follow` in the transaction that moves it on."""
 
     subject: UUID

@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from comanda.clock import new_id
 from comanda.db import Record, Tx, twin
 from comanda.saga.definition import Direction, Due, Saga
@@ -35,8 +37,7 @@ HURRY = _sql["hurry"]
 RESUME = _sql["resume"]
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(msgspec.Struct, frozen=True):
     """A saga to be started; the id may be made beforehand, so that others can store it."""
 
     saga: Saga
@@ -88,8 +89,7 @@ class Claimed:
             self.since = self.now
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     """One line of history."""
 
     saga_id: UUID
@@ -186,8 +186,7 @@ async def held(tx: Tx, leases: Sequence[tuple[UUID, int]]) -> list[Claimed]:
     return [_claimed(row, is_rescue=False) for row in rows]
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(msgspec.Struct, frozen=True):
     """Where a saga goes: its move, whether a lease goes with it, what is to be noted of why it waits.
 
     `claims`: workers lost with it in a row.

@@ -3,9 +3,10 @@
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
+
+from msgspec import structs
 
 from comanda import telemetry
 from comanda.db import Tx
@@ -160,7 +161,7 @@ class Settling:
         known = batch.moves.get(one.id)
         if known is not None and known.to.is_new_step and not move.is_new_step:
             # It came to this step within this very transaction: its patience starts here.
-            move = replace(move, is_new_step=True)
+            move = structs.replace(move, is_new_step=True)
         one.note = detail if move.wait is not None or move.is_stuck else None
         batch.moves[one.id] = Moved(one.id, move, is_leased=False, note=one.note, claims=0)
         one.follow(move)

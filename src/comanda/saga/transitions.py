@@ -1,8 +1,9 @@
 """Where a saga goes after an outcome. Pure: no clock, no database, no chance of its own."""
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
+
+import msgspec
 
 from comanda.errors import DefinitionFault
 from comanda.saga.definition import Direction, Done, Failed, Later, Outcome, Refused, Saga, Step
@@ -12,8 +13,7 @@ OPEN: tuple[State, ...] = ("RUNNING", "COMPENSATING")
 ENDED: tuple[State, ...] = ("COMPLETED", "COMPENSATED")
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """Where a saga stands: at `step`, in `direction`, with `attempt` attempts begun there since `waited`."""
 
     step: str
@@ -24,8 +24,7 @@ class Standing:
     reason: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(msgspec.Struct, frozen=True):
     """Where it goes. `wait` is None when it is due at once; `is_new_step` resets attempts and patience."""
 
     state: State
