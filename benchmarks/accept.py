@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
-from harness import Stand, comanda_up, pgbench, report, say, wrk
+from harness import Stand, comanda_up, nobody_working, pgbench, report, say, wrk
 
 
 @contextmanager
@@ -78,37 +77,33 @@ def main() -> None:
     arguments.add_argument("--seconds", type=float, default=8)
     asked = arguments.parse_args()
     ours, theirs, unshared, alone, unshared_alone = [], [], [], [], []
-    with comanda_up("--workers", "1", GATEWAY="instant", MAX_BACKLOG="500000") as stand, unshared_api(stand) as other:
-        for name in ("worker-1", "relay"):
-            os.kill(stand.processes[name], signal.SIGSTOP)
-        try:
-            wrk(stand, connections=64, seconds=3)
-            wrk(stand, connections=64, seconds=3, url=other)
-            for number in range(1, asked.runs + 1):
-                before = stand.cpu()
-                run = wrk(stand, connections=64, seconds=asked.seconds)
-                spent = {
-                    name: round(1e6 * (used - before[name]) / run["requests"]) for name, used in stand.cpu().items()
-                }
-                say(f"run {number}: shared", **run)
-                say("  CPU µs an order", **{name: used for name, used in spent.items() if used})
-                ours.append(run["rate"])
-                unshared.append(wrk(stand, connections=64, seconds=asked.seconds, url=other)["rate"])
-                for _ in range(3):  # short runs in turn: this ratio is close to 1, and the machine's speed drifts
-                    alone.append(wrk(stand, connections=1, seconds=2)["p50"])
-                    unshared_alone.append(wrk(stand, connections=1, seconds=2, url=other)["p50"])
-                theirs.append(pgbench(stand, seconds=asked.seconds))
-                empty(stand)
-                say(
-                    "  in turn",
-                    unshared=unshared[-1],
-                    pgbench=theirs[-1],
-                    alone=alone[-3:],
-                    alone_unshared=unshared_alone[-3:],
-                )
-        finally:
-            for name in ("worker-1", "relay"):
-                os.kill(stand.processes[name], signal.SIGCONT)
+    with (
+        comanda_up("--workers", "1", GATEWAY="instant", MAX_BACKLOG="500000") as stand,
+        unshared_api(stand) as other,
+        nobody_working(stand),
+    ):
+        wrk(stand, connections=64, seconds=3)
+        wrk(stand, connections=64, seconds=3, url=other)
+        for number in range(1, asked.runs + 1):
+            before = stand.cpu()
+            run = wrk(stand, connections=64, seconds=asked.seconds)
+            spent = {name: round(1e6 * (used - before[name]) / run["requests"]) for name, used in stand.cpu().items()}
+            say(f"run {number}: shared", **run)
+            say("  CPU µs an order", **{name: used for name, used in spent.items() if used})
+            ours.append(run["rate"])
+            unshared.append(wrk(stand, connections=64, seconds=asked.seconds, url=other)["rate"])
+            for _ in range(3):  # short runs in turn: this ratio is close to 1, and the machine's speed drifts
+                alone.append(wrk(stand, connections=1, seconds=2)["p50"])
+                unshared_alone.append(wrk(stand, connections=1, seconds=2, url=other)["p50"])
+            theirs.append(pgbench(stand, seconds=asked.seconds))
+            empty(stand)
+            say(
+                "  in turn",
+                unshared=unshared[-1],
+                pgbench=theirs[-1],
+                alone=alone[-3:],
+                alone_unshared=unshared_alone[-3:],
+            )
     conditions = {"connections": 64, "lines": 2, "api processes": 1, "seconds": asked.seconds}
     report("accept", ours, theirs, 1.3, **conditions, reference="pgbench, one CTE, 32 clients")
     report("accept_shared", ours, unshared, 4, **conditions, reference="a transaction for each request")

@@ -3,7 +3,8 @@
     python benchmarks/end_to_end.py [--gateway instant|mock] [--seconds 60] [--runs 3] [--rates 400,600,800,…]
 
 Offers orders at a steady rate (wrk, paced) and looks at how many end CONFIRMED a second, how many wait at the end and
-how long an order takes. The value is the best rate at which the backlog stays bounded (less than two seconds of work).
+how long an order takes. The value is the best rate at which the backlog stays bounded (less than a second of work) and
+p99 from 202 to CONFIRMED below a second. Nobody works on pgbench's orders while it runs.
 """
 
 import argparse
@@ -15,11 +16,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
-from harness import Stand, comanda_up, pgbench, report, say, wrk
+from harness import Stand, comanda_up, nobody_working, pgbench, report, say, wrk
 
 CONNECTIONS = 256
-# pgbench's orders have no workers: they must not count as waiting.
-END_REFERENCE = "UPDATE orders SET state = 'CANCELLED', failure_reason = '-', ended_at = now() WHERE ended_at IS NULL"
+PARTS = (0.1, 0.15, 0.2, 0.225, 0.25, 0.275, 0.3, 0.35, 0.4)
+EMPTY = "TRUNCATE sagas, orders, order_lines, order_moves, idempotency_keys, outbox"
 
 
 async def _ask(url: str, statement: str, *arguments: Any) -> Any:
@@ -70,6 +71,14 @@ def offered(stand: Stand, rate: float, seconds: float) -> dict[str, float]:
     return answer
 
 
+def reference(stand: Stand, seconds: float) -> float:
+    """pgbench's rate while nobody works on its orders; they are gone afterwards."""
+    with nobody_working(stand):
+        rate = pgbench(stand, seconds=seconds)
+        ask(stand, EMPTY)
+    return rate
+
+
 def settle(stand: Stand) -> None:
     """Wait until nothing is under way."""
     deadline = time.monotonic() + 120
@@ -83,12 +92,12 @@ def settle(stand: Stand) -> None:
 
 
 def best_rate(stand: Stand, rates: Sequence[float], seconds: float = 10) -> float:
-    """The highest of these rates at which the backlog stays bounded; 0: not even the first."""
+    """The highest of these rates at which the backlog stays bounded and p99 below a second; 0: not even the first."""
     best = 0.0
     for rate in rates:
         found = offered(stand, rate, seconds)
         settle(stand)
-        if found["waiting"] > 2 * found["offered"] or found["confirmed"] < 0.9 * found["offered"]:
+        if found["p99"] >= 1 or found["waiting"] > found["offered"] or found["confirmed"] < 0.9 * found["offered"]:
             break
         best = rate
     return best
@@ -107,20 +116,15 @@ def main() -> None:
     with comanda_up("--workers", str(asked.workers), **settings) as stand:
         wrk(stand, connections=16, seconds=3, pause_ms=50)
         settle(stand)
-        reference = pgbench(stand, seconds=5)
-        ask(stand, "TRUNCATE sagas, orders, order_lines, order_moves, idempotency_keys, outbox")
-        rates = [float(one) for one in asked.rates.split(",") if one] or [
-            reference * part for part in (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
-        ]
+        first = reference(stand, 5)
+        rates = [float(one) for one in asked.rates.split(",") if one] or [first * part for part in PARTS]
         best = best_rate(stand, rates)
         for _ in range(asked.runs):
             found = offered(stand, best or rates[0], asked.seconds)
             settle(stand)
             confirmed.append(found["confirmed"])
             slowest.append(found["p99"])
-            references.append(pgbench(stand, seconds=8))
-            ask(stand, "DELETE FROM sagas WHERE state = 'RUNNING'")
-            ask(stand, END_REFERENCE)
+            references.append(reference(stand, 8))
     report(
         f"end_to_end_{asked.gateway}", confirmed, references, 0.4 if asked.gateway == "instant" else 0.15,
         connections=CONNECTIONS, seconds=asked.seconds, workers=asked.workers, lines=2,

@@ -10,61 +10,22 @@ Prints a JSON line for each of the two rates, and which hot statements would rea
 
 import argparse
 import asyncio
-import os
-import re
-import signal
 import sys
 import time
 from collections.abc import Mapping
 
-import asyncpg
 import doctor
 import psutil
 from end_to_end import ask, settle
-from harness import Stand, comanda_up, report, say, wrk
+from harness import Stand, comanda_up, nobody_working, report, say, wrk
 
-from comanda.catalog import cache
-from comanda.checkout import place_order
-from comanda.db import database
-from comanda.db.statements import Statement
-from comanda.messaging import outbox
-from comanda.orders import orders as order_rows
-from comanda.saga import log
-
-LARGE = ("orders", "order_lines", "order_moves", "sagas", "saga_attempts", "outbox", "payments", "notifications",
-         "reservations", "reservation_lines", "movements", "idempotency_keys", "mailbox")  # fmt: skip
-STOPPED = ("worker-1", "relay")
-
-
-def statements() -> dict[str, Statement]:
-    """Those of accepting, claiming, moving, relaying."""
-    found = {}
-    for module in (place_order, log, outbox, order_rows, cache):
-        for name, value in vars(module).items():
-            if isinstance(value, Statement):
-                found[f"{module.__name__.removeprefix('comanda.')}.{name}"] = value
-    return found
+from comanda.proof import plans
 
 
 async def scanned(url: str) -> Mapping[str, str]:
-    """Statements whose generic plan reads a large table from end to end, and which."""
-    connection = await asyncpg.connect(url, server_settings=database.HOT)
-    found = {}
-    for name, statement in statements().items():
-        try:
-            await connection.execute(f"PREPARE hot AS {statement.text}")
-            nothing = ", ".join(["NULL"] * max((int(n) for n in re.findall(r"\$(\d+)", statement.text)), default=0))
-            rows = await connection.fetch("EXPLAIN EXECUTE hot" + (f"({nothing})" if nothing else ""))
-            await connection.execute("DEALLOCATE hot")
-        except asyncpg.PostgresError as fault:
-            say(f"{name} has no generic plan", why=str(fault))
-            continue
-        plan = "\n".join(row[0] for row in rows)
-        read = [table for table in re.findall(r"Seq Scan on (\w+)", plan) if table.startswith(LARGE)]
-        if read:
-            found[name] = ", ".join(read)
-    await connection.close()
-    return found
+    """Hot statements that would read a table or an index from end to end, and which."""
+    read = {name: plans.read_whole(plan) for name, plan in (await plans.of_all(url)).items()}
+    return {name: ", ".join(whole) for name, whole in read.items() if whole}
 
 
 def filled(stand: Stand, orders: int) -> None:
@@ -73,11 +34,8 @@ def filled(stand: Stand, orders: int) -> None:
 
 def rates(stand: Stand, seconds: float) -> tuple[float, float]:
     """Accepted a second with nobody working on them, then finished a second."""
-    for name in STOPPED:
-        os.kill(stand.processes[name], signal.SIGSTOP)
-    accepted = wrk(stand, connections=64, seconds=seconds)
-    for name in STOPPED:
-        os.kill(stand.processes[name], signal.SIGCONT)
+    with nobody_working(stand):
+        accepted = wrk(stand, connections=64, seconds=seconds)
     began = time.monotonic()
     settle(stand)
     return accepted["rate"], (accepted["requests"] - accepted["non2xx"]) / (time.monotonic() - began)

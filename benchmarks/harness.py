@@ -160,6 +160,21 @@ def pgbench(stand: Stand, *, clients: int = 32, seconds: float) -> float:
     return float(found[1])
 
 
+STOPPED = ("worker-1", "relay")
+
+
+@contextmanager
+def nobody_working(stand: Stand) -> Iterator[None]:
+    """Workers and relay are stopped meanwhile: what is accepted waits."""
+    for name in STOPPED:
+        os.kill(stand.processes[name], signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for name in STOPPED:
+            os.kill(stand.processes[name], signal.SIGCONT)
+
+
 def report(name: str, values: Sequence[float], references: Sequence[float], goal: float, **conditions: Any) -> None:
     """The one JSON line: medians, and the median of the ratios of runs in turn."""
     ratios = [value / reference for value, reference in zip(values, references, strict=True)]

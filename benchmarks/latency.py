@@ -12,8 +12,8 @@ import random
 import statistics
 import time
 
-from end_to_end import ask, best_rate, offered, settle
-from harness import Stand, comanda_up, pgbench, report, say, wrk
+from end_to_end import PARTS, ask, best_rate, offered, reference, settle
+from harness import Stand, comanda_up, report, say, wrk
 
 IDLE_GOALS = {"p50": 50, "p99": 200}
 POST_GOAL = 100
@@ -65,9 +65,8 @@ def main() -> None:
     with comanda_up("--workers", "1", GATEWAY="instant") as stand:
         wrk(stand, connections=16, seconds=3, pause_ms=50)
         settle(stand)
-        reference = pgbench(stand, seconds=5)
-        ask(stand, "TRUNCATE sagas, orders, order_lines, order_moves, idempotency_keys, outbox")
-        best = best_rate(stand, [reference * part for part in (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)])
+        first = reference(stand, 5)
+        best = best_rate(stand, [first * part for part in PARTS])
         for _ in range(asked.runs):
             posts.append(offered(stand, best / 2, asked.seconds)["post_p99_ms"])
             settle(stand)

@@ -16,10 +16,9 @@ import time
 import uuid
 
 import aiohttp
-from end_to_end import CONNECTIONS, ask, best_rate, offered, settle
-from harness import Stand, comanda_up, pgbench, report, say, wrk
+from end_to_end import CONNECTIONS, PARTS, ask, best_rate, offered, reference, settle
+from harness import Stand, comanda_up, report, say, wrk
 
-PARTS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 REFUSED_WITHIN = 50  # ms
 COUNT = "SELECT count(*) FILTER (WHERE state = 'CONFIRMED') AS confirmed, count(*) AS placed FROM orders"
 
@@ -90,9 +89,8 @@ def main() -> None:
     with comanda_up("--workers", "1", GATEWAY="instant", MAX_BACKLOG=str(asked.backlog)) as stand:
         wrk(stand, connections=16, seconds=3, pause_ms=50)
         settle(stand)
-        reference = pgbench(stand, seconds=5)
-        ask(stand, "TRUNCATE sagas, orders, order_lines, order_moves, idempotency_keys, outbox")
-        rate = best_rate(stand, [reference * part for part in PARTS])
+        first = reference(stand, 5)
+        rate = best_rate(stand, [first * part for part in PARTS])
         for _ in range(asked.runs):
             best.append(offered(stand, rate, asked.seconds)["confirmed"])
             settle(stand)

@@ -22,6 +22,7 @@ from typing import Any
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 LINES = DOCS / "performance.json"
+HOTSPOTS = DOCS / "hotspots.json"
 PROGRAMS: dict[str, Sequence[str]] = {
     "accept": (),
     "end_to_end": ("--runs", "2"),
@@ -151,8 +152,52 @@ def page(lines: Sequence[Line]) -> str:
             "",
             f"On {os.cpu_count()} cores ({platform.machine()}), everything on the same machine: {'; '.join(when)}.",
             "",
+            *hotspots(),
         ]
     )
+
+
+def row(*cells: object) -> str:
+    return f"| {' | '.join(str(cell) for cell in cells)} |"
+
+
+def hotspots() -> list[str]:
+    """Where an order's time goes, before and after, as `benchmarks/hotspots.py --out docs/hotspots.json` left it."""
+    if not HOTSPOTS.exists():
+        return []
+    kept: dict[str, Any] = json.loads(HOTSPOTS.read_text())
+    labels, last = list(kept), list(kept.values())[-1]
+    said = [
+        "## Where the time goes",
+        "",
+        "`benchmarks/hotspots.py`: CPU of one order in each process, in microseconds, while orders come steadily",
+        "(what was changed between: [decision 14](decisions/0014-gathering.md)).",
+        "",
+        row("process", *(f"{label}, {one['rate']}/s" for label, one in kept.items())),
+        row("---", *("---" for _ in labels)),
+    ]
+    for name, used in last["cpu_us"].items():
+        if used:
+            said.append(row(name, *(one["cpu_us"].get(name, "") for one in kept.values())))
+    said += [
+        row("**all**", *(sum(one["cpu_us"].values()) for one in kept.values())),
+        "",
+        "PostgreSQL's dearest statements (pg_stat_statements; microseconds an order, waits for locks included):",
+        "",
+        row("statement", *labels, "calls an order", "WAL bytes", "buffers"),
+        row("---", *("---" for _ in labels), "---", "---", "---"),
+    ]
+    spent = [{one["statement"]: one["us"] for one in label["statements"]} for label in kept.values()]
+    for one in last["statements"][:14]:
+        name = one["statement"]
+        if ".sql" in name:
+            times = (known.get(name, "") for known in spent)
+            said.append(row(f"`{name}`", *times, f"{one['calls']:g}", f"{one['wal_bytes']:,}", f"{one['buffers']:g}"))
+    said += ["", "Our own innermost functions, in shares of a process's samples (py-spy):", ""]
+    for process, found in last["functions"].items():
+        told = ", ".join(f"`{name}` {share:.1%}" for name, share in list(found["ours"].items())[:8])
+        said.append(f"* **{process}**: {told}")
+    return [*said, ""]
 
 
 def main() -> None:

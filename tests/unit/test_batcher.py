@@ -72,3 +72,36 @@ async def test_drain_returns_when_everybody_has_been_answered() -> None:
     writer.gate.set()
     await batcher.drain()
     assert asked.done()
+
+
+async def test_where_company_came_during_a_write_the_next_one_gathers_until_it_is_enough() -> None:
+    writer = Writer()
+    batcher: Batcher[int, int] = Batcher(writer.write, limit=100, gather=60)
+    first = batcher.submit(1)
+    await asyncio.sleep(0)
+    others = [batcher.submit(2)]
+    writer.gate.set()
+    await first
+    await asyncio.sleep(0)
+    assert writer.batches == [[1]], "it waits for more"
+    others += [batcher.submit(n) for n in range(3, 18)]
+    await asyncio.gather(*others)
+    assert writer.batches == [[1], list(range(2, 18))]
+
+
+async def test_gathering_ends_in_time() -> None:
+    writer = Writer()
+    batcher: Batcher[int, int] = Batcher(writer.write, limit=100, gather=0.001)
+    first = batcher.submit(1)
+    await asyncio.sleep(0)
+    second = batcher.submit(2)
+    writer.gate.set()
+    assert await asyncio.gather(first, second) == [10, 20]
+
+
+async def test_one_after_the_other_nobody_gathers() -> None:
+    writer = Writer()
+    writer.gate.set()
+    batcher: Batcher[int, int] = Batcher(writer.write, limit=100, gather=60)
+    for n in (1, 2, 3):
+        assert await asyncio.wait_for(batcher.submit(n), 5) == 10 * n

@@ -1,0 +1,25 @@
+"""No hot statement reads a table from end to end, whatever the planner believed when it made the plan."""
+
+from comanda.db import Database
+from comanda.proof import plans
+
+FULL_INDEX = """Hash Anti Join  (cost=209.36..364.25 rows=203 width=38)
+  Hash Cond: (order_lines.order_id = reservations.order_id)
+  ->  Bitmap Heap Scan on order_lines  (cost=46.03..197.25 rows=410 width=38)
+        ->  Bitmap Index Scan on order_lines_pkey  (cost=0.00..45.93 rows=410 width=0)
+              Index Cond: (order_id = ANY ($1))
+  ->  Hash  (cost=109.90..109.90 rows=66 width=16)
+        ->  Bitmap Heap Scan on reservations  (cost=4.63..109.90 rows=66 width=16)
+              ->  Bitmap Index Scan on reservations_one_for_an_order  (cost=0.00..4.61 rows=66 width=0)
+"""
+
+
+async def test_hot_statements_read_by_key(database: Database) -> None:
+    found = {name: plans.read_whole(plan) for name, plan in (await plans.of_all(database.url)).items()}
+    assert {name: whole for name, whole in found.items() if whole} == {}
+    assert {"stock.DEMANDS", "place_order.ACCEPT", "log.MOVE", "outbox.FOLLOWING"} <= found.keys()
+
+
+def test_an_index_without_a_condition_is_read_whole() -> None:
+    assert plans.read_whole(FULL_INDEX) == ["reservations_one_for_an_order"]
+    assert plans.read_whole("Seq Scan on orders  (cost=0.00..1.00 rows=1 width=1)") == ["orders"]
