@@ -19,12 +19,16 @@ import psutil
 from end_to_end import ask, settle
 from harness import Stand, comanda_up, nobody_working, report, say, wrk
 
+from comanda.db import Database
 from comanda.proof import plans
 
 
 async def scanned(url: str) -> Mapping[str, str]:
     """Hot statements that would read a table or an index from end to end, and which."""
-    read = {name: plans.read_whole(plan) for name, plan in (await plans.of_all(url)).items()}
+    database = await Database.open(url, name="plans")
+    async with database.connection() as tx:
+        read = {name: plans.read_whole(plan) for name, plan in (await plans.of_all(tx)).items()}
+    await database.close()
     return {name: ", ".join(whole) for name, whole in read.items() if whole}
 
 

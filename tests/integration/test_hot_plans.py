@@ -15,7 +15,8 @@ FULL_INDEX = """Hash Anti Join  (cost=209.36..364.25 rows=203 width=38)
 
 
 async def test_hot_statements_read_by_key(database: Database) -> None:
-    found = {name: plans.read_whole(plan) for name, plan in (await plans.of_all(database.url)).items()}
+    async with database.connection() as tx:
+        found = {name: plans.read_whole(plan) for name, plan in (await plans.of_all(tx)).items()}
     assert {name: whole for name, whole in found.items() if whole} == {}
     assert {"stock.DEMANDS", "place_order.ACCEPT", "log.MOVE", "outbox.FOLLOWING"} <= found.keys()
 

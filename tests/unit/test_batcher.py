@@ -96,7 +96,7 @@ async def test_gathering_ends_in_time() -> None:
     await asyncio.sleep(0)
     second = batcher.submit(2)
     writer.gate.set()
-    assert await asyncio.gather(first, second) == [10, 20]
+    assert list(await asyncio.gather(first, second)) == [10, 20]
 
 
 async def test_one_after_the_other_nobody_gathers() -> None:

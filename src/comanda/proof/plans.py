@@ -3,11 +3,9 @@
 import re
 from collections.abc import Mapping
 
-import asyncpg
-
 from comanda.catalog import cache
 from comanda.checkout import place_order
-from comanda.db import database
+from comanda.db import Tx
 from comanda.db.statements import Statement
 from comanda.idempotency import keys
 from comanda.inventory import stock
@@ -66,17 +64,13 @@ def _depth(line: str) -> int:
     return len(line) - len(line.lstrip(" ->"))
 
 
-async def of_all(url: str) -> Mapping[str, str]:
-    """The generic plan of each hot statement, as a hot connection would make it right now."""
-    connection = await asyncpg.connect(url, server_settings=database.HOT)
+async def of_all(tx: Tx) -> Mapping[str, str]:
+    """The generic plan of each hot statement, as this connection would make it right now."""
     plans = {}
-    try:
-        for name, statement in statements().items():
-            await connection.execute(f"PREPARE hot AS {statement.text}")
-            nothing = ", ".join(["NULL"] * max((int(n) for n in re.findall(r"\$(\d+)", statement.text)), default=0))
-            rows = await connection.fetch("EXPLAIN EXECUTE hot" + (f"({nothing})" if nothing else ""))
-            await connection.execute("DEALLOCATE hot")
-            plans[name] = "\n".join(row[0] for row in rows)
-    finally:
-        await connection.close()
+    for name, statement in statements().items():
+        await tx.execute(f"PREPARE hot AS {statement.text}")
+        nothing = ", ".join(["NULL"] * max((int(n) for n in re.findall(r"\$(\d+)", statement.text)), default=0))
+        rows = await tx.fetch("EXPLAIN EXECUTE hot" + (f"({nothing})" if nothing else ""))
+        await tx.execute("DEALLOCATE hot")
+        plans[name] = "\n".join(row[0] for row in rows)
     return plans
