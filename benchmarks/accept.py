@@ -47,6 +47,8 @@ def unshared_api(stand: Stand) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     try:
         while True:
+            if process.poll() is not None:
+                sys.exit("the API without shared commits did not start")
             try:
                 urllib.request.urlopen(f"{url}/api/v1/health/ready", timeout=1).read()
                 break

@@ -17,7 +17,13 @@ class Unshared:
 
     depth = 0
 
-    def __init__(self, write: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]], *, limit: int) -> None:
+    def __init__(
+        self,
+        write: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]],
+        *,
+        limit: int,
+        gather: float,  # noqa: ARG002
+    ) -> None:
         self._write = write
         self._limit = limit
 

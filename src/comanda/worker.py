@@ -26,6 +26,7 @@ BURY = Boundary("queue.bury")
 _log = telemetry.log("worker")
 _BATCH = 200  # sagas in one transaction at the most
 _MESSAGES = 100  # messages of one read: a batch is as large as what has come meanwhile
+_WORTHWHILE = 50  # room for so many calls is waited for, when so many sagas wait: not a transaction for each
 _SWITCHES_EVERY = 1.0
 _NAP = 0.05  # seconds until a paused or limited queue is looked at again
 _DRAIN = 15.0  # seconds that calls may take to come back, at the end; then their sagas are left to be rescued
@@ -37,6 +38,7 @@ class _Lanes:
 
     switches: dict[str, Switch] = field(default_factory=dict)
     in_flight: Counter[str] = field(default_factory=Counter)
+    in_hand: Counter[str] = field(default_factory=Counter)  # of hints that were read, sagas not begun yet
     calls: set[asyncio.Task[None]] = field(default_factory=set)
     freed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -64,7 +66,7 @@ class Worker:
         name: str,
         queues: Sequence[str],
         lease: timedelta,
-        in_flight: int = 200,
+        in_flight: int = 500,
         alarm: Alarm = unheard,
     ) -> None:
         self._database = database
@@ -76,7 +78,7 @@ class Worker:
         self._lanes = _Lanes()
         self._alarm = alarm
         self._engine = Engine(
-            database, sagas, worker=name, lease=lease, serves=self._serves_freely, room=self._room, alarm=alarm
+            database, sagas, worker=name, lease=lease, serves=self._serves_freely, room=self._room_to_pass, alarm=alarm
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -122,6 +124,10 @@ class Worker:
 
     def _room(self, queue: str) -> int:
         return self._limit - self._lanes.in_flight[queue]
+
+    def _room_to_pass(self, queue: str) -> int:
+        """Calls for sagas that come from a step before: none while others wait at that queue, who came earlier."""
+        return 0 if self._lanes.in_hand[queue] else self._room(queue)
 
     async def _beat(self) -> bool:
         await self._engine.heartbeat()
@@ -200,14 +206,18 @@ class Worker:
         ids = list(dict.fromkeys(one for hint in hints for one in hint.ids or []))
         while ids and not stop.is_set():
             self._lanes.freed.clear()
-            limit = await self._granted(queue, max(0, min(_BATCH, self._room(queue), len(ids))))
+            self._lanes.in_hand[queue] = len(ids)
+            room = self._room(queue)
+            limit = 0 if room < min(len(ids), _WORTHWHILE) else await self._granted(queue, min(_BATCH, room, len(ids)))
             if limit <= 0:
                 await nap(_NAP, self._lanes.freed, stop)
                 continue
             piece, ids = ids[:limit], ids[limit:]
+            self._lanes.in_hand[queue] = len(ids)
             run = self._engine.run_again if is_again else self._engine.run
             result = await run(queue, piece, limit)
             await self._act_on(queue, result)
+        self._lanes.in_hand[queue] = 0
         unreadable = [hint for hint in hints if hint.ids is None]
         if unreadable:
             await self._bury(queue, unreadable)

@@ -13,7 +13,6 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 _COMPANY = 1  # came while a write ran: more are coming
-_ENOUGH = 16  # a write of so many has spread its fixed cost; it waits no longer
 
 
 class Batcher(Generic[Item, Answer]):
@@ -24,6 +23,7 @@ class Batcher(Generic[Item, Answer]):
             caller. When `write` itself raises, the batch is repeated one by one, so that a poisoned item fails alone.
         limit: the most items of one batch.
         gather: seconds between the beginnings of two writes while items keep coming one by one; 0: none.
+        enough: a write of so many has spread its fixed cost, and waits no longer.
     """
 
     def __init__(
@@ -32,11 +32,13 @@ class Batcher(Generic[Item, Answer]):
         *,
         limit: int,
         gather: float = 0,
+        enough: int = 16,
     ) -> None:
         self._write = write
         self._limit = limit
         self._gather = gather
-        self._enough = asyncio.Event()
+        self._enough = enough
+        self._is_enough = asyncio.Event()
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._writer: asyncio.Task[None] | None = None
 
@@ -49,8 +51,8 @@ class Batcher(Generic[Item, Answer]):
         """Queue an item. Cancelling the returned future never cancels the write."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if len(self._waiting) >= _ENOUGH:
-            self._enough.set()
+        if len(self._waiting) >= self._enough:
+            self._is_enough.set()
         if self._writer is None:
             self._writer = asyncio.create_task(self._run())
         return future
@@ -66,16 +68,16 @@ class Batcher(Generic[Item, Answer]):
                 batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
                 began = asyncio.get_running_loop().time()
                 await self._settle(batch)
-                if self._gather and _COMPANY <= len(self._waiting) < _ENOUGH:
+                if self._gather and _COMPANY <= len(self._waiting) < self._enough:
                     await self._wait_for_more(began + self._gather)
         finally:
             self._writer = None
 
     async def _wait_for_more(self, until: float) -> None:
-        self._enough.clear()
+        self._is_enough.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(until):
-                await self._enough.wait()
+                await self._is_enough.wait()
 
     async def _settle(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
         answers: Sequence[Answer | Exception]

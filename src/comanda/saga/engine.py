@@ -34,6 +34,7 @@ RENEW = Boundary("saga.renew")
 
 _log = telemetry.log("saga")
 _RECORD_AGAIN_AFTER = 0.25  # seconds between tries to store a result while PostgreSQL is away
+_GATHER = 0.03  # seconds between two recordings while answers come one by one
 _DEADLOCK_TRIES = 3
 _LOST_AT_MOST = 5  # workers that a remote step without a limit of its own may cost once its patience is over
 _LOST = "its workers were lost"
@@ -83,7 +84,7 @@ class Engine:
         self._worker = worker
         self._survived: dict[UUID, int] = {}
         self._late: set[UUID] = set()
-        self._recording: Batcher[Answered, Result] = Batcher(self._record, limit=200)
+        self._recording: Batcher[Answered, Result] = Batcher(self._record, limit=500, gather=_GATHER, enough=200)
 
     async def run(self, queue: str, ids: Sequence[UUID] | None, limit: int) -> Result:
         """Claim what is due in a queue and carry it on; commit.
