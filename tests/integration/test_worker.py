@@ -1,11 +1,13 @@
 """When a worker lets go of its messages."""
 
+import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
+from uuid import UUID
 
 import pytest
 from redis.asyncio import Redis
-from test_saga_engine import A, Stage, stage, working
+from test_saga_engine import A, B, Stage, stage, working
 
 from comanda.messaging.streams import GROUP, Streams, stream_of
 from comanda.saga import Saga
@@ -33,6 +35,45 @@ async def test_a_message_is_acknowledged_when_its_work_is_committed_and_no_soone
         await until(partial(stage.effects, subject))
         await until(partial(_is_empty, redis, stream))
         assert (await redis.xpending(stream, GROUP))["pending"] == 0
+
+
+async def test_nobody_passes_those_who_wait_at_a_queue(stage: Stage, redis_url: str, redis: Redis) -> None:
+    pay, outside = stage.remote("pay", B)
+    gate = asyncio.Event()
+
+    async def late(_subject: UUID, _key: str) -> str:
+        await gate.wait()
+        return "fine"
+
+    outside.reply = late
+    at_once, passing = Saga("at_once", [pay]), Saga("passing", [stage.local("one", A), pay])
+
+    async def begun(saga: Saga, count: int) -> list[UUID]:
+        subjects = await stage.begin(saga, count)
+        await streams.offer(saga.first.queue, [(await stage.saga(subject))["id"] for subject in subjects])
+        return subjects
+
+    async with working(stage, redis_url, at_once, passing, in_flight=3) as streams:
+        await streams._create_groups(B)
+        await begun(at_once, 1)
+        await until(partial(_is_empty, redis, stream_of(B, 1)))
+        early = await begun(at_once, 3)  # there is room for two
+        await until(partial(_is_read, redis, stream_of(B, 1)))
+        (passer,) = await begun(passing, 1)
+        await until(partial(stage.effects, passer))
+        assert passer not in {subject for subject, _ in outside.calls}
+        gate.set()
+        await until(partial(_are_completed, stage, 5))
+    called = [subject for subject, _ in outside.calls]
+    assert called.index(passer) > max(called.index(one) for one in early)
+
+
+async def _are_completed(stage: Stage, count: int) -> bool:
+    return (await stage.states())["COMPLETED"] == count
+
+
+async def _is_read(redis: Redis, stream: str) -> bool:
+    return bool((await redis.xpending(stream, GROUP))["pending"])
 
 
 async def _is_empty(redis: Redis, stream: str) -> bool:
