@@ -438,4 +438,21 @@ MESSAGING = [
     ),
 ]
 
-ALL = [*COMPENSATIONS, *SAGA, *PAYMENTS, *INVENTORY, *ACCEPTANCE, *MESSAGING]
+LOAD = [
+    Mutant(
+        "who comes later passes those who wait",
+        "worker.py",
+        "return 0 if self._lanes.in_hand[queue] else self._room(queue)",
+        "return self._room(queue)",
+        _of("tests/integration/test_worker.py", "test_nobody_passes_those_who_wait_at_a_queue"),
+    ),
+    Mutant(
+        "a batch reads all that was ever sold",
+        "db/database.py",
+        '"enable_hashjoin": "off",',
+        "",
+        _of("tests/integration/test_hot_plans.py", "test_hot_statements_read_by_key"),
+    ),
+]
+
+ALL = [*COMPENSATIONS, *SAGA, *PAYMENTS, *INVENTORY, *ACCEPTANCE, *MESSAGING, *LOAD]
