@@ -8,7 +8,6 @@ handler's; here less is better). Workers and relay are stopped meanwhile: this i
 """
 
 import argparse
-import asyncio
 import json
 import os
 import socket
@@ -20,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import asyncpg
+from end_to_end import EMPTY, ask
 from harness import Stand, comanda_up, nobody_working, pgbench, report, say, wrk
 
 
@@ -60,19 +59,6 @@ def unshared_api(stand: Stand) -> Iterator[str]:
         process.wait(30)
 
 
-def empty(stand: Stand) -> None:
-    """Each run starts with empty tables: nobody works on these orders."""
-
-    async def truncate() -> None:
-        connection = await asyncpg.connect(stand.database_url)
-        try:
-            await connection.execute("TRUNCATE sagas, orders, order_lines, order_moves, idempotency_keys, outbox")
-        finally:
-            await connection.close()
-
-    asyncio.run(truncate())
-
-
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--runs", type=int, default=3)
@@ -98,7 +84,7 @@ def main() -> None:
                 alone.append(wrk(stand, connections=1, seconds=2)["p50"])
                 unshared_alone.append(wrk(stand, connections=1, seconds=2, url=other)["p50"])
             theirs.append(pgbench(stand, seconds=asked.seconds))
-            empty(stand)
+            ask(stand, EMPTY)
             say(
                 "  in turn",
                 unshared=unshared[-1],

@@ -14,13 +14,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from end_to_end import ask, offered, settle
 from harness import HERE, Stand, comanda_up, wrk
+
+from comanda.db.statements import Twin
 
 SAMPLED = ("api-1", "worker-1", "relay")
 SPY = HERE.parent / ".venv-peers" / "bin" / "py-spy"
@@ -35,12 +39,11 @@ STATEMENTS = (
 def named() -> dict[str, str]:
     """The text of each twin's statement, without blanks, and its name: `saga/log.sql move`."""
     source = HERE.parent / "src" / "comanda"
-    found = {}
-    for file in source.rglob("*.sql"):
-        for part in re.split(r"^-- name: ", file.read_text(), flags=re.MULTILINE)[1:]:
-            name, _, text = part.partition("\n")
-            found[_bare(text)] = f"{file.relative_to(source)} {name.strip()}"
-    return found
+    return {
+        _bare(statement.text): f"{file.relative_to(source)} {name}"
+        for file in source.rglob("*.sql")
+        for name, statement in Twin(file).items()
+    }
 
 
 def _bare(text: str) -> str:
@@ -65,24 +68,26 @@ def statements(stand: Stand, orders: float) -> list[dict[str, Any]]:
     ]
 
 
-def spied(stand: Stand, seconds: float, samples: dict[str, Counter[str]], folder: Path) -> list[threading.Thread]:
-    """Sample the processes of ours; own time of each function."""
+@contextmanager
+def spied(stand: Stand, seconds: float, folder: Path) -> Iterator[Callable[[], dict[str, Counter[str]]]]:
+    """Sample our processes meanwhile; the stacks of each, counted, once all are there."""
 
-    def record(name: str) -> None:
+    def record(name: str) -> Counter[str]:
         raw = folder / f"{name}.raw"
         command = [str(SPY), "record", "--pid", str(stand.processes[name]), "--duration", f"{seconds:.0f}",
                    "--rate", "100", "--format", "raw", "--output", str(raw), "--nonblocking"]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if not raw.exists():
             sys.exit(f"py-spy said: {done.stderr}")
+        stacks: Counter[str] = Counter()
         for line in raw.read_text().splitlines():
             stack, _, count = line.rpartition(" ")
-            samples[name][stack] += int(count)
+            stacks[stack] += int(count)
+        return stacks
 
-    threads = [threading.Thread(target=record, args=(name,)) for name in SAMPLED]
-    for thread in threads:
-        thread.start()
-    return threads
+    with ThreadPoolExecutor(len(SAMPLED)) as pool:
+        recording = {name: pool.submit(record, name) for name in SAMPLED}
+        yield lambda: {name: one.result() for name, one in recording.items()}
 
 
 def _short(frame: str) -> str:
@@ -121,7 +126,6 @@ def main() -> None:
         sys.exit("py-spy is not installed: make peers")
     settings = {"GATEWAY": asked.gateway, "GATEWAY_LATENCY_MS": "0", "GATEWAY_OUTCOMES": "100/0/0"}
     folder = Path(tempfile.mkdtemp(prefix="comanda-bench-"))
-    samples: dict[str, Counter[str]] = {name: Counter() for name in SAMPLED}
     with comanda_up("--workers", "1", **settings) as stand:
         wrk(stand, connections=16, seconds=3, pause_ms=50)
         settle(stand)
@@ -133,10 +137,9 @@ def main() -> None:
         orders = plain["offered"] * asked.seconds
         asked_for = statements(stand, orders)
         cpu = {name: round(1e6 * (spent - before[name]) / orders) for name, spent in stand.cpu().items()}
-        watching = spied(stand, asked.seconds, samples, folder)
-        offered(stand, asked.rate, asked.seconds + 2)
-        for one in watching:
-            one.join()
+        with spied(stand, asked.seconds, folder) as samples:
+            offered(stand, asked.rate, asked.seconds + 2)
+            functions = {name: hottest(stacks) for name, stacks in samples().items()}
     shutil.rmtree(folder, ignore_errors=True)
     line = {
         "label": asked.label,
@@ -144,7 +147,7 @@ def main() -> None:
         "gateway": asked.gateway,
         "cpu_us": cpu,
         "statements": asked_for,
-        "functions": {name: hottest(stacks) for name, stacks in samples.items()},
+        "functions": functions,
     }
     if asked.out:
         kept = json.loads(asked.out.read_text()) if asked.out.exists() else {}

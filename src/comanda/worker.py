@@ -204,20 +204,21 @@ class Worker:
         What is left when the worker is told to stop is hinted at again, for the others.
         """
         ids = list(dict.fromkeys(one for hint in hints for one in hint.ids or []))
-        while ids and not stop.is_set():
-            self._lanes.freed.clear()
-            self._lanes.in_hand[queue] = len(ids)
-            room = self._room(queue)
-            limit = 0 if room < min(len(ids), _WORTHWHILE) else await self._granted(queue, min(_BATCH, room, len(ids)))
-            if limit <= 0:
-                await nap(_NAP, self._lanes.freed, stop)
-                continue
-            piece, ids = ids[:limit], ids[limit:]
-            self._lanes.in_hand[queue] = len(ids)
-            run = self._engine.run_again if is_again else self._engine.run
-            result = await run(queue, piece, limit)
-            await self._act_on(queue, result)
-        self._lanes.in_hand[queue] = 0
+        self._lanes.in_hand[queue] += len(ids)
+        try:
+            while ids and not stop.is_set():
+                self._lanes.freed.clear()
+                limit = await self._granted(queue, self._worthwhile(queue, len(ids)))
+                if limit <= 0:
+                    await nap(_NAP, self._lanes.freed, stop)
+                    continue
+                piece, ids = ids[:limit], ids[limit:]
+                self._lanes.in_hand[queue] -= len(piece)
+                run = self._engine.run_again if is_again else self._engine.run
+                result = await run(queue, piece, limit)
+                await self._act_on(queue, result)
+        finally:
+            self._lanes.in_hand[queue] -= len(ids)
         unreadable = [hint for hint in hints if hint.ids is None]
         if unreadable:
             await self._bury(queue, unreadable)
@@ -226,6 +227,11 @@ class Worker:
             await self._streams.acknowledge(hints)
         except RedisFault as fault:
             _log.warning("messages stay unacknowledged; working on them again is harmless", error=str(fault))
+
+    def _worthwhile(self, queue: str, waiting: int) -> int:
+        """How many of those that wait there is room for; none while that is too few for a transaction."""
+        room = self._room(queue)
+        return 0 if room < min(waiting, _WORTHWHILE, self._limit) else min(_BATCH, room, waiting)
 
     async def _granted(self, queue: str, wanted: int) -> int:
         if wanted == 0:

@@ -68,6 +68,15 @@ async def test_nobody_passes_those_who_wait_at_a_queue(stage: Stage, redis_url: 
     assert called.index(passer) > max(called.index(one) for one in early)
 
 
+async def test_more_wait_than_there_will_ever_be_room_for_at_once(stage: Stage, redis_url: str) -> None:
+    pay, _ = stage.remote("pay", B)
+    saga = Saga("s", [pay])
+    async with working(stage, redis_url, saga, in_flight=3) as streams:
+        subjects = await stage.begin(saga, 20)
+        await streams.offer(B, [(await stage.saga(subject))["id"] for subject in subjects])
+        await until(partial(_are_completed, stage, 20))
+
+
 async def _are_completed(stage: Stage, count: int) -> bool:
     return (await stage.states())["COMPLETED"] == count
 

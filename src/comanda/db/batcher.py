@@ -1,6 +1,6 @@
 """Shared commits: whoever arrives while one write runs shares the next.
 
-On an idle system nobody waits for company. Where several came while a write ran, more are coming: the next write may
+On an idle system nobody waits for company. Where somebody came while a write ran, more are coming: the next write may
 gather them for some milliseconds (docs/decisions/0014-gathering.md).
 """
 
@@ -11,8 +11,6 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
-
-_COMPANY = 1  # came while a write ran: more are coming
 
 
 class Batcher(Generic[Item, Answer]):
@@ -68,7 +66,7 @@ class Batcher(Generic[Item, Answer]):
                 batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
                 began = asyncio.get_running_loop().time()
                 await self._settle(batch)
-                if self._gather and _COMPANY <= len(self._waiting) < self._enough:
+                if self._gather and 0 < len(self._waiting) < self._enough:
                     await self._wait_for_more(began + self._gather)
         finally:
             self._writer = None
