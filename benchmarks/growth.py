@@ -1,26 +1,35 @@
 """A shop with many orders behind it against one with few: rates, plans of the hot statements, memory of each process.
 
-    python benchmarks/growth.py [--orders 10000000] [--few 10000] [--runs 3] [--seconds 8]
+    python benchmarks/growth.py [--orders 10000000] [--few 10000] [--runs 3] [--seconds 8] [--waiting 1000000]
+                                [--through 1000000]
 
 Both are filled with the rows of finished orders (as in benchmarks/doctor.sql: orders, lines, moves, sagas, attempts,
-reservations, movements, payments, events, messages, keys), an hour or more for ten million. Then, in turn on each:
-orders are accepted for some seconds while workers and relay are stopped, and then finished as fast as they can be.
-Prints a JSON line for each of the two rates, and which hot statements would read a large table from end to end.
+reservations, movements, payments, events, messages, keys), an hour or more for ten million; the large one has a
+million sagas besides that wait for a retry. Then, in turn on each: orders are accepted for some seconds while workers
+and relay are stopped, and then finished as fast as they can be. At last `--through` orders go through the large one,
+and the memory of each process is read. Prints a JSON line for each of the two rates and for the memory, and which hot
+statements would read a large table from end to end.
 """
 
 import argparse
 import asyncio
+import statistics
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import doctor
 import psutil
-from end_to_end import ask, settle
+from end_to_end import CONNECTIONS, ask, settle
 from harness import Stand, comanda_up, nobody_working, report, say, wrk
 
 from comanda.db import Database
+from comanda.db.statements import Twin
 from comanda.proof import plans
+
+MEMORY = 200  # MiB, of each process
+_sql = Twin(Path(__file__).with_suffix(".sql"))
 
 
 async def scanned(url: str) -> Mapping[str, str]:
@@ -54,18 +63,33 @@ def memory(stand: Stand) -> dict[str, int]:
     }
 
 
+def pushed_through(stand: Stand, orders: int, rate: float) -> int:
+    """So many orders accepted and finished, in portions of a minute at a rate that is sustained."""
+    began, done = time.monotonic(), 0
+    while done < orders:
+        load = wrk(stand, connections=CONNECTIONS, seconds=60, pause_ms=max(1, round(1000 * CONNECTIONS / rate)))
+        done += int(load["requests"] - load["non2xx"])
+        settle(stand)
+        say(f"{done:,} orders through", seconds=round(time.monotonic() - began), **memory(stand))
+    return done
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--orders", type=int, default=10_000_000)
     arguments.add_argument("--few", type=int, default=10_000)
     arguments.add_argument("--runs", type=int, default=3)
     arguments.add_argument("--seconds", type=float, default=8)
+    arguments.add_argument("--waiting", type=int, default=1_000_000)
+    arguments.add_argument("--through", type=int, default=1_000_000)
     asked = arguments.parse_args()
     settings = {"GATEWAY": "instant", "MAX_BACKLOG": "500000", "CHECK_SECONDS": "0"}
     found: dict[str, list[tuple[float, float]]] = {"few": [], "many": []}
     with comanda_up("--workers", "1", **settings) as few, comanda_up("--workers", "1", **settings) as many:
         filled(few, asked.few)
         filled(many, asked.orders)
+        ask(many, _sql["waiting"].text, asked.waiting)
+        ask(many, _sql["vacuum"].text)
         size = ask(many, "SELECT pg_database_size(current_database()) AS n")[0]["n"]
         stands = {"few": few, "many": many}
         for stand in stands.values():
@@ -78,14 +102,19 @@ def main() -> None:
         conditions = {
             "orders": asked.orders,
             "few": asked.few,
+            "waiting": asked.waiting,
             "gib": round(size / 2**30, 1),
-            "memory_mib": memory(many),
-            "memory_mib_few": memory(few),
             "whole_tables_read_by": dict(scans),
         }
+        through = pushed_through(many, asked.through, 0.8 * statistics.median(run[1] for run in found["many"]))
+        used = memory(many)
     for at, name in enumerate(("growth_accept", "growth_finish")):
         values, references = ([run[at] for run in found[which]] for which in ("many", "few"))
         report(name, values, references, 0.9, **conditions, reference=f"the same with {asked.few:,} orders stored")
+    report(
+        "growth_memory", [max(used.values())], [MEMORY], 1, unit="MiB", orders=asked.orders, through=through, **used,
+        reference="what a process may take",
+    )  # fmt: skip
     if scans:
         sys.exit(f"reads a large table from end to end: {scans}")
 
