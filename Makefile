@@ -41,7 +41,7 @@ check: .venv/.installed-dev
 bench: .venv/.installed peers
 	$(BIN)/python benchmarks/page.py
 
-# Hours, with forty gigabytes of disk: ten million orders behind it.
+# More than an hour, and sixty-five gigabytes of disk: ten million orders behind it.
 bench-growth: .venv/.installed
 	$(BIN)/python benchmarks/growth.py
 

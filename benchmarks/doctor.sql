@@ -1,4 +1,5 @@
 -- A shop with many orders behind it, as the real one leaves its rows: each row of each finished order, in order of time.
+-- What a shop may drop when it is old (events, attempts; the mock's mails) is there for the last 28 days.
 
 -- name: ids
 -- The id of the nth order's row of some kind: a UUIDv7 of that moment, the same whenever it is asked for.
@@ -40,14 +41,20 @@ SELECT bench_id(now() - interval '1 year', 2, n), 'customer-' || n || '@example.
 
 -- name: plan
 -- $1 orders, $2 of them a day. Of a hundred, 92 are confirmed, 5 declined, 2 out of stock, 1 is undone after its payment.
+-- It stands in order of time, and so does all that is read from it. Products are those that a benchmark orders, where there
+-- are such: they have a past then.
 CREATE UNLOGGED TABLE bench AS
 SELECT n, at, bench_id(at, 3, n) AS id, bench_id(at, 4, n) AS saga_id, bench_id(at, 5, n) AS reservation_id,
        bench_id(at + interval '1 s', 6, n) AS message_id, bench_id(now() - interval '1 year', 2, 1 + n % 1000) AS customer_id,
        CASE WHEN n % 100 < 92 THEN 'confirmed' WHEN n % 100 < 97 THEN 'declined'
             WHEN n % 100 < 99 THEN 'out of stock' ELSE 'undone' END AS fate,
-       1 + (n * 7919::bigint) % 50 AS first, 51 + (n * 104729::bigint) % 50 AS second, 1 + n % 3 AS units
-  FROM (SELECT n, now() - interval '1 minute' - interval '1 day' * ($1::bigint - n) / $2::bigint AS at
-          FROM generate_series(1::bigint, $1::bigint) AS n) AS orders;
+       first, second, 1 + n % 3 AS units, goods.ids[first] AS first_id, goods.ids[second] AS second_id
+  FROM (SELECT n, now() - interval '1 minute' - interval '1 day' * ($1::bigint - n) / $2::bigint AS at,
+               1 + (n * 7919::bigint) % 50 AS first, 51 + (n * 104729::bigint) % 50 AS second
+          FROM generate_series(1::bigint, $1::bigint) AS n) AS orders,
+       (SELECT array_agg(id ORDER BY substring(sku FROM '[0-9]+')::int) AS ids FROM products
+         WHERE sku LIKE CASE WHEN EXISTS (SELECT 1 FROM products WHERE sku = 'BENCH-1') THEN 'BENCH-%' ELSE 'OLD-%' END)
+       AS goods;
 
 -- name: orders
 INSERT INTO orders (id, customer_id, saga_id, state, total_amount, currency, payment_method, shipping_address,
@@ -58,16 +65,14 @@ SELECT id, customer_id, saga_id, CASE fate WHEN 'confirmed' THEN 'CONFIRMED' ELS
        CASE fate WHEN 'confirmed' THEN NULL WHEN 'declined' THEN 'CARD_DECLINED'
                  WHEN 'out of stock' THEN 'OUT_OF_STOCK' ELSE 'RESERVATION_EXPIRED' END,
        'correlation-' || n, at, at + interval '2 s', at + interval '2 s'
-  FROM bench ORDER BY n;
+  FROM bench;
 
 -- name: lines
 INSERT INTO order_lines (order_id, position, product_id, sku, product_name, quantity, unit_price)
-SELECT bench.id, line.position, products.id, sku, name, line.quantity, price
-  FROM bench CROSS JOIN LATERAL (VALUES (1, first, units), (2, second, 1)) AS line (position, product, quantity)
-  -- Of the products that a benchmark orders, where there are such: they have a past then.
-  JOIN products ON products.sku = (SELECT CASE WHEN EXISTS (SELECT 1 FROM products WHERE sku = 'BENCH-1')
-                                               THEN 'BENCH-' ELSE 'OLD-' END) || line.product
- ORDER BY n, line.position;
+SELECT bench.id, line.position, line.product_id, 'SKU-' || line.number, 'Product ' || line.number, line.quantity,
+       100 * line.number
+  FROM bench CROSS JOIN LATERAL (VALUES (1, first_id, first, units), (2, second_id, second, 1))
+                        AS line (position, product_id, number, quantity);
 
 -- name: moves
 INSERT INTO order_moves (order_id, from_state, to_state, actor, at)
@@ -80,7 +85,7 @@ SELECT id, move.before, move.after, 'order', bench.at + interval '300 ms' * move
                             (3, 'PAYMENT_PENDING', 'PAYMENT_FAILED', fate = 'declined'),
                             (4, 'PAYMENT_FAILED', 'CANCELLED', fate = 'declined'),
                             (4, 'PAYMENT_PENDING', 'CANCELLED', fate = 'undone')) AS move (position, before, after, is_made)
- WHERE is_made ORDER BY n, move.position;
+ WHERE is_made;
 
 -- name: sagas
 INSERT INTO sagas (id, kind, version, subject, state, step, direction, queue, reached, since, correlation_id,
@@ -91,36 +96,36 @@ SELECT saga.id, saga.kind, 1, saga.subject,
   FROM bench
  CROSS JOIN LATERAL (VALUES (saga_id, 'order', bench.id, 'complete_order', 'order-processing', 'CONFIRMED'),
                             (bench_id(at, 7, n), 'notification', message_id, 'deliver', 'notification-sending',
-                             'DELIVERED')) AS saga (id, kind, subject, step, queue, reached)
- ORDER BY n;
+                             'DELIVERED')) AS saga (id, kind, subject, step, queue, reached);
 
 -- name: attempts
 INSERT INTO saga_attempts (saga_id, at, step, direction, attempt, outcome, worker, duration_ms)
 SELECT saga_id, at + interval '200 ms' * (step.position - 1), step.name, 'forward', 1, 'done', 'worker-1', 4.2
   FROM bench CROSS JOIN unnest(ARRAY['verify_stock', 'reserve_inventory', 'process_payment', 'confirm_reservation',
                                      'send_confirmation', 'complete_order']) WITH ORDINALITY AS step (name, position)
- ORDER BY n, step.position;
+ WHERE bench.at > now() - interval '28 days';
 
 -- name: reservations
 INSERT INTO reservations (id, order_id, state, expires_at, created_at, ended_at)
 SELECT reservation_id, id, CASE fate WHEN 'confirmed' THEN 'FULFILLED' ELSE 'RELEASED' END, at + interval '30 min', at,
        at + interval '1 s'
-  FROM bench WHERE fate <> 'out of stock' ORDER BY n;
+  FROM bench WHERE fate <> 'out of stock';
 
 -- name: reserved_lines
 INSERT INTO reservation_lines (reservation_id, product_id, location, quantity)
-SELECT reservation_id, product_id, 'MAIN', quantity
-  FROM bench JOIN order_lines ON order_id = bench.id WHERE fate <> 'out of stock' ORDER BY n;
+SELECT reservation_id, line.product_id, 'MAIN', line.quantity
+  FROM bench CROSS JOIN LATERAL (VALUES (first_id, units), (second_id, 1)) AS line (product_id, quantity)
+ WHERE fate <> 'out of stock';
 
 -- name: movements
 INSERT INTO movements (id, product_id, location, kind, on_hand_delta, held_delta, order_id, actor, at)
-SELECT bench_id(at + interval '300 ms', 8 + step.position, n * 2 + order_lines.position), product_id, 'MAIN', step.kind,
+SELECT bench_id(at + interval '300 ms', 8 + step.position, n * 2 + line.position), line.product_id, 'MAIN', step.kind,
        step.on_hand * quantity, step.held * quantity, bench.id, 'order', at + interval '300 ms'
-  FROM bench JOIN order_lines ON order_id = bench.id
+  FROM bench CROSS JOIN LATERAL (VALUES (1, first_id, units), (2, second_id, 1)) AS line (position, product_id, quantity)
  CROSS JOIN LATERAL (VALUES (1, 'RESERVATION', 0, 1, true), (2, 'SALE', -1, -1, fate = 'confirmed'),
                             (2, 'RELEASE_RESERVATION', 0, -1, fate <> 'confirmed'))
             AS step (position, kind, on_hand, held, is_made)
- WHERE fate <> 'out of stock' AND is_made ORDER BY n, step.position;
+ WHERE fate <> 'out of stock' AND is_made;
 
 -- name: restocks
 INSERT INTO movements (id, product_id, location, kind, on_hand_delta, held_delta, actor, at)
@@ -138,7 +143,7 @@ SELECT bench_id(at, 12, n), id, saga_id || ':process_payment:forward',
        CASE fate WHEN 'declined' THEN 0 ELSE amount END, CASE fate WHEN 'undone' THEN amount ELSE 0 END, 'USD',
        'pm_success', 'charge-' || n, at
   FROM (SELECT *, 100 * (first * units + second) AS amount FROM bench) AS bench
- WHERE fate <> 'out of stock' ORDER BY n;
+ WHERE fate <> 'out of stock';
 
 -- name: events
 INSERT INTO outbox (id, type, aggregate_type, aggregate_id, correlation_id, payload, at)
@@ -157,7 +162,7 @@ SELECT bench_id(bench.at + interval '200 ms' * event.position, 16 + event.positi
                             (5, 'StockUpdated', 'product', bench_id(now() - interval '1 year', 1, first), fate = 'confirmed'),
                             (6, 'OrderConfirmed', 'order', id, fate = 'confirmed'),
                             (7, 'OrderCancelled', 'order', id, fate <> 'confirmed')) AS event (position, type, kind, subject, is_told)
- WHERE is_told ORDER BY n, event.position;
+ WHERE is_told AND bench.at > now() - interval '28 days';
 
 -- name: handed_on
 UPDATE outbox_cursors SET (xid, id) = (SELECT xid, id FROM outbox ORDER BY xid DESC, id DESC LIMIT 1);
@@ -170,27 +175,26 @@ SELECT message_id, id, CASE fate WHEN 'confirmed' THEN 'order_confirmation' WHEN
                           'lines', jsonb_build_array(jsonb_build_object('name', 'Product', 'quantity', units, 'unit_price', 100),
                                                      jsonb_build_object('name', 'Product', 'quantity', 1, 'unit_price', 100))),
        'SENT', 'mock-' || n, at, at + interval '2 s'
-  FROM bench ORDER BY n;
+  FROM bench;
 
 -- name: mails
 INSERT INTO mailbox (key, channel, recipient, subject, body_text, body_html, order_id, sent_at)
 SELECT bench_id(at, 7, n) || ':deliver:forward', 'email', 'customer@example.com', 'Your order', repeat('You ordered this. ', 20),
        repeat('<p>You ordered this.</p> ', 20), id, at + interval '2 s'
-  FROM bench ORDER BY n;
+  FROM bench WHERE at > now() - interval '28 days';
 
 -- name: keys
 -- They live for two days.
 INSERT INTO idempotency_keys (customer_id, key, fingerprint, subject, answer, created_at)
 SELECT customer_id, 'key-' || n, sha256(id::text::bytea), id, ('{"orderId": "' || id || '"}')::bytea, at
-  FROM bench WHERE at > now() - interval '2 days' ORDER BY n;
+  FROM bench WHERE at > now() - interval '2 days';
 
 -- name: ledger
 -- What the gateway has: a capture of each order that was paid, and a refund of each that was undone.
 SELECT CASE line WHEN 1 THEN 'capture' ELSE 'refund' END AS type, id::text AS order_id,
        100 * (first * units + second) AS amount, 'USD' AS currency, saga_id || ':process_payment:forward' AS key, at
   FROM bench CROSS JOIN generate_series(1, 2) AS line
- WHERE fate = 'undone' OR fate = 'confirmed' AND line = 1
- ORDER BY n, line;
+ WHERE fate = 'undone' OR fate = 'confirmed' AND line = 1;
 
 -- name: drop_plan
 DROP TABLE bench;
