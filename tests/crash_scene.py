@@ -55,6 +55,20 @@ BEGIN
 END $$;
 CREATE TRIGGER obstacle BEFORE UPDATE ON orders FOR EACH ROW WHEN (NEW.state = 'CONFIRMED')
     EXECUTE FUNCTION stumble_on_order();
+CREATE FUNCTION stumble_on_refund() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM stumble((SELECT order_id FROM refunds WHERE id = NEW.subject), 'unrefundable');
+    RETURN NEW;
+END $$;
+CREATE TRIGGER obstacle BEFORE UPDATE ON sagas FOR EACH ROW WHEN (NEW.kind = 'refund' AND NEW.lease_until IS NOT NULL)
+    EXECUTE FUNCTION stumble_on_refund();
+CREATE FUNCTION stumble_on_refund_message() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM stumble(NEW.order_id, 'untellable');
+    RETURN NEW;
+END $$;
+CREATE TRIGGER obstacle_refund BEFORE INSERT ON notifications FOR EACH ROW WHEN (NEW.kind = 'order_refund')
+    EXECUTE FUNCTION stumble_on_refund_message();
 """
 SETTINGS = {
     "RETRY_BASE_SECONDS": "0.05",
@@ -193,6 +207,44 @@ class Scene:
         for notes in ("unspeakable", "incompletable"):
             await self.put(notes)
             await self.order("pm_success", notes)
+
+    async def after_the_order(self) -> None:
+        """One is shipped, withdrawn and brought back in part; another is cancelled once it is confirmed."""
+        sold, undone = [await self.order(units=3) for _ in range(2)]
+        await self.customer.ended(sold, undone)
+        first, second = self.products
+        cancelled = await self.persist(self.admin, "POST", f"/orders/{undone}/cancel", {}, Idempotency_Key=uuid4().hex)
+        assert cancelled.status == 202, cancelled
+        parcel = {"items": [{"productId": first, "quantity": 2}]}
+        sent = await self.persist(self.admin, "POST", f"/orders/{sold}/shipments", parcel)
+        assert sent.status in {201, 409}, sent
+        rows = await self.ask("SELECT id FROM shipments WHERE order_id = $1", sold)
+        for row in rows:
+            path = f"/orders/{sold}/shipments/{row['id']}/deliver"
+            assert (await self.persist(self.admin, "PATCH", path)).status == 200
+        for verb, units in (
+            ("refunds", {"productId": second, "quantity": 1}),
+            ("returns", {"productId": first, "quantity": 1}),
+        ):
+            body = {"reason": "broken", "items": [units], "restock": True}
+            asked = await self.persist(self.admin, "POST", f"/orders/{sold}/{verb}", body, Idempotency_Key=uuid4().hex)
+            assert asked.status == 202, asked
+        note = {"text": "The customer called.", "isPublic": True}
+        assert (await self.persist(self.admin, "POST", f"/orders/{sold}/notes", note)).status == 201
+        await eventually(lambda: self.ask("SELECT 1 FROM orders WHERE id = $1 AND state = 'CANCELLED'", undone))
+
+    async def calling_a_refund_off(self) -> None:
+        """One that can't even be begun, and one whose customer can't be told."""
+        for notes in ("unrefundable", "untellable"):
+            await self.put(notes)
+            order_id = await self.order("pm_success", notes)
+            await self.customer.ended(order_id)
+            asked = await self.persist(
+                self.admin, "POST", f"/orders/{order_id}/refunds", {"reason": "broken"}, Idempotency_Key=uuid4().hex
+            )
+            assert asked.status == 202, asked
+            stuck = f"SELECT id FROM sagas WHERE subject = '{asked.body['refundId']}' AND state = 'COMPENSATION_FAILED'"
+            await eventually(lambda stuck=stuck: self._called_off(stuck, "settled otherwise"))
 
     async def raising(self) -> None:
         await self.put("unreservable")
@@ -390,6 +442,10 @@ Scene.DRIVES = {
     "operator.pause": Scene.pausing,
     "operator.redrive": Scene.redriving,
     "orders.accept": Scene.business,
+    "orders.deliver": Scene.after_the_order,
+    "orders.follow_up": Scene.after_the_order,
+    "orders.note": Scene.after_the_order,
+    "orders.ship": Scene.after_the_order,
     "outbox.publish": Scene.business,
     "categories.activate": Scene.categories,
     "categories.change": Scene.categories,
@@ -430,6 +486,7 @@ Scene.DRIVES = {
     "step:alert.post.forward": Scene.calling_the_operator,
     "step:notification.deliver.backward": Scene.undeliverable,
     "step:notification.deliver.forward": Scene.business,
+    "step:order.complete_order.backward": Scene.after_the_order,
     "step:order.complete_order.forward": Scene.business,
     "step:order.confirm_reservation.backward": Scene.cancelling_late,
     "step:order.confirm_reservation.forward": Scene.business,
@@ -441,8 +498,14 @@ Scene.DRIVES = {
     "step:order.send_confirmation.forward": Scene.business,
     "step:order.verify_stock.backward": Scene.business,
     "step:order.verify_stock.forward": Scene.business,
+    "step:refund.complete_refund.forward": Scene.after_the_order,
+    "step:refund.refund_payment.backward": Scene.calling_a_refund_off,
+    "step:refund.refund_payment.forward": Scene.after_the_order,
+    "step:refund.take_back.backward": Scene.calling_a_refund_off,
+    "step:refund.take_back.forward": Scene.after_the_order,
     "result:alert.post.forward": Scene.calling_the_operator,
     "result:notification.deliver.forward": Scene.business,
     "result:order.process_payment.backward": Scene.undoing,
     "result:order.process_payment.forward": Scene.business,
+    "result:refund.refund_payment.forward": Scene.after_the_order,
 }

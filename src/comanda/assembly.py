@@ -8,6 +8,7 @@ from datetime import timedelta
 from comanda.catalog.cache import Catalogue
 from comanda.checkout.order_saga import Patience, order_saga
 from comanda.checkout.place_order import PlaceOrder
+from comanda.checkout.refund_saga import refund_saga
 from comanda.db import Database
 from comanda.db.database import PATIENCE
 from comanda.errors import ConfigurationFault
@@ -18,6 +19,7 @@ from comanda.notifications.providers import MockProvider
 from comanda.payments.breaker import SharedBreaker
 from comanda.payments.gateway import Gateway, HttpGateway, InstantGateway
 from comanda.payments.payments import Charge, Refund
+from comanda.payments.refunds import GiveBack
 from comanda.resilience.breaker import Rule
 from comanda.saga import Saga
 from comanda.saga.definition import Alarm, unheard
@@ -29,13 +31,15 @@ class Definitions:
     """The processes that there are, and what is done about their dead letters."""
 
     order: Saga
+    refund: Saga
     delivery: Saga
     alert: Saga
+    notifications: Notifications
     alarm: Alarm
 
     @property
     def sagas(self) -> tuple[Saga, ...]:
-        return self.order, self.delivery, self.alert
+        return self.order, self.refund, self.delivery, self.alert
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,20 @@ class Assembly:
     streams: Streams
     gateway: Gateway
     catalogue: Catalogue
-    order: Saga
-    sagas: tuple[Saga, ...]
+    definitions: Definitions
     place_order: PlaceOrder
-    alarm: Alarm = unheard
+
+    @property
+    def order(self) -> Saga:
+        return self.definitions.order
+
+    @property
+    def sagas(self) -> tuple[Saga, ...]:
+        return self.definitions.sagas
+
+    @property
+    def alarm(self) -> Alarm:
+        return self.definitions.alarm
 
 
 @asynccontextmanager
@@ -87,9 +101,7 @@ async def assemble(
         catalogue = Catalogue()
         most_open = settings.max_open_orders if settings.rate_limits == "on" else None
         placing = PlaceOrder(database, streams, catalogue, known.order, most_open=most_open)
-        yield Assembly(
-            settings, name, database, streams, gateway, catalogue, known.order, known.sagas, placing, known.alarm
-        )
+        yield Assembly(settings, name, database, streams, gateway, catalogue, known, placing)
 
 
 def definitions(settings: Settings, database: Database, gateway: Gateway, webhook: Webhook | None) -> Definitions:
@@ -104,8 +116,15 @@ def definitions(settings: Settings, database: Database, gateway: Gateway, webhoo
     delivery = delivery_saga(MockProvider(database), patience.delivery())
     alert = alert_saga(webhook, patience.delivery())
     charge, refund = Charge(gateway, SharedBreaker(database, rule)), Refund(gateway)
-    order = order_saga(charge, refund, Notifications(delivery), patience)
-    return Definitions(order, delivery, alert, unheard if webhook is None else Alerts(alert).sound)
+    notifications = Notifications(delivery)
+    return Definitions(
+        order_saga(charge, refund, notifications, patience),
+        refund_saga(GiveBack(gateway), notifications, patience),
+        delivery,
+        alert,
+        notifications,
+        unheard if webhook is None else Alerts(alert).sound,
+    )
 
 
 async def _webhook(settings: Settings, stack: AsyncExitStack) -> Webhook | None:

@@ -24,8 +24,8 @@ OWNED = {
     "inventory": {"movements", "reservation_lines", "reservations", "stock"},
     "messaging": {"dead_letters", "outbox", "outbox_cursors", "queues"},
     "notifications": {"mailbox", "notifications"},
-    "orders": {"order_lines", "order_moves", "orders"},
-    "payments": {"breakers", "payments"},
+    "orders": {"order_lines", "order_moves", "order_notes", "orders", "shipment_lines", "shipments"},
+    "payments": {"breakers", "payments", "refund_lines", "refunds"},
     "saga": {"saga_attempts", "sagas"},
     # Everything that a 202 promises is written by one statement in one commit: decisions/0001-shared-commits.md.
     "checkout/place_order.sql": {"idempotency_keys", "order_lines", "order_moves", "orders", "outbox", "sagas"},

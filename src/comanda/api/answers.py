@@ -213,13 +213,66 @@ class MoveAnswer(Answer):
     at: Time
 
 
+class UnitsAnswer(Answer):
+    product_id: UUID
+    quantity: int
+
+
+class ShipmentAnswer(Answer):
+    """A parcel. `deliveredAt` is null while it is on its way."""
+
+    shipment_id: UUID
+    order_id: UUID
+    carrier: str | None
+    tracking_number: str | None
+    items: Sequence[UnitsAnswer]
+    shipped_at: Time
+    delivered_at: Time | None
+
+
+class ShipmentList(Answer):
+    items: Sequence[ShipmentAnswer]
+
+
+class RefundAnswer(Answer):
+    """`status`: PENDING until the gateway has given it back. `restocked`: its units go back into the stock."""
+
+    refund_id: UUID
+    order_id: UUID
+    kind: str
+    status: str
+    amount: int
+    currency: str
+    restocked: bool
+    reason: str
+    items: Sequence[UnitsAnswer]
+    created_at: Time
+    ended_at: Time | None
+
+
+class RefundList(Answer):
+    items: Sequence[RefundAnswer]
+
+
+class NoteAnswer(Answer):
+    note_id: UUID
+    text: str
+    is_public: bool
+    created_at: Time
+
+
 class OrderDetailAnswer(OrderAnswer):
+    """`remarks`: notes beside it; those that are not public are shown to staff alone."""
+
     payment_method: str | None
     shipping_address: Any
     notes: str | None
     correlation_id: str
     payment: PaymentAnswer | None
     history: Sequence[MoveAnswer]
+    shipments: Sequence[ShipmentAnswer]
+    refunds: Sequence[RefundAnswer]
+    remarks: Sequence[NoteAnswer]
 
 
 class OrderPage(Answer):

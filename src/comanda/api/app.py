@@ -14,7 +14,19 @@ from uuid_utils import uuid7
 
 from comanda import telemetry
 from comanda.accounts.tokens import Bearer
-from comanda.api import auth, categories, health, inventory, kinds, mailbox, orders, problems, products, users
+from comanda.api import (
+    after_order,
+    auth,
+    categories,
+    health,
+    inventory,
+    kinds,
+    mailbox,
+    orders,
+    problems,
+    products,
+    users,
+)
 from comanda.api.document import document_of, page_of
 from comanda.api.parts import Parts
 from comanda.api.problems import Problem
@@ -22,6 +34,7 @@ from comanda.api.security import Route
 from comanda.api.throttle import Throttle
 from comanda.assembly import Assembly
 from comanda.errors import DependencyFault
+from comanda.saga.settling import Settling
 
 MOST_BODY = 1024 * 1024
 MOST_HEADERS = 32 * 1024
@@ -42,6 +55,7 @@ _ROUTERS = (
     categories.routes,
     inventory.routes,
     orders.routes,
+    after_order.routes,
     mailbox.routes,
     health.routes,
     kinds.routes,
@@ -77,6 +91,9 @@ def build(
         logins=Throttle(10 if assembly.settings.rate_limits == "on" else None, window=60),
         is_draining=is_draining,
         data_dir=data_dir,
+        settling=Settling.by_hand(
+            assembly.sagas, actor=assembly.name, lease=assembly.settings.lease, alarm=assembly.alarm
+        ),
     )
     problems.install(app)
     for router in _ROUTERS:

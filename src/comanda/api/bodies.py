@@ -278,6 +278,58 @@ class AvailabilityBody(Body):
     location: Location | None = None
 
 
+class UnitsBody(Body):
+    """Repeated lines of a product are summed."""
+
+    product_id: Id
+    quantity: Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+Items = Annotated[Sequence[UnitsBody], Field(min_length=1, max_length=1000)]
+Why = Annotated[str, Field(min_length=1, max_length=500), Storable, AfterValidator(_not_blank)]
+
+
+class CancelBody(Body):
+    reason: Why | None = None
+
+
+class ShipmentBody(Body):
+    """Without items: whatever is left of the order."""
+
+    items: Items | None = None
+    carrier: Name | None = None
+    tracking_number: Name | None = None
+
+
+class RefundBody(Body):
+    """An amount, what some units cost (or less), or, with neither, all that is left. Restocking needs units."""
+
+    reason: Why
+    amount: Annotated[int, Field(ge=1, le=_MOST_MONEY, description="In minor units (cents)")] | None = None
+    items: Items | None = None
+    restock: bool = False
+
+    @model_validator(mode="after")
+    def _names_what_goes_back(self) -> "RefundBody":
+        if self.restock and self.items is None:
+            raise ValueError("restock needs items: which units go back into the stock?")
+        return self
+
+
+class ReturnBody(Body):
+    """Units that were shipped and are back; `amount` where less than they cost is given back."""
+
+    reason: Why
+    items: Items
+    amount: Money | None = None
+    restock: bool = True
+
+
+class NoteBody(Body):
+    text: Annotated[str, Field(min_length=1, max_length=2000), Storable, AfterValidator(_not_blank)]
+    is_public: bool = False
+
+
 class OrderItemBody(Body):
     """Repeated lines of a product are summed."""
 

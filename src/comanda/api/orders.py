@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import Header, Query, Response
 
 from comanda.accounts.accounts import STAFF, Account
+from comanda.api.after_order import note_answer, refund_answer, shipment_answer, status_answer
 from comanda.api.answers import (
     MoveAnswer,
     OrderAnswer,
@@ -24,8 +25,9 @@ from comanda.api.document import answers
 from comanda.api.parts import Given
 from comanda.api.problems import FieldError, Problem
 from comanda.api.security import SignedIn, router
-from comanda.orders import reads
+from comanda.orders import notes, reads, shipments
 from comanda.orders.reads import Line, Order, Payment, State
+from comanda.payments import refunds
 
 routes = router("/orders", "orders")
 
@@ -110,6 +112,9 @@ async def read(account: SignedIn, order_id: UUID, parts: Given) -> OrderDetailAn
         lines = (await reads.lines(tx, [order_id]))[order_id]
         payment = (await reads.payments(tx, [order_id])).get(order_id)
         moves = (await reads.moves(tx, [order_id]))[order_id]
+        parcels = (await shipments.of_orders(tx, [order_id]))[order_id]
+        given_back = (await refunds.of_orders(tx, [order_id]))[order_id]
+        remarks = (await notes.of_orders(tx, [order_id], is_for_staff=account.role in STAFF))[order_id]
     return OrderDetailAnswer(
         **_order(order, lines),
         payment_method=order.payment_method,
@@ -121,6 +126,9 @@ async def read(account: SignedIn, order_id: UUID, parts: Given) -> OrderDetailAn
             MoveAnswer(from_status=one.from_state, to_status=one.to_state, reason=one.reason, at=one.at)
             for one in moves
         ],
+        shipments=[shipment_answer(one) for one in parcels],
+        refunds=[refund_answer(one) for one in given_back],
+        remarks=[note_answer(one) for one in remarks],
     )
 
 
@@ -131,14 +139,7 @@ async def status(account: SignedIn, order_id: UUID, parts: Given) -> OrderStatus
         found = (await reads.statuses(tx, [order_id]))[0]
     if found is None or not _may_see(account, found.customer_id):
         raise Problem("ORDER_NOT_FOUND")
-    return OrderStatusAnswer(
-        order_id=found.id,
-        status=found.state,
-        saga_status=found.saga_state,
-        current_step=found.reached,
-        failure_reason=found.failure_reason,
-        updated_at=found.updated_at,
-    )
+    return status_answer(found)
 
 
 def _may_see(account: Account, customer_id: UUID) -> bool:

@@ -65,6 +65,7 @@ def _wants_deleted(request: Request) -> bool:
 
 SignedIn = Annotated[Account, Depends(Guard())]
 Admin = Annotated[Account, Depends(Guard("admin"))]
+Operator = Annotated[Account, Depends(Guard("admin", "operator"))]
 Staff = Annotated[Account, Depends(Guard(*STAFF))]
 AdminForDeleted = Annotated[Account | None, Depends(Guard("admin", when=_wants_deleted))]
 

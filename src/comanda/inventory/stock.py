@@ -7,7 +7,8 @@ from uuid import UUID
 
 from comanda.clock import new_id
 from comanda.db import Record, Tx, twin
-from comanda.inventory.model import Demand, Share, allocate
+from comanda.errors import DefinitionFault
+from comanda.inventory.model import Demand, Place, Share, allocate
 from comanda.messaging import outbox
 from comanda.messaging.outbox import Event
 from comanda.saga import Done, Outcome, Refused
@@ -22,6 +23,9 @@ EXTEND = _sql["extend"]
 END_OF_ORDERS = _sql["end_of_orders"]
 END_EXPIRED = _sql["end_expired"]
 SETTLE = _sql["settle"]
+SENT_BACK = _sql["sent_back"]
+SOLD_FROM = _sql["sold_from"]
+TAKE_BACK = _sql["take_back"]
 
 UNAVAILABLE = Refused("PRODUCT_UNAVAILABLE")
 OUT_OF_STOCK = Refused("OUT_OF_STOCK")
@@ -127,6 +131,44 @@ async def restock(tx: Tx, order_ids: Sequence[UUID]) -> Sequence[Outcome]:
     ended = await END_OF_ORDERS.rows(tx, order_ids, "FULFILLED", "RELEASED")
     await _settle(tx, ended, "RETURN", "ReservationReleased", on_hand=1, held=0)
     return [Done()] * len(order_ids)
+
+
+async def take_back(tx: Tx, refund_ids: Sequence[UUID]) -> Sequence[Outcome]:
+    """Put the units of these refunds back to where they were sold from, each refund's once."""
+    demands: dict[UUID, dict[UUID, int]] = defaultdict(dict)
+    order_of: dict[UUID, UUID] = {}
+    for row in await SENT_BACK.rows(tx, refund_ids):
+        demands[row["refund_id"]][row["product_id"]] = row["quantity"]
+        order_of[row["refund_id"]] = row["order_id"]
+    left: dict[UUID, dict[Place, int]] = defaultdict(dict)
+    if demands:
+        products = sorted({product_id for wanted in demands.values() for product_id in wanted})
+        await FREE.rows(tx, products)
+        for row in await SOLD_FROM.rows(tx, sorted(set(order_of.values()))):
+            left[row["order_id"]][row["product_id"], row["location"]] = row["left"]
+    shares: list[tuple[UUID, Share]] = []
+    for refund_id, wanted in demands.items():
+        places = left[order_of[refund_id]]
+        known = {product_id for product_id, _ in places}
+        # Of a product without stock-keeping nothing was sold from anywhere.
+        units = {product_id: quantity for product_id, quantity in wanted.items() if product_id in known}
+        (found,) = allocate(places, [Demand(order_of[refund_id], units)]).values()
+        if found is None:
+            raise DefinitionFault(f"more comes back with refund {refund_id} than was sold from the stock")
+        for share in found:
+            places[share.product_id, share.location] -= share.quantity
+            shares.append((refund_id, share))
+    if shares:
+        changed = await TAKE_BACK.rows(
+            tx,
+            [refund_id for refund_id, _ in shares],
+            [share.order_id for _, share in shares],
+            [share.product_id for _, share in shares],
+            [share.location for _, share in shares],
+            [share.quantity for _, share in shares],
+        )
+        await outbox.append(tx, [_stock_updated(row, "RETURN") for row in changed])
+    return [Done()] * len(refund_ids)
 
 
 async def expire(tx: Tx, limit: int) -> int:
