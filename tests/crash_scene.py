@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -244,7 +245,7 @@ class Scene:
             )
             assert asked.status == 202, asked
             stuck = f"SELECT id FROM sagas WHERE subject = '{asked.body['refundId']}' AND state = 'COMPENSATION_FAILED'"
-            await eventually(lambda stuck=stuck: self._called_off(stuck, "settled otherwise"))
+            await eventually(partial(self._called_off, stuck, "settled otherwise"))
 
     async def raising(self) -> None:
         await self.put("unreservable")
@@ -381,6 +382,15 @@ class Scene:
             assert (await self.persist(self.admin, method, path + suffix, body)).status == 200
         opened = await self.persist(self.admin, "POST", "/inventory", {"productId": str(row["id"]), "initialStock": 5})
         assert opened.status in {201, 409}
+        held = {"productId": str(row["id"]), "quantity": 1}
+        assert (await self.persist(self.admin, "POST", "/inventory/reserve", held)).status == 201
+        for one in await self.ask(
+            "SELECT id FROM reservations JOIN reservation_lines ON reservation_id = id WHERE product_id = $1", row["id"]
+        ):
+            let_go = await self.persist(
+                self.admin, "PUT", "/inventory/release-reservation", {"reservationId": str(one["id"])}
+            )
+            assert let_go.status in {200, 409}
         await self.persist(self.admin, "POST", "/inventory/add-stock", {"productId": str(row["id"]), "quantity": 2})
         assert await self.admin.stock(str(row["id"])) in {(7, 0, 7), (9, 0, 9)}, "added, once for each answer or crash"
         assert (await self.persist(self.admin, "DELETE", path)).status in {204, 404}
@@ -480,7 +490,9 @@ Scene.DRIVES = {
     "sessions.renew": Scene.session,
     "sessions.revoke": Scene.session,
     "stock.change": Scene.catalogue,
+    "stock.end_reservation": Scene.catalogue,
     "stock.open": Scene.catalogue,
+    "stock.reserve": Scene.catalogue,
     # Each step of each saga, in both directions.
     "step:alert.post.backward": Scene.nobody_hears_the_alert,
     "step:alert.post.forward": Scene.calling_the_operator,

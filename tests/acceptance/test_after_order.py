@@ -117,7 +117,7 @@ async def _is_stocked(who: Visitor, product: str, units: int) -> bool:
 async def test_nobody_reaches_into_the_order_of_another(up: Up, admin: Visitor) -> None:
     customer, stranger = await up.registered(), await up.registered()
     order_id = await sold(customer, await admin.product())
-    reads = [("GET", path, None) for path in ("shipments", "refunds", f"refunds/{uuid4()}")]
+    reads: list[tuple[str, str, Any]] = [("GET", path, None) for path in ("shipments", "refunds", f"refunds/{uuid4()}")]
     for method, path, body in (("POST", "cancel", {}), *reads):
         theirs = await stranger.ask(method, f"/orders/{order_id}/{path}", body, **key())
         nobodys = await stranger.ask(method, f"/orders/{uuid4()}/{path}", body, **key())

@@ -158,6 +158,47 @@ class AvailabilityAnswer(Answer):
     is_available: bool
 
 
+class ReservedAnswer(Answer):
+    product_id: UUID
+    location: str
+    quantity: int
+
+
+class ReservationAnswer(Answer):
+    """`orderId` is null for one that staff made."""
+
+    reservation_id: UUID
+    order_id: UUID | None
+    status: str
+    items: Sequence[ReservedAnswer]
+    expires_at: Time
+    created_at: Time
+    ended_at: Time | None
+
+
+class MovementAnswer(Answer):
+    """A line of the ledger of stock. `reference`: the refund that brought goods back."""
+
+    id: UUID
+    product_id: UUID
+    location: str
+    kind: str
+    on_hand_delta: int
+    held_delta: int
+    order_id: UUID | None
+    actor: str
+    reason: str | None
+    reference: UUID | None
+    at: Time
+
+
+class MovementPage(Answer):
+    """`nextCursor`: send it as `cursor` to read on; null at the end."""
+
+    items: Sequence[MovementAnswer]
+    next_cursor: str | None
+
+
 class StockStatsAnswer(Answer):
     products: int
     locations: int

@@ -104,6 +104,22 @@ Sku = Annotated[str, Field(min_length=1, max_length=100), Storable, AfterValidat
 Slug = Annotated[str, Field(min_length=1, max_length=100, pattern="^[a-z0-9]+(-[a-z0-9]+)*$")]
 ProductName = Annotated[str, Field(min_length=1, max_length=255), Storable, AfterValidator(_not_blank)]
 Description = Annotated[str, Field(max_length=10_000), Storable]
+MovementKind = Literal[
+    "RESTOCK",
+    "SALE",
+    "RETURN",
+    "ADJUSTMENT",
+    "RESERVATION",
+    "RELEASE_RESERVATION",
+    "DAMAGE",
+    "THEFT",
+    "TRANSFER_IN",
+    "TRANSFER_OUT",
+    "EXPIRED",
+    "QUALITY_CONTROL",
+    "MANUAL_CORRECTION",
+    "SYSTEM_CORRECTION",
+]
 Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=50), Storable]], Field(max_length=50)]
 Images = Annotated[list[Annotated[str, Field(min_length=1, max_length=2000), Storable]], Field(max_length=50)]
 Attributes = Annotated[dict[str, JsonValue], BeforeValidator(_storable_json)]
@@ -268,6 +284,21 @@ class RemoveStockBody(Body):
     location: Location = "MAIN"
     reason: Reason | None = None
     movement_type: Removal = "ADJUSTMENT"
+
+
+class ReserveBody(Body):
+    """Without a location: wherever they lie."""
+
+    product_id: Id
+    quantity: Quantity
+    location: Location | None = None
+    expiration_minutes: Annotated[int, Field(ge=1, le=60 * 24 * 30)] = 30
+    reason: Reason | None = None
+
+
+class EndReservationBody(Body):
+    reservation_id: Id
+    reason: Reason | None = None
 
 
 class AvailabilityBody(Body):

@@ -1,9 +1,6 @@
 """Orders, as they are read. They are placed by a route of their own (see `app.build`)."""
 
-import base64
-import binascii
 from typing import Annotated, Any
-from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import Header, Query, Response
@@ -22,30 +19,15 @@ from comanda.api.answers import (
 )
 from comanda.api.bodies import Limit, OrderBody
 from comanda.api.document import answers
+from comanda.api.paging import Cursor, cursor_of, next_link, read_cursor
 from comanda.api.parts import Given
-from comanda.api.problems import FieldError, Problem
+from comanda.api.problems import Problem
 from comanda.api.security import SignedIn, router
 from comanda.orders import notes, reads, shipments
 from comanda.orders.reads import Line, Order, Payment, State
 from comanda.payments import refunds
 
 routes = router("/orders", "orders")
-
-Cursor = Annotated[str, Query(max_length=64)]
-
-
-def cursor_of(order_id: UUID) -> str:
-    """An order's id as a page's end."""
-    return base64.urlsafe_b64encode(order_id.bytes).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str | None) -> UUID | None:
-    if cursor is None:
-        return None
-    try:
-        return UUID(bytes=base64.b64decode(cursor + "==", altchars=b"-_", validate=True))
-    except (ValueError, binascii.Error):
-        raise Problem("VALIDATION_FAILED", errors=[FieldError("cursor", "This is no cursor of ours")]) from None
 
 
 @routes.post(
@@ -88,7 +70,7 @@ async def page(
     cursor: Cursor | None = None,
 ) -> OrderPage:
     """Your orders, or for staff everybody's, newest first. `Link` with `rel="next"` leads on."""
-    before = _read_cursor(cursor)
+    before = read_cursor(cursor)
     owner = None if account.role in STAFF else account.id
     async with parts.database.connection() as tx:
         found = await reads.page(tx, owner, status, before=before, limit=limit + 1)
@@ -96,9 +78,7 @@ async def page(
         lines = await reads.lines(tx, [one.id for one in shown])
     following = cursor_of(shown[-1].id) if len(found) > limit else None
     if following is not None:
-        query: list[tuple[str, str]] = [("limit", str(limit)), ("cursor", following)]
-        query += [("status", one) for one in status or ()]
-        response.headers["Link"] = f'</api/v1/orders?{urlencode(query)}>; rel="next"'
+        response.headers["Link"] = next_link("/api/v1/orders", {"limit": limit, "status": status}, following)
     return OrderPage(items=[OrderAnswer(**_order(one, lines[one.id])) for one in shown], next_cursor=following)
 
 

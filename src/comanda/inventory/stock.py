@@ -1,7 +1,7 @@
 """Stock of orders: verify, reserve, extend, release, confirm, restock, expire. All of an order, or nothing of it."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -57,12 +57,21 @@ async def reserve(tx: Tx, order_ids: Sequence[UUID], *, ttl: timedelta) -> Seque
     decided = allocate(free, [Demand(order_id, quantities[order_id]) for order_id in sorted(quantities)])
     held = {order_id: shares for order_id, shares in decided.items() if shares}
     if held:
-        await _hold(tx, held, ttl)
+        await hold(tx, held, ttl)
     return [OUT_OF_STOCK if decided.get(order_id, []) is None else Done() for order_id in order_ids]
 
 
-async def _hold(tx: Tx, held: dict[UUID, list[Share]], ttl: timedelta) -> None:
-    reservation = {order_id: new_id() for order_id in held}
+async def hold(
+    tx: Tx,
+    held: dict[UUID, list[Share]],
+    ttl: timedelta,
+    *,
+    reservation: Mapping[UUID, UUID] | None = None,
+    actor: str = "order",
+    reason: str | None = None,
+) -> None:
+    """Write what was allocated: `held` by the order that it is for. The rows of stock are locked by `FREE`."""
+    reservation = reservation or {order_id: new_id() for order_id in held}
     shares = [share for group in held.values() for share in group]
     await HOLD.run(
         tx,
@@ -74,6 +83,8 @@ async def _hold(tx: Tx, held: dict[UUID, list[Share]], ttl: timedelta) -> None:
         [share.location for share in shares],
         [share.quantity for share in shares],
         ttl,
+        actor,
+        reason,
     )
     await outbox.append(
         tx,
@@ -115,21 +126,21 @@ async def confirm(tx: Tx, order_ids: Sequence[UUID], *, ttl: timedelta) -> Seque
         again = await reserve(tx, late, ttl=ttl)
         refused = {order_id for order_id, outcome in zip(late, again, strict=True) if isinstance(outcome, Refused)}
         ended += await END_OF_ORDERS.rows(tx, late, "ACTIVE", "FULFILLED")
-    await _settle(tx, ended, "SALE", "ReservationConfirmed", on_hand=-1, held=-1)
+    await settle(tx, ended, "SALE", "ReservationConfirmed", on_hand=-1, held=-1)
     return [EXPIRED if order_id in refused else Done() for order_id in order_ids]
 
 
 async def release(tx: Tx, order_ids: Sequence[UUID]) -> Sequence[Outcome]:
     """Give back what is held. Nothing held (it expired, it never was): nothing to do."""
     ended = await END_OF_ORDERS.rows(tx, order_ids, "ACTIVE", "RELEASED")
-    await _settle(tx, ended, "RELEASE_RESERVATION", "ReservationReleased", on_hand=0, held=-1)
+    await settle(tx, ended, "RELEASE_RESERVATION", "ReservationReleased", on_hand=0, held=-1)
     return [Done()] * len(order_ids)
 
 
 async def restock(tx: Tx, order_ids: Sequence[UUID]) -> Sequence[Outcome]:
     """Take back what was sold."""
     ended = await END_OF_ORDERS.rows(tx, order_ids, "FULFILLED", "RELEASED")
-    await _settle(tx, ended, "RETURN", "ReservationReleased", on_hand=1, held=0)
+    await settle(tx, ended, "RETURN", "ReservationReleased", on_hand=1, held=0)
     return [Done()] * len(order_ids)
 
 
@@ -174,16 +185,26 @@ async def take_back(tx: Tx, refund_ids: Sequence[UUID]) -> Sequence[Outcome]:
 async def expire(tx: Tx, limit: int) -> int:
     """Let go of reservations whose time is over; how many."""
     ended = await END_EXPIRED.rows(tx, limit)
-    await _settle(tx, ended, "EXPIRED", "ReservationExpired", on_hand=0, held=-1)
+    await settle(tx, ended, "EXPIRED", "ReservationExpired", on_hand=0, held=-1)
     return len(ended)
 
 
-async def _settle(tx: Tx, ended: Sequence[Record], kind: str, event: str, *, on_hand: int, held: int) -> None:
+async def settle(
+    tx: Tx,
+    ended: Sequence[Record],
+    kind: str,
+    event: str,
+    *,
+    on_hand: int,
+    held: int,
+    actor: str = "order",
+    reason: str | None = None,
+) -> None:
     """Book what the end of these reservations means: movements, stock, events."""
     if not ended:
         return
     changed = await SETTLE.rows(
-        tx, [row["id"] for row in ended], [row["order_id"] for row in ended], on_hand, held, kind
+        tx, [row["id"] for row in ended], [row["order_id"] for row in ended], on_hand, held, kind, actor, reason
     )
     events = [
         Event(event, "reservation", row["id"], {"orderId": row["order_id"]}, order_id=row["order_id"]) for row in ended

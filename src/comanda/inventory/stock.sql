@@ -46,8 +46,8 @@ WITH shares AS (
     INSERT INTO reservation_lines (reservation_id, product_id, location, quantity)
     SELECT reservation_id, product_id, location, quantity FROM shares
 ), moved AS (
-    INSERT INTO movements (id, product_id, location, kind, on_hand_delta, held_delta, order_id, actor)
-    SELECT uuid_v7(), product_id, location, 'RESERVATION', 0, quantity, order_id, 'order' FROM shares
+    INSERT INTO movements (id, product_id, location, kind, on_hand_delta, held_delta, order_id, actor, reason)
+    SELECT uuid_v7(), product_id, location, 'RESERVATION', 0, quantity, order_id, $9, $10 FROM shares
 )
 UPDATE stock SET held = held + taken.quantity, updated_at = now()
   FROM (SELECT product_id, location, sum(quantity) AS quantity FROM shares GROUP BY product_id, location) AS taken
@@ -88,8 +88,8 @@ WITH lines AS (
      WHERE (product_id, location) IN (SELECT product_id, location FROM lines)
      ORDER BY product_id, location FOR UPDATE
 ), moved AS (
-    INSERT INTO movements (id, product_id, location, kind, on_hand_delta, held_delta, order_id, actor)
-    SELECT uuid_v7(), product_id, location, $5, quantity * $3::int, quantity * $4::int, order_id, 'order' FROM lines
+    INSERT INTO movements (id, product_id, location, kind, on_hand_delta, held_delta, order_id, actor, reason)
+    SELECT uuid_v7(), product_id, location, $5, quantity * $3::int, quantity * $4::int, order_id, $6, $7 FROM lines
 )
 UPDATE stock SET on_hand = on_hand + changed.quantity * $3::int, held = held + changed.quantity * $4::int, updated_at = now()
   FROM (SELECT product_id, location, sum(quantity) AS quantity FROM lines GROUP BY product_id, location) AS changed

@@ -20,7 +20,8 @@ async def locked(tx: Tx, order_ids: Sequence[UUID]) -> dict[UUID, Standing]:
     lines: dict[UUID, dict[UUID, LineStanding]] = {row["id"]: {} for row in orders}
     for row in await LINES.rows(tx, order_ids):
         fields = dict(row)
-        lines[fields.pop("order_id")][row["product_id"]] = LineStanding(**fields)
+        of = fields.pop("order_id")
+        lines[of][row["product_id"]] = LineStanding(**fields)
     parcels = {row["order_id"]: row for row in await SHIPMENTS.rows(tx, order_ids)}
     return {
         row["id"]: Standing(
