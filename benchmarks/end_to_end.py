@@ -129,11 +129,13 @@ def main() -> None:
         first = reference(stand, 5)
         rates = [float(one) for one in asked.rates.split(",") if one] or [first * part for part in PARTS]
         rate = best_rate(stand, rates) or rates[0]
+        failed = 0
         while len(confirmed) < asked.runs:
             found = offered(stand, rate, asked.seconds)
             settle(stand)
             if not is_sustained(found) and rate > rates[0]:
-                rate *= 0.93  # ten seconds can carry what a minute can't
+                failed += 1
+                rate *= 0.93**failed  # ten seconds can carry what a minute can't
                 continue
             confirmed.append(found["confirmed"])
             slowest.append(found["p99"])

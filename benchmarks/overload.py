@@ -49,7 +49,7 @@ def overloaded(stand: Stand, rate: float, seconds: float) -> dict[str, float]:
     seen: list[tuple[int, float]] = []
     stop = threading.Event()
     pause = max(1, round(1000 * CONNECTIONS / rate))
-    before = ask(stand, COUNT)[0]
+    before, used = ask(stand, COUNT)[0], stand.cpu()
     threads = [
         threading.Thread(
             target=lambda: load.update(wrk(stand, connections=CONNECTIONS, seconds=seconds, pause_ms=pause))
@@ -63,6 +63,7 @@ def overloaded(stand: Stand, rate: float, seconds: float) -> dict[str, float]:
     stop.set()
     threads[1].join()
     after, lasted = ask(stand, COUNT)[0], time.monotonic() - began
+    say("  CPU, cores", **{name: round((spent - used[name]) / lasted, 2) for name, spent in stand.cpu().items()})
     settle(stand)
     ended = ask(stand, COUNT)[0]
     accepted = load["requests"] - load["non2xx"] + sum(status == 202 for status, _ in seen)
@@ -83,14 +84,14 @@ def main() -> None:
     arguments.add_argument("--seconds", type=float, default=40)
     arguments.add_argument("--runs", type=int, default=2)
     arguments.add_argument("--backlog", type=int, default=4000)
+    arguments.add_argument("--rate", type=float, help="the best sustained rate, where it is known")
     asked = arguments.parse_args()
     runs: dict[float, list[dict[str, float]]] = {1.5: [], 3.0: []}
     best: list[float] = []
     with comanda_up("--workers", "1", GATEWAY="instant", MAX_BACKLOG=str(asked.backlog)) as stand:
         wrk(stand, connections=16, seconds=3, pause_ms=50)
         settle(stand)
-        first = reference(stand, 5)
-        rate = best_rate(stand, [first * part for part in PARTS])
+        rate = asked.rate or best_rate(stand, [reference(stand, 5) * part for part in PARTS])
         for _ in range(asked.runs):
             best.append(offered(stand, rate, asked.seconds)["confirmed"])
             settle(stand)

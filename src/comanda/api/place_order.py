@@ -70,6 +70,7 @@ class PlaceOrderRoute:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         correlation_id = scope.get("comanda.correlation_id") or str(new_id())
         try:
+            self._let_in()
             verdict = await self._place(await self._wish(scope, receive, correlation_id))
         except _Refusal as refusal:
             status, headers, body = problem_response(
@@ -87,9 +88,12 @@ class PlaceOrderRoute:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _place(self, wish: Wish) -> Accepted:
+    def _let_in(self) -> None:
+        """Before anything is read: refusing must cost next to nothing."""
         if not self._admission.is_open or self._placing.backlog >= _MOST_WAITING:
             raise _Refusal("OVERLOADED", "Too many orders at once: try again in a second.")
+
+    async def _place(self, wish: Wish) -> Accepted:
         try:
             async with asyncio.timeout(self._patience):
                 verdict = await self._placing.place(wish)
