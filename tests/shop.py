@@ -247,7 +247,7 @@ async def shop(
     catalogue = Catalogue()
     placing = PlaceOrder(database, streams, catalogue, order, most_open=None)
     settings = Settings(database_url=database_url, redis_url=redis_url)
-    assembly = Assembly(settings, "shop", database, streams, gateway, catalogue, known, placing)
+    assembly = Assembly(settings, "shop", database, database, streams, gateway, catalogue, known, placing)
     async with database.transaction() as tx:
         (customer,) = await registered(tx, 1)
     stop = asyncio.Event()

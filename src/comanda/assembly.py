@@ -10,7 +10,7 @@ from comanda.checkout.order_saga import Patience, order_saga
 from comanda.checkout.place_order import PlaceOrder
 from comanda.checkout.refund_saga import refund_saga
 from comanda.db import Database
-from comanda.db.database import PATIENCE
+from comanda.db.database import LISTS, PATIENCE
 from comanda.errors import ConfigurationFault
 from comanda.messaging.streams import Streams
 from comanda.notifications.alerts import Alerts, Webhook, alert_saga
@@ -24,6 +24,8 @@ from comanda.resilience.breaker import Rule
 from comanda.saga import Saga
 from comanda.saga.definition import Alarm, unheard
 from comanda.settings import Settings
+
+_LISTS = 4  # connections for lists and searches; none until one is asked for
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Assembly:
     settings: Settings
     name: str
     database: Database
+    lists: Database
     streams: Streams
     gateway: Gateway
     catalogue: Catalogue
@@ -92,6 +95,15 @@ async def assemble(
             settings.database_url, name=f"comanda-{name}", size=settings.pool_size or pool, patience=patience
         )
         stack.push_async_callback(database.close)
+        lists = await Database.open(
+            settings.database_url,
+            name=f"comanda-{name}-lists",
+            size=_LISTS,
+            least=0,
+            patience=patience,
+            session=LISTS,
+        )
+        stack.push_async_callback(lists.close)
         streams = Streams.open(settings.redis_url, name=name)
         stack.push_async_callback(streams.close)
         gateway = await _gateway(settings, stack)
@@ -101,7 +113,7 @@ async def assemble(
         catalogue = Catalogue()
         most_open = settings.max_open_orders if settings.rate_limits == "on" else None
         placing = PlaceOrder(database, streams, catalogue, known.order, most_open=most_open)
-        yield Assembly(settings, name, database, streams, gateway, catalogue, known, placing)
+        yield Assembly(settings, name, database, lists, streams, gateway, catalogue, known, placing)
 
 
 def definitions(settings: Settings, database: Database, gateway: Gateway, webhook: Webhook | None) -> Definitions:

@@ -19,7 +19,7 @@ TESTS = ROOT / "tests"
 OWNED = {
     "accounts": {"accounts", "refresh_tokens"},
     "audit": {"audit"},
-    "catalog": {"categories", "products"},
+    "catalog": {"catalogue", "categories", "products"},
     "idempotency": {"idempotency_keys"},
     "inventory": {"movements", "reservation_lines", "reservations", "stock"},
     "messaging": {"dead_letters", "outbox", "outbox_cursors", "queues"},

@@ -33,6 +33,7 @@ from comanda.api.problems import Problem
 from comanda.api.security import Route
 from comanda.api.throttle import Throttle
 from comanda.assembly import Assembly
+from comanda.catalog.pages import Pages
 from comanda.errors import DependencyFault
 from comanda.saga.settling import Settling
 
@@ -43,9 +44,9 @@ _BODILESS = {"GET", "HEAD", "OPTIONS"}
 _SAFE = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.:"
 _LONGEST_ID = 128
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+_NOT_KEPT = (b"cache-control", b"no-store")  # unless a route says otherwise
 _GUARDS = [
     (b"x-content-type-options", b"nosniff"),
-    (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
 ]
 _ROUTERS = (
@@ -94,6 +95,7 @@ def build(
         settling=Settling.by_hand(
             assembly.sagas, actor=assembly.name, lease=assembly.settings.lease, alarm=assembly.alarm
         ),
+        pages=Pages(),
     )
     problems.install(app)
     for router in _ROUTERS:
@@ -262,11 +264,14 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [
+            headers = [
                 *message.get("headers", ()),
                 (b"x-correlation-id", self.correlation_id.encode("ascii")),
                 *_GUARDS,
             ]
+            if not any(name == b"cache-control" for name, _ in headers):
+                headers.append(_NOT_KEPT)
+            message["headers"] = headers
         await self._send(message)
 
     async def refuse(self, code: str, path: str) -> None:

@@ -12,6 +12,7 @@ from comanda.accounts.tokens import Bearer
 from comanda.api.throttle import Throttle
 from comanda.assembly import Assembly
 from comanda.catalog.cache import Catalogue
+from comanda.catalog.pages import Pages
 from comanda.db import Database
 from comanda.saga.settling import Settling
 from comanda.settings import Settings
@@ -31,6 +32,7 @@ class Parts:
     is_draining: Callable[[], bool]
     data_dir: Path
     settling: Settling
+    pages: Pages
 
     @property
     def database(self) -> Database:
