@@ -146,7 +146,7 @@ async def test_products_are_found_by_words_in_two_languages_and_mistyped(api: Cl
     assert await found("cof") == ["COF-2"], "cut short, and only what is on sale"
     assert await found("cofee") == ["COF-2"], "mistyped"
     assert await found("snoes") == ["RUN-7"]
-    for nothing in ("xyzzy", "%", "'", "a & | ! :* <->", "\\"):
+    for nothing in ("xyzzy", "%", "'", "& | ! :* <->", "\\"):
         assert await found(nothing) == []
 
 
