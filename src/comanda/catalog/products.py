@@ -211,7 +211,7 @@ async def search(tx: Tx, text: str, *, number: int, limit: int) -> tuple[list[Pr
     Words may be cut short, in English or Spanish, and come in any order. `tx` is of `LISTS`.
 
     Returns:
-        One page (from 1), the best first, and how many were found, looking at 2,000 at the most.
+        One page (from 1), the best first, and how many were found, looking at 500 at the most.
     """
     words = " & ".join(f"{word}:*" for word in _WORD.findall(text)[:_MOST_WORDS])
     rows = await SEARCH.rows(tx, words, limit, (number - 1) * limit) if words else []

@@ -104,38 +104,39 @@ SELECT count(*) FROM products
 
 -- name: search
 -- Products on sale by the beginnings of words, in either of two languages or as they stand: those that are called so, the
--- best first, then those of which it is said. Of each no more than 2,000 are looked at, whatever the word.
+-- best first, then those of which it is said. Of each no more than 500 are looked at, whatever the word.
 WITH asked AS (
     SELECT to_tsquery('english', $1) || to_tsquery('spanish', $1) || to_tsquery('simple', $1) AS words
 ), called AS (
-    SELECT id, ts_rank(products.words, asked.words) AS rank FROM products, asked
-     WHERE products.words @@ asked.words AND deleted_at IS NULL AND is_active LIMIT 2000
+    SELECT id, lower(name) AS name, ts_rank(products.words, asked.words) AS rank FROM products, asked
+     WHERE products.words @@ asked.words AND deleted_at IS NULL AND is_active LIMIT 500
 ), said AS (
-    SELECT id, 0 AS rank FROM products, asked
-     WHERE (SELECT count(*) FROM called) < 200
-       AND products.all_words @@ asked.words AND deleted_at IS NULL AND is_active LIMIT 2000
+    SELECT id, lower(name) AS name, 0::real AS rank FROM products, asked
+     WHERE (SELECT count(*) FROM called) < 100
+       AND products.all_words @@ asked.words AND deleted_at IS NULL AND is_active LIMIT 500
 ), found AS (
-    SELECT id, max(rank) AS rank FROM (SELECT * FROM called UNION ALL SELECT * FROM said) AS matches GROUP BY id
+    SELECT id, max(name) AS name, max(rank) AS rank FROM (SELECT * FROM called UNION ALL SELECT * FROM said) AS matches
+     GROUP BY id
+), shown AS (
+    SELECT *, count(*) OVER () AS total FROM found ORDER BY rank DESC, name, id LIMIT $2 OFFSET $3
 )
-SELECT id, sku, name, description, brand, tags, images, attributes, category_id, weight, price, currency, cost_price,
-       compare_at_price, track_inventory, minimum_stock, is_active, created_at, updated_at, deleted_at,
-       (SELECT count(*) FROM found) AS total
-  FROM found JOIN products USING (id)
- ORDER BY rank DESC, lower(name), id
- LIMIT $2 OFFSET $3;
+SELECT products.id, sku, products.name, description, brand, tags, images, attributes, category_id, weight, price, currency,
+       cost_price, compare_at_price, track_inventory, minimum_stock, is_active, created_at, updated_at, deleted_at, total
+  FROM shown JOIN products USING (id)
+ ORDER BY shown.rank DESC, shown.name, products.id;
 
 -- name: resembling
--- Products on sale whose names hold something that looks like what was asked for; of 1,000 the likest first.
+-- Products on sale whose names hold something that looks like what was asked for; of 300 the likest first.
 WITH found AS (
-    SELECT id, word_similarity(lower($1::text), lower(name)) AS likeness FROM products
-     WHERE lower($1::text) <% lower(name) AND deleted_at IS NULL AND is_active LIMIT 1000
+    SELECT id, lower(name) AS name, word_similarity(lower($1::text), lower(name)) AS likeness FROM products
+     WHERE lower($1::text) <% lower(name) AND deleted_at IS NULL AND is_active LIMIT 300
+), shown AS (
+    SELECT *, count(*) OVER () AS total FROM found ORDER BY likeness DESC, name, id LIMIT $2 OFFSET $3
 )
-SELECT id, sku, name, description, brand, tags, images, attributes, category_id, weight, price, currency, cost_price,
-       compare_at_price, track_inventory, minimum_stock, is_active, created_at, updated_at, deleted_at,
-       (SELECT count(*) FROM found) AS total
-  FROM found JOIN products USING (id)
- ORDER BY likeness DESC, lower(name), id
- LIMIT $2 OFFSET $3;
+SELECT products.id, sku, products.name, description, brand, tags, images, attributes, category_id, weight, price, currency,
+       cost_price, compare_at_price, track_inventory, minimum_stock, is_active, created_at, updated_at, deleted_at, total
+  FROM shown JOIN products USING (id)
+ ORDER BY shown.likeness DESC, shown.name, products.id;
 
 -- name: version
 -- Of the catalogue: it stands while no product changes.
