@@ -49,6 +49,7 @@ GUARDED = [
     ("GET", "/api/v1/orders", "signed in"),
     ("GET", f"/api/v1/orders/{NOBODY}", "signed in"),
     ("GET", f"/api/v1/orders/{NOBODY}/status", "signed in"),
+    ("GET", f"/api/v1/orders/{NOBODY}/events", "signed in"),
     ("POST", f"/api/v1/orders/{NOBODY}/cancel", "signed in"),
     ("POST", f"/api/v1/orders/{NOBODY}/shipments", "operator"),
     ("GET", f"/api/v1/orders/{NOBODY}/shipments", "signed in"),

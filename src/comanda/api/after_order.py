@@ -14,6 +14,7 @@ from comanda.api.answers import (
     ShipmentAnswer,
     ShipmentList,
     UnitsAnswer,
+    status_answer,
 )
 from comanda.api.bodies import CancelBody, NoteBody, RefundBody, ReturnBody, ShipmentBody, UnitsBody
 from comanda.api.document import answers
@@ -37,7 +38,6 @@ from comanda.orders.model import (
     WrongState,
 )
 from comanda.orders.notes import Draft, Note
-from comanda.orders.reads import Status
 from comanda.orders.shipments import Shipment
 from comanda.payments import refunds
 from comanda.payments.refunds import Refund
@@ -237,17 +237,6 @@ def _units(items: Sequence[UnitsBody] | None) -> Units | None:
     for one in items:
         units[one.product_id] = units.get(one.product_id, 0) + one.quantity
     return units
-
-
-def status_answer(found: Status) -> OrderStatusAnswer:
-    return OrderStatusAnswer(
-        order_id=found.id,
-        status=found.state,
-        saga_status=found.saga_state,
-        current_step=found.reached,
-        failure_reason=found.failure_reason,
-        updated_at=found.updated_at,
-    )
 
 
 def shipment_answer(found: Shipment) -> ShipmentAnswer:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from comanda.clock import rfc3339
+from comanda.orders.reads import Status
 
 Time = Annotated[
     datetime,
@@ -330,6 +331,18 @@ class OrderStatusAnswer(Answer):
     current_step: str | None
     failure_reason: str | None
     updated_at: Time
+
+
+def status_answer(found: Status) -> OrderStatusAnswer:
+    """Where an order stands, as it is told."""
+    return OrderStatusAnswer(
+        order_id=found.id,
+        status=found.state,
+        saga_status=found.saga_state,
+        current_step=found.reached,
+        failure_reason=found.failure_reason,
+        updated_at=found.updated_at,
+    )
 
 
 class PlacedOrderAnswer(Answer):

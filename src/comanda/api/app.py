@@ -26,8 +26,10 @@ from comanda.api import (
     problems,
     products,
     users,
+    watching,
 )
 from comanda.api.document import document_of, page_of
+from comanda.api.feed import Feed
 from comanda.api.parts import Parts
 from comanda.api.problems import Problem
 from comanda.api.security import Route
@@ -55,6 +57,7 @@ _ROUTERS = (
     products.routes,
     categories.routes,
     inventory.routes,
+    watching.routes,
     orders.routes,
     after_order.routes,
     mailbox.routes,
@@ -68,6 +71,7 @@ def build(
     assembly: Assembly,
     *,
     place_order: ASGIApp,
+    feed: Feed,
     bearer: Bearer | None = None,
     is_draining: Callable[[], bool] = lambda: False,
     data_dir: Path = Path(),
@@ -77,6 +81,7 @@ def build(
     Args:
         assembly: what it stands on; SECRET_KEY has to be set.
         place_order: answers `POST /api/v1/orders`; finds the correlation id in `scope["comanda.correlation_id"]`.
+        feed: tells what happens to orders.
         bearer: reads tokens; shared with `place_order`.
         is_draining: the process is about to stop: not ready any more.
         data_dir: whose free space is shown.
@@ -96,6 +101,7 @@ def build(
             assembly.sagas, actor=assembly.name, lease=assembly.settings.lease, alarm=assembly.alarm
         ),
         pages=Pages(),
+        feed=feed,
     )
     problems.install(app)
     for router in _ROUTERS:
@@ -203,7 +209,8 @@ class _Timed:
         is_over = False
 
         def ring() -> None:
-            if not late.done():
+            # Who asked to be kept waiting is not late.
+            if not late.done() and not scope.get("comanda.unhurried"):
                 late.set_result(None)
 
         def start() -> asyncio.TimerHandle:

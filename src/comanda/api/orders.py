@@ -6,14 +6,13 @@ from uuid import UUID
 from fastapi import Header, Query, Response
 
 from comanda.accounts.accounts import STAFF, Account
-from comanda.api.after_order import note_answer, refund_answer, shipment_answer, status_answer
+from comanda.api.after_order import note_answer, refund_answer, shipment_answer
 from comanda.api.answers import (
     MoveAnswer,
     OrderAnswer,
     OrderDetailAnswer,
     OrderLineAnswer,
     OrderPage,
-    OrderStatusAnswer,
     PaymentAnswer,
     PlacedOrderAnswer,
 )
@@ -110,16 +109,6 @@ async def read(account: SignedIn, order_id: UUID, parts: Given) -> OrderDetailAn
         refunds=[refund_answer(one) for one in given_back],
         remarks=[note_answer(one) for one in remarks],
     )
-
-
-@routes.get("/{order_id}/status", responses=answers("ORDER_NOT_FOUND"))
-async def status(account: SignedIn, order_id: UUID, parts: Given) -> OrderStatusAnswer:
-    """Where an order stands: what a client polls for."""
-    async with parts.database.connection() as tx:
-        found = (await reads.statuses(tx, [order_id]))[0]
-    if found is None or not _may_see(account, found.customer_id):
-        raise Problem("ORDER_NOT_FOUND")
-    return status_answer(found)
 
 
 def _may_see(account: Account, customer_id: UUID) -> bool:

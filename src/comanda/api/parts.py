@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from comanda.accounts.tokens import Bearer
+from comanda.api.feed import Feed
 from comanda.api.throttle import Throttle
 from comanda.assembly import Assembly
 from comanda.catalog.cache import Catalogue
@@ -33,6 +34,7 @@ class Parts:
     data_dir: Path
     settling: Settling
     pages: Pages
+    feed: Feed
 
     @property
     def database(self) -> Database:

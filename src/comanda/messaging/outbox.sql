@@ -35,6 +35,20 @@ SELECT count(*) AS behind, coalesce(extract(epoch FROM now() - min(at)), 0)::flo
   FROM (SELECT at FROM outbox, outbox_cursors AS cursor
          WHERE cursor.sink = $1 AND (outbox.xid, outbox.id) > (cursor.xid, cursor.id) LIMIT 10000) AS unseen;
 
+-- name: settled_of_orders
+-- The events of orders, of their payments and reservations, in the one order that they have for ever: up to the oldest
+-- transaction that may still write, as the relay hands them on. $2: none of them has a smaller id.
+WITH about AS (
+    SELECT id AS order_id, id FROM unnest($1::uuid[]) AS id
+    UNION ALL SELECT order_id, id FROM payments WHERE order_id = ANY($1::uuid[])
+    UNION ALL SELECT order_id, id FROM reservations WHERE order_id = ANY($1::uuid[])
+)
+SELECT about.order_id, outbox.id, type, version, aggregate_type, aggregate_id, correlation_id, causation_id,
+       payload::text AS payload, at
+  FROM about JOIN outbox ON outbox.aggregate_id = about.id
+ WHERE outbox.id >= $2::uuid AND outbox.xid < pg_snapshot_xmin(pg_current_snapshot())
+ ORDER BY outbox.xid, outbox.id;
+
 -- name: of_orders
 -- The events of orders, and of their payments and reservations. As one array: with OR every partition is read whole.
 SELECT id, type, version, aggregate_type, aggregate_id, correlation_id, payload::text AS payload, at FROM outbox
