@@ -247,6 +247,32 @@ class Scene:
             stuck = f"SELECT id FROM sagas WHERE subject = '{asked.body['refundId']}' AND state = 'COMPENSATION_FAILED'"
             await eventually(partial(self._called_off, stuck, "settled otherwise"))
 
+    async def hooking(self) -> None:
+        """A system of the shop's own is told of an order, asks for a test, changes its secret, and is taken away."""
+        made = await self.persist(
+            self.admin, "POST", "/webhooks", {"url": self.pager.url, "eventTypes": ["OrderConfirmed"]}
+        )
+        assert made.status == 201, made
+        ids = [one["id"] for one in (await self.persist(self.admin, "GET", "/webhooks")).body["items"]]
+        for one in ids:
+            assert (await self.persist(self.admin, "PATCH", f"/webhooks/{one}", {"description": "a"})).status == 200
+            assert (await self.persist(self.admin, "POST", f"/webhooks/{one}/rotate-secret")).status == 200
+            assert (await self.persist(self.admin, "POST", f"/webhooks/{one}/test")).status == 202
+        order_id = await self.order()
+        told = "SELECT 1 FROM webhook_deliveries WHERE lane = $1 AND state = 'DELIVERED'"
+        await eventually(lambda: self.ask(told, order_id))
+        for one in ids:
+            assert (await self.persist(self.admin, "DELETE", f"/webhooks/{one}")).status in {204, 404}
+
+    async def nobody_takes_the_hook(self) -> None:
+        """It waits for its next attempt, and is called off."""
+        self.pager.is_deaf = True
+        made = await self.persist(self.admin, "POST", "/webhooks", {"url": self.pager.url})
+        assert (await self.persist(self.admin, "POST", f"/webhooks/{made.body['id']}/test")).status == 202
+        waiting = "SELECT id FROM sagas WHERE kind = 'webhook' AND attempt > 0 AND waits_until IS NOT NULL"
+        await eventually(lambda: self._called_off(waiting, "it is gone"))
+        await self.persist(self.admin, "DELETE", f"/webhooks/{made.body['id']}")
+
     async def raising(self) -> None:
         await self.put("unreservable")
         await self.orders("pm_success", "pm_success", notes="unreservable")
@@ -493,6 +519,13 @@ Scene.DRIVES = {
     "stock.end_reservation": Scene.catalogue,
     "stock.open": Scene.catalogue,
     "stock.reserve": Scene.catalogue,
+    "webhook.fan_out": Scene.hooking,
+    "webhook.post": Scene.hooking,
+    "webhooks.change": Scene.hooking,
+    "webhooks.create": Scene.hooking,
+    "webhooks.delete": Scene.hooking,
+    "webhooks.rotate": Scene.hooking,
+    "webhooks.send": Scene.hooking,
     # Each step of each saga, in both directions.
     "step:alert.post.backward": Scene.nobody_hears_the_alert,
     "step:alert.post.forward": Scene.calling_the_operator,
@@ -515,6 +548,9 @@ Scene.DRIVES = {
     "step:refund.refund_payment.forward": Scene.after_the_order,
     "step:refund.take_back.backward": Scene.calling_a_refund_off,
     "step:refund.take_back.forward": Scene.after_the_order,
+    "step:webhook.deliver.backward": Scene.nobody_takes_the_hook,
+    "step:webhook.deliver.forward": Scene.hooking,
+    "result:webhook.deliver.forward": Scene.hooking,
     "result:alert.post.forward": Scene.calling_the_operator,
     "result:notification.deliver.forward": Scene.business,
     "result:order.process_payment.backward": Scene.undoing,

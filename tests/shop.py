@@ -32,6 +32,7 @@ from comanda.resilience.breaker import Rule
 from comanda.saga.definition import unheard
 from comanda.saga.settling import Settling
 from comanda.settings import Settings
+from comanda.webhooks.deliveries import webhook_saga
 from comanda.worker import Worker
 
 BASE = timedelta(milliseconds=40)
@@ -243,7 +244,7 @@ async def shop(
     order = order_saga(charge, Refund(gateway), notifications, times)
     given_back = refund_saga(GiveBack(gateway), notifications, times)
     alert = alert_saga(None, times.delivery())
-    known = Definitions(order, given_back, delivery, alert, notifications, unheard)
+    known = Definitions(order, given_back, delivery, alert, webhook_saga(None, times.webhook()), notifications, unheard)
     catalogue = Catalogue()
     placing = PlaceOrder(database, streams, catalogue, order, most_open=None)
     settings = Settings(database_url=database_url, redis_url=redis_url)

@@ -24,6 +24,8 @@ from comanda.resilience.breaker import Rule
 from comanda.saga import Saga
 from comanda.saga.definition import Alarm, unheard
 from comanda.settings import Settings
+from comanda.webhooks.deliveries import webhook_saga
+from comanda.webhooks.sender import Sender
 
 _LISTS = 4  # connections for lists and searches; none until one is asked for
 
@@ -36,12 +38,13 @@ class Definitions:
     refund: Saga
     delivery: Saga
     alert: Saga
+    webhook: Saga
     notifications: Notifications
     alarm: Alarm
 
     @property
     def sagas(self) -> tuple[Saga, ...]:
-        return self.order, self.refund, self.delivery, self.alert
+        return self.order, self.refund, self.delivery, self.alert, self.webhook
 
 
 @dataclass(frozen=True)
@@ -109,15 +112,20 @@ async def assemble(
         gateway = await _gateway(settings, stack)
 
         webhook = await _webhook(settings, stack)
-        known = definitions(settings, database, gateway, webhook)
+        sender = await stack.enter_async_context(
+            Sender(timeout=settings.webhook_timeout_seconds, allowed=settings.webhook_allowed)
+        )
+        known = definitions(settings, database, gateway, webhook, sender)
         catalogue = Catalogue()
         most_open = settings.max_open_orders if settings.rate_limits == "on" else None
         placing = PlaceOrder(database, streams, catalogue, known.order, most_open=most_open)
         yield Assembly(settings, name, database, lists, streams, gateway, catalogue, known, placing)
 
 
-def definitions(settings: Settings, database: Database, gateway: Gateway, webhook: Webhook | None) -> Definitions:
-    """The sagas, on what they call. Without a webhook nobody is alerted."""
+def definitions(
+    settings: Settings, database: Database, gateway: Gateway, webhook: Webhook | None, sender: Sender | None
+) -> Definitions:
+    """The sagas, on what they call. Without a webhook nobody is alerted, without a sender no event is sent."""
     patience = Patience(
         base=timedelta(seconds=settings.retry_base_seconds),
         payment=timedelta(seconds=settings.payment_patience_seconds),
@@ -134,6 +142,7 @@ def definitions(settings: Settings, database: Database, gateway: Gateway, webhoo
         refund_saga(GiveBack(gateway), notifications, patience),
         delivery,
         alert,
+        webhook_saga(sender, patience.webhook()),
         notifications,
         unheard if webhook is None else Alerts(alert).sound,
     )

@@ -373,6 +373,76 @@ class MailboxAnswer(Answer):
     items: Sequence[MailAnswer]
 
 
+class WebhookAnswer(Answer):
+    """`disabledReason`: why nothing is sent there: SWITCHED_OFF, or GONE after it answered 410."""
+
+    id: UUID
+    url: str
+    description: str | None
+    event_types: Sequence[str]
+    is_active: bool
+    disabled_reason: str | None
+    created_at: Time
+    updated_at: Time
+
+
+class WebhookSecretAnswer(Answer):
+    """The secret is shown this once: `webhook-signature` is made with it, as Standard Webhooks have it."""
+
+    id: UUID
+    secret: str
+
+
+class NewWebhookAnswer(WebhookAnswer):
+    secret: str
+
+
+class WebhookList(Answer):
+    items: Sequence[WebhookAnswer]
+
+
+class DeliveryAnswer(Answer):
+    """`isAgain`: somebody asked for it once more."""
+
+    id: UUID
+    event_id: UUID
+    event_type: str
+    status: str
+    is_again: bool
+    created_at: Time
+    ended_at: Time | None
+
+
+class DeliveryPage(Answer):
+    """`nextCursor`: send it as `cursor` to read on; null at the end."""
+
+    items: Sequence[DeliveryAnswer]
+    next_cursor: str | None
+
+
+class DeliveryAttemptAnswer(Answer):
+    """`status` is null where nobody answered; `error` says why. `answer`: its first 1,000 bytes."""
+
+    attempt: int
+    at: Time
+    headers: Mapping[str, str]
+    status: int | None
+    answer: str | None
+    error: str | None
+    duration_ms: float
+
+
+class DeliveryDetailAnswer(DeliveryAnswer):
+    """`body` is what was signed, letter for letter."""
+
+    body: str
+    attempts: Sequence[DeliveryAttemptAnswer]
+
+
+class RedeliveryAnswer(Answer):
+    deliveries: int
+
+
 class FieldErrorAnswer(Answer):
     field: str
     message: str

@@ -27,6 +27,7 @@ from comanda.api import (
     products,
     users,
     watching,
+    webhooks,
 )
 from comanda.api.document import document_of, page_of
 from comanda.api.feed import Feed
@@ -60,6 +61,7 @@ _ROUTERS = (
     watching.routes,
     orders.routes,
     after_order.routes,
+    webhooks.routes,
     mailbox.routes,
     health.routes,
     kinds.routes,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -123,6 +124,26 @@ MovementKind = Literal[
 Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=50), Storable]], Field(max_length=50)]
 Images = Annotated[list[Annotated[str, Field(min_length=1, max_length=2000), Storable]], Field(max_length=50)]
 Attributes = Annotated[dict[str, JsonValue], BeforeValidator(_storable_json)]
+EventType = Literal[
+    "OrderCreated",
+    "OrderConfirmed",
+    "OrderFailed",
+    "OrderCancelled",
+    "OrderShipped",
+    "OrderDelivered",
+    "InventoryReserved",
+    "ReservationConfirmed",
+    "ReservationReleased",
+    "ReservationExpired",
+    "StockUpdated",
+    "LowStock",
+    "PaymentInitiated",
+    "PaymentProcessed",
+    "PaymentFailed",
+    "PaymentRefunded",
+    "PaymentCancelled",
+    "PaymentStatusUpdated",
+]
 Weight = Annotated[float, Field(ge=0, lt=1e9, allow_inf_nan=False)]
 
 # In a query everything is a text.
@@ -359,6 +380,39 @@ class ReturnBody(Body):
 class NoteBody(Body):
     text: Annotated[str, Field(min_length=1, max_length=2000), Storable, AfterValidator(_not_blank)]
     is_public: bool = False
+
+
+class WebhookBody(Body):
+    """Without event types: all of them. Addresses that are not public have to be allowed by setting."""
+
+    url: Annotated[str, Field(min_length=1, max_length=2000), Storable]
+    description: Description | None = None
+    event_types: Annotated[list[EventType], Field(max_length=50)] = []
+
+
+class WebhookPatch(Body):
+    """What is left out stays as it is. `isActive: true` switches one on that was disabled."""
+
+    url: Annotated[str, Field(min_length=1, max_length=2000), Storable] | None = None
+    description: Description | None = None
+    event_types: Annotated[list[EventType], Field(max_length=50)] | None = None
+    is_active: bool | None = None
+
+    @model_validator(mode="after")
+    def _is_a_change(self) -> "WebhookPatch":
+        _refuse_no_change(self, {"description"})
+        return self
+
+    def changes(self) -> dict[str, Any]:
+        """The fields that were sent."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+class RedeliverBody(Body):
+    """A range of time; `until` left out: up to now."""
+
+    since: Annotated[datetime, Field(strict=False)]
+    until: Annotated[datetime, Field(strict=False)] | None = None
 
 
 class OrderItemBody(Body):

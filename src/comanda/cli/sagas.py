@@ -97,7 +97,7 @@ def resolve(sagas: Sagas, reason: Reason, data_dir: DataDir = Path(".comanda"), 
 
 def by_hand(database: Database) -> Settling:
     """What settles the outcomes that an operator decides; runs nothing itself."""
-    known = definitions(settings.load(), database, InstantGateway(), None)
+    known = definitions(settings.load(), database, InstantGateway(), None, None)
     return Settling.by_hand(known.sagas, actor=actor(), lease=settings.load().lease)
 
 

@@ -14,6 +14,7 @@ APPEND = _sql["append"]
 LOCKED_CURSOR = _sql["locked_cursor"]
 FOLLOWING = _sql["following"]
 ADVANCE_CURSOR = _sql["advance_cursor"]
+SKIP = _sql["skip"]
 LAG = _sql["lag"]
 SETTLED_OF_ORDERS = _sql["settled_of_orders"]
 OF_ORDERS = _sql["of_orders"]
@@ -63,6 +64,11 @@ async def take(tx: Tx, sink: str, limit: int) -> list[Record] | None:
     if rows:
         await ADVANCE_CURSOR.run(tx, sink, rows[-1]["xid"], rows[-1]["id"], len(rows))
     return rows
+
+
+async def skip(tx: Tx, sink: str) -> None:
+    """Go past everything so far: nobody wants it."""
+    await SKIP.run(tx, sink)
 
 
 def envelope(row: Record) -> bytes:

@@ -29,6 +29,12 @@ SELECT id, xid::text AS xid, type, version, aggregate_type, aggregate_id, correl
 UPDATE outbox_cursors SET xid = $2::text::xid8, id = $3, published = published + $4, updated_at = now()
  WHERE sink = $1;
 
+-- name: skip
+-- Nobody wants events: the next that a sink is given comes after all that may still be written. Not at each look.
+UPDATE outbox_cursors SET xid = pg_snapshot_xmin(pg_current_snapshot()), id = '00000000-0000-0000-0000-000000000000',
+       updated_at = now()
+ WHERE sink = $1 AND updated_at < now() - interval '5 s';
+
 -- name: lag
 -- Events that a sink has not seen yet (counted up to 10,000), and the age of the oldest in seconds.
 SELECT count(*) AS behind, coalesce(extract(epoch FROM now() - min(at)), 0)::float AS oldest_seconds
