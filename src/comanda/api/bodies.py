@@ -144,7 +144,7 @@ EventType = Literal[
     "PaymentCancelled",
     "PaymentStatusUpdated",
 ]
-Weight = Annotated[float, Field(ge=0, lt=1e9, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, le=999_999_999, allow_inf_nan=False)]
 
 # In a query everything is a text.
 Search = Annotated[str, Field(max_length=200), Storable]

@@ -192,7 +192,7 @@ def _allowed(request: Request) -> list[str]:
     """Every method of the path: the router itself names those of its first route only."""
     scope = request.scope
     known: dict[str, set[str]] = request.app.state.methods
-    methods = known.get(getattr(scope.get("route"), "path", ""), set())
+    methods = known.get(scope["path"]) or known.get(getattr(scope.get("route"), "path", ""), set())
     return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
 
 

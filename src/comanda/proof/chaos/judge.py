@@ -30,7 +30,7 @@ class Verdict:
         return not self.count
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Case:
     """All that is judged: what was asked, promised and written, and the units that were there at the start."""
 
