@@ -17,7 +17,7 @@ def asked(key: str, order: str, *, units: int = 2, sent: float = 100.0) -> Asked
 
 
 def fine() -> Case:
-    """Two confirmed orders, of one a part is refunded and a unit back; and one undone after its money had been taken."""
+    """Two confirmed orders, of one a part is refunded and a unit back; one undone after its money had been taken."""
     books = Books(
         orders={
             "o1": Order("o1", "ana", "CONFIRMED", None, 1000, 100.0, 101.0),

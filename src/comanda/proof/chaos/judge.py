@@ -151,8 +151,8 @@ def promised_is_given_back(case: Case) -> list[str]:
     due, unsure = Counter[str](), {one.order for one in case.promised if one.is_unsure}
     for one in case.promised:
         due[one.order] += one.amount
-        order = case.books.orders[one.order]
-        if one.verb == "cancel" and not one.is_unsure and order.state != _CANCELLED:
+        order = case.books.orders.get(one.order)
+        if order is not None and one.verb == "cancel" and not one.is_unsure and order.state != _CANCELLED:
             wrong.append(f"{one.order}: its cancelling was accepted, it is {order.state}")
     for order in case.books.orders.values():
         back = case.books.given_back[order.id]
