@@ -57,9 +57,8 @@ async def ship(stand: Stand, session: aiohttp.ClientSession, order_id: str) -> N
         await response.read()
 
 
-async def measure(stand: Stand, streams: int, seconds: float, rate: float) -> tuple[list[float], int, int]:
+async def measure(stand: Stand, rows: list[str], seconds: float, rate: float) -> tuple[list[float], int, int]:
     """Delays in ms, MiB of the API process, and how many of the changes never arrived."""
-    rows = ask_ids(stand, streams)
     connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=None, sock_connect=30)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         watchers = Watchers(stand, session)
@@ -105,7 +104,8 @@ def main() -> None:
             while ask(stand, "SELECT count(*) AS n FROM orders")[0]["n"] < asked.streams:
                 wrk(stand, connections=32, seconds=2)
             settle(stand)
-            delays, memory, lost = asyncio.run(measure(stand, asked.streams, asked.seconds, asked.rate))
+            orders = ask_ids(stand, asked.streams)
+            delays, memory, lost = asyncio.run(measure(stand, orders, asked.seconds, asked.rate))
         delays.sort()
         p95.append(delays[int(len(delays) * 0.95)])
         p50.append(statistics.median(delays))
