@@ -14,6 +14,8 @@ from comanda.accounts import accounts
 from comanda.assembly import Assembly, Definitions
 from comanda.catalog import products
 from comanda.catalog.cache import Catalogue
+from comanda.checkout import after_order
+from comanda.checkout.after_order import ParcelWish, RefundWish
 from comanda.checkout.order_saga import Patience, order_saga
 from comanda.checkout.place_order import Accepted, PlaceOrder, Rejected, Wish
 from comanda.checkout.refund_saga import refund_saga
@@ -24,12 +26,14 @@ from comanda.messaging.streams import QUEUES, Streams
 from comanda.notifications.alerts import alert_saga
 from comanda.notifications.notifications import Notifications, delivery_saga
 from comanda.notifications.providers import MockProvider
+from comanda.orders.model import RefundKind
 from comanda.payments.breaker import SharedBreaker
 from comanda.payments.gateway import Captured, ChargeRequest, Declined, Voided
 from comanda.payments.payments import Charge, Refund
 from comanda.payments.refunds import GiveBack
 from comanda.resilience.breaker import Rule
 from comanda.saga.definition import unheard
+from comanda.saga.rescue import by_queue
 from comanda.saga.settling import Settling
 from comanda.settings import Settings
 from comanda.webhooks.deliveries import webhook_saga
@@ -161,6 +165,30 @@ class Shop:
         placed = await self.place(quantities, method, customer=customer)
         assert isinstance(placed, Accepted), placed
         return UUID(placed.order_id)
+
+    async def ship(self, order_id: UUID, units: Mapping[UUID, int] | None = None) -> Any:
+        """A parcel leaves; what was decided."""
+        wish = ParcelWish(order_id, units, "Correos", "ES 123", self.customer)
+        async with self.database.transaction() as tx:
+            (sent,), due = await after_order.ship(tx, [wish], self.assembly.definitions.notifications)
+        await self.assembly.streams.offer_all(by_queue(due))
+        return sent
+
+    async def refund(
+        self,
+        order_id: UUID,
+        amount: int | None = None,
+        units: Mapping[UUID, int] | None = None,
+        *,
+        kind: RefundKind = "REFUND",
+        restock: bool = False,
+    ) -> Any:
+        """Money is asked back; what was decided."""
+        wish = RefundWish(order_id, kind, units, amount, restock, "broken", self.customer)
+        async with self.database.transaction() as tx:
+            (asked,), due = await after_order.refund(tx, [wish], self.assembly.definitions.refund)
+        await self.assembly.streams.offer_all(by_queue(due))
+        return asked
 
     async def ask(self, statement: str, *arguments: Any) -> list[Any]:
         async with self.database.connection() as tx:

@@ -1,39 +1,19 @@
 """Orders after the order, on real engines: shipped, refunded, brought back, cancelled; never more than there was."""
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
 from comanda.checkout import after_order
-from comanda.checkout.after_order import CancelWish, HasFollowed, ParcelWish, RefundWish
+from comanda.checkout.after_order import CancelWish, HasFollowed
 from comanda.orders.model import OrderState, TooManyUnits, TooMuchMoney, WrongState
 from comanda.orders.shipments import Shipment
 from comanda.payments.refunds import Refund
 from comanda.saga import verbs
 from comanda.saga.log import Claimed
-from comanda.saga.rescue import by_queue
 from shop import FakeGateway, Shop, shop, until
 
 ANA = uuid4()
-
-
-async def ship(here: Shop, order_id: UUID, units: Mapping[UUID, int] | None = None) -> Any:
-    async with here.database.transaction() as tx:
-        wish = ParcelWish(order_id, units, "Correos", "ES 123", ANA)
-        (sent,), due = await after_order.ship(tx, [wish], here.assembly.definitions.notifications)
-    await here.assembly.streams.offer_all(by_queue(due))
-    return sent
-
-
-async def refund(
-    here: Shop, order_id: UUID, amount: int | None = None, units: Mapping[UUID, int] | None = None, **more: Any
-) -> Any:
-    wish = RefundWish(order_id, more.get("kind", "REFUND"), units, amount, more.get("restock", False), "broken", ANA)
-    async with here.database.transaction() as tx:
-        (asked,), due = await after_order.refund(tx, [wish], here.assembly.definitions.refund)
-    await here.assembly.streams.offer_all(by_queue(due))
-    return asked
 
 
 async def cancel(here: Shop, order_id: UUID, *, is_staff: bool) -> Any:
@@ -64,11 +44,11 @@ async def test_two_parcels_ship_an_order_and_both_deliver_it(database_url: str, 
         goods = await here.sells(apple=10, pear=5)
         order_id = await here.order({goods["apple"]: 3, goods["pear"]: 1})
         await here.ended(order_id)
-        first = await ship(here, order_id, {goods["apple"]: 2})
+        first = await here.ship(order_id, {goods["apple"]: 2})
         assert isinstance(first, Shipment)
         assert await state_of(here, order_id) == "CONFIRMED"
-        assert await ship(here, order_id, {goods["apple"]: 2}) == TooManyUnits(goods["apple"], 1)
-        second = await ship(here, order_id)
+        assert await here.ship(order_id, {goods["apple"]: 2}) == TooManyUnits(goods["apple"], 1)
+        second = await here.ship(order_id)
         assert second.units == {goods["apple"]: 1, goods["pear"]: 1}
         assert await state_of(here, order_id) == "SHIPPED"
         async with here.database.transaction() as tx:
@@ -101,7 +81,7 @@ async def test_fifty_refunds_at_once_never_exceed_what_was_captured(database_url
         goods = await here.sells(apple=10)
         order_id = await here.order({goods["apple"]: 3})  # 30.00
         await here.ended(order_id)
-        asked = await asyncio.gather(*(refund(here, order_id, 100) for _ in range(50)))
+        asked = await asyncio.gather(*(here.refund(order_id, 100) for _ in range(50)))
         granted = [one for one in asked if isinstance(one, Refund)]
         assert len(granted) == 30
         assert all(one == TooMuchMoney(0) for one in asked if not isinstance(one, Refund))
@@ -124,12 +104,12 @@ async def test_units_go_back_to_where_they_were_sold_from(database_url: str, red
             await tx.execute(opening, apple)
         order_id = await here.order({apple: 4})  # 2 from MAIN, 2 from ZARAGOZA
         await here.ended(order_id)
-        withdrawn = await refund(here, order_id, units={apple: 1}, restock=True)
+        withdrawn = await here.refund(order_id, units={apple: 1}, restock=True)
         assert withdrawn.amount == 1000
-        await ship(here, order_id, {apple: 3})
-        kept = await refund(here, order_id, units={apple: 1}, kind="RETURN", restock=False)
-        back = await refund(here, order_id, 500, {apple: 2}, kind="RETURN", restock=True)
-        assert await refund(here, order_id, units={apple: 1}, kind="RETURN") == TooManyUnits(apple, 0)
+        await here.ship(order_id, {apple: 3})
+        kept = await here.refund(order_id, units={apple: 1}, kind="RETURN", restock=False)
+        back = await here.refund(order_id, 500, {apple: 2}, kind="RETURN", restock=True)
+        assert await here.refund(order_id, units={apple: 1}, kind="RETURN") == TooManyUnits(apple, 0)
         await refunded(here, withdrawn, kept, back)
         rows = await here.ask("SELECT location, on_hand FROM stock WHERE product_id = $1 ORDER BY location", apple)
         assert [tuple(row) for row in rows] == [("MAIN", 2), ("ZARAGOZA", 4)]
@@ -151,10 +131,10 @@ async def test_a_refund_that_the_gateway_keeps_refusing_is_stuck_and_can_be_trie
         order_id = await here.order({goods["apple"]: 3})
         await here.ended(order_id)
         gateway.refunds_fail = True
-        asked = await refund(here, order_id, 1000)
+        asked = await here.refund(order_id, 1000)
         stuck = "SELECT count(*) FROM sagas WHERE subject = $1 AND state = 'COMPENSATION_FAILED'"
         await until(lambda: _is(here, stuck, 1, asked.id))
-        assert await refund(here, order_id, 2001) == TooMuchMoney(2000), "promised is promised"
+        assert await here.refund(order_id, 2001) == TooMuchMoney(2000), "promised is promised"
         gateway.refunds_fail = False
         async with here.database.transaction() as tx:
             _, result = await verbs.act(tx, here.by_hand, [asked.id], "retry", actor="ana", reason="it is back")
@@ -171,7 +151,7 @@ async def test_a_refund_that_was_given_up_is_free_again(database_url: str, redis
         order_id = await here.order({goods["apple"]: 3})
         await here.ended(order_id)
         gateway.refunds_fail = True
-        asked = await refund(here, order_id, units={goods["apple"]: 3}, restock=True)
+        asked = await here.refund(order_id, units={goods["apple"]: 3}, restock=True)
         stuck = "SELECT count(*) FROM sagas WHERE subject = $1 AND state = 'COMPENSATION_FAILED'"
         await until(lambda: _is(here, stuck, 1, asked.id))
         async with here.database.transaction() as tx:
@@ -180,7 +160,7 @@ async def test_a_refund_that_was_given_up_is_free_again(database_url: str, redis
         await until(lambda: _is(here, "SELECT count(*) FROM refunds WHERE id = $1 AND state = 'FAILED'", 1, asked.id))
         (payment,) = await here.ask("SELECT * FROM payments WHERE order_id = $1", order_id)
         assert (payment["state"], payment["refunded"], payment["refunding"]) == ("SUCCEEDED", 0, 0)
-        assert isinstance(await ship(here, order_id), Shipment), "what was not withdrawn is shipped"
+        assert isinstance(await here.ship(order_id), Shipment), "what was not withdrawn is shipped"
 
 
 async def test_an_operator_cancels_a_confirmed_order_and_everything_is_given_back(
@@ -210,8 +190,8 @@ async def test_what_was_shipped_or_refunded_is_not_cancelled(database_url: str, 
         goods = await here.sells(apple=10)
         sent, back = await here.order({goods["apple"]: 3}), await here.order({goods["apple"]: 3})
         await here.ended(sent, back)
-        await ship(here, sent, {goods["apple"]: 1})
-        asked = await refund(here, back, 1)
+        await here.ship(sent, {goods["apple"]: 1})
+        asked = await here.refund(back, 1)
         assert await cancel(here, sent, is_staff=True) == HasFollowed()
         assert await cancel(here, back, is_staff=True) == HasFollowed()
         await refunded(here, asked)
@@ -227,7 +207,7 @@ async def test_nothing_is_shipped_or_refunded_while_an_order_is_being_undone(dat
         await here.ended(order_id)
         gateway.refunds_fail = True
         await cancel(here, order_id, is_staff=True)
-        refused = await ship(here, order_id), await refund(here, order_id, 1)
+        refused = await here.ship(order_id), await here.refund(order_id, 1)
         assert all(isinstance(one, WrongState) and one.is_under_way for one in refused)
 
 

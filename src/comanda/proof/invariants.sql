@@ -136,8 +136,8 @@ HAVING sum(booked_held) <> sum(reserved_held) OR sum(booked_sold) <> sum(reserve
 -- Refunds that put units back into the stock and have ended well have booked them, as far as they were sold from it; no
 -- other refund has booked any.
 WITH booked AS (
-    SELECT reference, product_id, sum(on_hand_delta) AS quantity FROM movements
-     WHERE order_id >= $1::uuid AND reference IS NOT NULL GROUP BY reference, product_id
+    SELECT order_id, reference, product_id, sum(on_hand_delta) AS quantity FROM movements
+     WHERE order_id >= $1::uuid AND reference IS NOT NULL GROUP BY order_id, reference, product_id
 ), due AS (
     SELECT refunds.id, refunds.order_id, refund_lines.product_id, refund_lines.quantity,
            sagas.state = 'COMPLETED' AS is_over,
@@ -148,12 +148,13 @@ WITH booked AS (
       LEFT JOIN sagas ON sagas.subject = refunds.id AND sagas.kind = 'refund'
      WHERE refunds.order_id >= $1::uuid AND refunds.is_restocked
 )
-SELECT coalesce(due.id, booked.reference) AS refund_id, coalesce(due.product_id, booked.product_id) AS product_id,
+SELECT coalesce(due.order_id, booked.order_id) AS order_id, coalesce(due.id, booked.reference) AS refund_id,
+       coalesce(due.product_id, booked.product_id) AS product_id,
        due.quantity AS refunded, booked.quantity::bigint AS booked, count(*) OVER () AS count
   FROM due FULL JOIN booked ON booked.reference = due.id AND booked.product_id = due.product_id
  WHERE NOT coalesce(CASE WHEN booked.quantity IS NULL THEN NOT due.is_over OR NOT due.is_stocked
                          ELSE booked.quantity = due.quantity END, false)
- ORDER BY 1, 2 LIMIT 20;
+ ORDER BY 1, 2, 3 LIMIT 20;
 
 -- name: halted_refunds
 -- A refund that is asked for has a saga that gives it back; one that succeeded has one that goes on, or did, or was called
@@ -235,7 +236,7 @@ WITH turned AS (
       FROM refunds WHERE order_id >= $1::uuid GROUP BY order_id
 )
 SELECT orders.id AS order_id, orders.state, orders.total_amount, payments.state AS payment_state, payments.captured,
-       payments.refunded, payments.key, count(*) OVER () AS count
+       payments.refunded, (back.refunded + back.refunding)::bigint AS refunds, payments.key, count(*) OVER () AS count
   FROM orders LEFT JOIN payments ON payments.order_id = orders.id AND payments.order_id >= $1::uuid
   LEFT JOIN back ON back.order_id = orders.id
  WHERE orders.id >= $1::uuid AND orders.id NOT IN (SELECT subject FROM turned)
@@ -255,8 +256,15 @@ SELECT orders.id AS order_id, orders.state, orders.total_amount, payments.state 
 
 -- name: untold_orders
 -- By e-mail, which every customer has: one confirmation of a confirmed order, one bad news of a cancelled one, none
--- while it is under way. (More than one of a kind and channel is ruled out by a unique constraint.)
-WITH told AS (
+-- while it is under way. (More than one of a kind and channel is ruled out by a unique constraint.) A confirmed one that is
+-- being undone has taken its confirmation back, if that could still be done.
+WITH turned AS (
+    SELECT subject FROM sagas WHERE kind = 'order' AND waits_until IS NULL AND state = 'COMPENSATING'
+    UNION ALL
+    SELECT subject FROM sagas WHERE kind = 'order' AND waits_until IS NOT NULL AND state = 'COMPENSATING'
+    UNION ALL
+    SELECT subject FROM sagas WHERE kind = 'order' AND state = 'COMPENSATION_FAILED'
+), told AS (
     SELECT order_id, count(*) FILTER (WHERE kind = 'order_confirmation' AND state <> 'RETRACTED') AS confirmations,
            count(*) FILTER (WHERE kind IN ('payment_failure', 'order_cancellation')) AS cancellations
       FROM notifications WHERE order_id >= $1::uuid AND channel = 'email' GROUP BY order_id
@@ -267,6 +275,7 @@ SELECT orders.id AS order_id, orders.state, coalesce(confirmations, 0) AS confir
  WHERE orders.id >= $1::uuid
    AND NOT CASE WHEN orders.state = 'CANCELLED' THEN coalesce(cancellations, 0) = 1
                 WHEN orders.ended_at IS NULL THEN coalesce(cancellations, 0) = 0
+                WHEN orders.id IN (SELECT subject FROM turned) THEN coalesce(cancellations, 0) = 0
                 ELSE coalesce(confirmations, 0) = 1 AND cancellations = 0 END
  ORDER BY orders.id LIMIT 20;
 
