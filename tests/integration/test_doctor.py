@@ -129,7 +129,7 @@ BREAKS = [
     ("refunds_go_on", "DELETE FROM sagas WHERE kind = 'refund'"),
     ("refunds_go_on", "UPDATE refunds SET state = 'FAILED'"),
     ("payments_fit_orders", "UPDATE payments SET refunded = refunded - 1 WHERE state = 'PARTIALLY_REFUNDED'"),
-    ("payments_fit_orders", "UPDATE orders SET state = 'CONFIRMED' WHERE state = 'REFUNDED'"),
+    ("states_have_histories", "UPDATE orders SET state = 'CONFIRMED' WHERE state = 'REFUNDED'"),
     ("money_is_exact", "UPDATE refunds SET amount = 299 WHERE amount = 300"),
     ("accepted_orders_exist", "DELETE FROM orders WHERE id = (SELECT subject FROM idempotency_keys)"),
     ("accepted_orders_exist", f"DELETE FROM orders WHERE id = {CONFIRMED}"),
