@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
-.PHONY: run test test-servers install check proof models mutants failure-matrix bench bench-growth peers lock clean
+.PHONY: run test test-servers install check proof models fuzz mutants failure-matrix bench bench-growth peers lock clean
 
 run: .venv/.installed
 	@$(BIN)/comanda up --demo
@@ -26,6 +26,10 @@ proof: .venv/.installed-dev
 # State machines walk new random steps until they are stopped or find something.
 models: .venv/.installed-dev
 	$(BIN)/python tests/models/forever.py
+
+# Fifty thousand requests made up from the OpenAPI document.
+fuzz: .venv/.installed-dev
+	$(BIN)/python -m pytest tests/acceptance/test_fuzz.py --examples 700
 
 # Proof that the suite can fail: breaks the code in one place after the other, for five minutes.
 mutants: .venv/.installed-dev

@@ -144,6 +144,16 @@ def wrk_get(stand: Stand, path: str, *, connections: int, seconds: float) -> dic
     return {"rate": float(rate[1]), "p50": spread["50"], "p99": spread["99"]}
 
 
+def wrk_search(stand: Stand, *, connections: int, seconds: float) -> dict[str, float]:
+    """Search for this and that with wrk: rate, p50, p95 and p99 in ms."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "-s", str(HERE / "searches.lua"), stand.api]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"^JSON (.*)$", said, re.MULTILINE)
+    if found is None or (answer := json.loads(found[1]))["non2xx"]:
+        sys.exit(f"wrk said: {said}")
+    return {**answer, "rate": answer["requests"] / answer["seconds"]}
+
+
 def _ms(number: str, unit: str) -> float:
     return round(float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit], 3)
 

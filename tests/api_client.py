@@ -19,6 +19,7 @@ from comanda.accounts.accounts import Account, Registration, Role
 from comanda.accounts.tokens import Bearer
 from comanda.api import app
 from comanda.api.admission import Admission
+from comanda.api.feed import Feed
 from comanda.api.place_order import PlaceOrderRoute
 from comanda.assembly import assemble
 from comanda.db import Database
@@ -122,7 +123,11 @@ async def running_api(
     async with assemble(chosen, name="api", patience=chosen.request_seconds) as assembly:
         admission = Admission(assembly.database, most=chosen.max_backlog)
         route = PlaceOrderRoute(assembly.place_order, BEARER, admission, patience=chosen.request_seconds)
-        application = app.build(assembly, place_order=route, bearer=BEARER, is_draining=is_draining)
+        feed, stop = Feed(assembly.database, assembly.streams, is_draining=is_draining), asyncio.Event()
+        application = app.build(assembly, place_order=route, feed=feed, bearer=BEARER, is_draining=is_draining)
+        reading = asyncio.create_task(feed.run(stop))
         async with served(application) as url, aiohttp.ClientSession() as session:
             yield Client(session, url, assembly.database)
+            stop.set()
+            await reading
         await assembly.place_order.drain()

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -55,6 +56,20 @@ BEGIN
 END $$;
 CREATE TRIGGER obstacle BEFORE UPDATE ON orders FOR EACH ROW WHEN (NEW.state = 'CONFIRMED')
     EXECUTE FUNCTION stumble_on_order();
+CREATE FUNCTION stumble_on_refund() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM stumble((SELECT order_id FROM refunds WHERE id = NEW.subject), 'unrefundable');
+    RETURN NEW;
+END $$;
+CREATE TRIGGER obstacle BEFORE UPDATE ON sagas FOR EACH ROW WHEN (NEW.kind = 'refund' AND NEW.lease_until IS NOT NULL)
+    EXECUTE FUNCTION stumble_on_refund();
+CREATE FUNCTION stumble_on_refund_message() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM stumble(NEW.order_id, 'untellable');
+    RETURN NEW;
+END $$;
+CREATE TRIGGER obstacle_refund BEFORE INSERT ON notifications FOR EACH ROW WHEN (NEW.kind = 'order_refund')
+    EXECUTE FUNCTION stumble_on_refund_message();
 """
 SETTINGS = {
     "RETRY_BASE_SECONDS": "0.05",
@@ -194,6 +209,70 @@ class Scene:
             await self.put(notes)
             await self.order("pm_success", notes)
 
+    async def after_the_order(self) -> None:
+        """One is shipped, withdrawn and brought back in part; another is cancelled once it is confirmed."""
+        sold, undone = [await self.order(units=3) for _ in range(2)]
+        await self.customer.ended(sold, undone)
+        first, second = self.products
+        cancelled = await self.persist(self.admin, "POST", f"/orders/{undone}/cancel", {}, Idempotency_Key=uuid4().hex)
+        assert cancelled.status == 202, cancelled
+        parcel = {"items": [{"productId": first, "quantity": 2}]}
+        sent = await self.persist(self.admin, "POST", f"/orders/{sold}/shipments", parcel)
+        assert sent.status in {201, 409}, sent
+        rows = await self.ask("SELECT id FROM shipments WHERE order_id = $1", sold)
+        for row in rows:
+            path = f"/orders/{sold}/shipments/{row['id']}/deliver"
+            assert (await self.persist(self.admin, "PATCH", path)).status == 200
+        for verb, units in (
+            ("refunds", {"productId": second, "quantity": 1}),
+            ("returns", {"productId": first, "quantity": 1}),
+        ):
+            body = {"reason": "broken", "items": [units], "restock": True}
+            asked = await self.persist(self.admin, "POST", f"/orders/{sold}/{verb}", body, Idempotency_Key=uuid4().hex)
+            assert asked.status == 202, asked
+        note = {"text": "The customer called.", "isPublic": True}
+        assert (await self.persist(self.admin, "POST", f"/orders/{sold}/notes", note)).status == 201
+        await eventually(lambda: self.ask("SELECT 1 FROM orders WHERE id = $1 AND state = 'CANCELLED'", undone))
+
+    async def calling_a_refund_off(self) -> None:
+        """One that can't even be begun, and one whose customer can't be told."""
+        for notes in ("unrefundable", "untellable"):
+            await self.put(notes)
+            order_id = await self.order("pm_success", notes)
+            await self.customer.ended(order_id)
+            asked = await self.persist(
+                self.admin, "POST", f"/orders/{order_id}/refunds", {"reason": "broken"}, Idempotency_Key=uuid4().hex
+            )
+            assert asked.status == 202, asked
+            stuck = f"SELECT id FROM sagas WHERE subject = '{asked.body['refundId']}' AND state = 'COMPENSATION_FAILED'"
+            await eventually(partial(self._called_off, stuck, "settled otherwise"))
+
+    async def hooking(self) -> None:
+        """A system of the shop's own is told of an order, asks for a test, changes its secret, and is taken away."""
+        made = await self.persist(
+            self.admin, "POST", "/webhooks", {"url": self.pager.url, "eventTypes": ["OrderConfirmed"]}
+        )
+        assert made.status == 201, made
+        ids = [one["id"] for one in (await self.persist(self.admin, "GET", "/webhooks")).body["items"]]
+        for one in ids:
+            assert (await self.persist(self.admin, "PATCH", f"/webhooks/{one}", {"description": "a"})).status == 200
+            assert (await self.persist(self.admin, "POST", f"/webhooks/{one}/rotate-secret")).status == 200
+            assert (await self.persist(self.admin, "POST", f"/webhooks/{one}/test")).status == 202
+        order_id = await self.order()
+        told = "SELECT 1 FROM webhook_deliveries WHERE lane = $1 AND state = 'DELIVERED'"
+        await eventually(lambda: self.ask(told, order_id))
+        for one in ids:
+            assert (await self.persist(self.admin, "DELETE", f"/webhooks/{one}")).status in {204, 404}
+
+    async def nobody_takes_the_hook(self) -> None:
+        """It waits for its next attempt, and is called off."""
+        self.pager.is_deaf = True
+        made = await self.persist(self.admin, "POST", "/webhooks", {"url": self.pager.url})
+        assert (await self.persist(self.admin, "POST", f"/webhooks/{made.body['id']}/test")).status == 202
+        waiting = "SELECT id FROM sagas WHERE kind = 'webhook' AND attempt > 0 AND waits_until IS NOT NULL"
+        await eventually(lambda: self._called_off(waiting, "it is gone"))
+        await self.persist(self.admin, "DELETE", f"/webhooks/{made.body['id']}")
+
     async def raising(self) -> None:
         await self.put("unreservable")
         await self.orders("pm_success", "pm_success", notes="unreservable")
@@ -329,6 +408,15 @@ class Scene:
             assert (await self.persist(self.admin, method, path + suffix, body)).status == 200
         opened = await self.persist(self.admin, "POST", "/inventory", {"productId": str(row["id"]), "initialStock": 5})
         assert opened.status in {201, 409}
+        held = {"productId": str(row["id"]), "quantity": 1}
+        assert (await self.persist(self.admin, "POST", "/inventory/reserve", held)).status == 201
+        for one in await self.ask(
+            "SELECT id FROM reservations JOIN reservation_lines ON reservation_id = id WHERE product_id = $1", row["id"]
+        ):
+            let_go = await self.persist(
+                self.admin, "PUT", "/inventory/release-reservation", {"reservationId": str(one["id"])}
+            )
+            assert let_go.status in {200, 409}
         await self.persist(self.admin, "POST", "/inventory/add-stock", {"productId": str(row["id"]), "quantity": 2})
         assert await self.admin.stock(str(row["id"])) in {(7, 0, 7), (9, 0, 9)}, "added, once for each answer or crash"
         assert (await self.persist(self.admin, "DELETE", path)).status in {204, 404}
@@ -390,6 +478,10 @@ Scene.DRIVES = {
     "operator.pause": Scene.pausing,
     "operator.redrive": Scene.redriving,
     "orders.accept": Scene.business,
+    "orders.deliver": Scene.after_the_order,
+    "orders.follow_up": Scene.after_the_order,
+    "orders.note": Scene.after_the_order,
+    "orders.ship": Scene.after_the_order,
     "outbox.publish": Scene.business,
     "categories.activate": Scene.categories,
     "categories.change": Scene.categories,
@@ -424,12 +516,22 @@ Scene.DRIVES = {
     "sessions.renew": Scene.session,
     "sessions.revoke": Scene.session,
     "stock.change": Scene.catalogue,
+    "stock.end_reservation": Scene.catalogue,
     "stock.open": Scene.catalogue,
+    "stock.reserve": Scene.catalogue,
+    "webhook.fan_out": Scene.hooking,
+    "webhook.post": Scene.hooking,
+    "webhooks.change": Scene.hooking,
+    "webhooks.create": Scene.hooking,
+    "webhooks.delete": Scene.hooking,
+    "webhooks.rotate": Scene.hooking,
+    "webhooks.send": Scene.hooking,
     # Each step of each saga, in both directions.
     "step:alert.post.backward": Scene.nobody_hears_the_alert,
     "step:alert.post.forward": Scene.calling_the_operator,
     "step:notification.deliver.backward": Scene.undeliverable,
     "step:notification.deliver.forward": Scene.business,
+    "step:order.complete_order.backward": Scene.after_the_order,
     "step:order.complete_order.forward": Scene.business,
     "step:order.confirm_reservation.backward": Scene.cancelling_late,
     "step:order.confirm_reservation.forward": Scene.business,
@@ -441,8 +543,17 @@ Scene.DRIVES = {
     "step:order.send_confirmation.forward": Scene.business,
     "step:order.verify_stock.backward": Scene.business,
     "step:order.verify_stock.forward": Scene.business,
+    "step:refund.complete_refund.forward": Scene.after_the_order,
+    "step:refund.refund_payment.backward": Scene.calling_a_refund_off,
+    "step:refund.refund_payment.forward": Scene.after_the_order,
+    "step:refund.take_back.backward": Scene.calling_a_refund_off,
+    "step:refund.take_back.forward": Scene.after_the_order,
+    "step:webhook.deliver.backward": Scene.nobody_takes_the_hook,
+    "step:webhook.deliver.forward": Scene.hooking,
+    "result:webhook.deliver.forward": Scene.hooking,
     "result:alert.post.forward": Scene.calling_the_operator,
     "result:notification.deliver.forward": Scene.business,
     "result:order.process_payment.backward": Scene.undoing,
     "result:order.process_payment.forward": Scene.business,
+    "result:refund.refund_payment.forward": Scene.after_the_order,
 }

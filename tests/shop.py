@@ -11,24 +11,32 @@ from uuid import UUID, uuid4
 
 from comanda import relay
 from comanda.accounts import accounts
-from comanda.assembly import Assembly
+from comanda.assembly import Assembly, Definitions
 from comanda.catalog import products
 from comanda.catalog.cache import Catalogue
+from comanda.checkout import after_order
+from comanda.checkout.after_order import ParcelWish, RefundWish
 from comanda.checkout.order_saga import Patience, order_saga
 from comanda.checkout.place_order import Accepted, PlaceOrder, Rejected, Wish
+from comanda.checkout.refund_saga import refund_saga
 from comanda.db import Database, Tx
 from comanda.errors import GatewayBusy, GatewayFault, GatewaySilent
 from comanda.inventory import admin
 from comanda.messaging.streams import QUEUES, Streams
+from comanda.notifications.alerts import alert_saga
 from comanda.notifications.notifications import Notifications, delivery_saga
 from comanda.notifications.providers import MockProvider
+from comanda.orders.model import RefundKind
 from comanda.payments.breaker import SharedBreaker
 from comanda.payments.gateway import Captured, ChargeRequest, Declined, Voided
 from comanda.payments.payments import Charge, Refund
+from comanda.payments.refunds import GiveBack
 from comanda.resilience.breaker import Rule
 from comanda.saga.definition import unheard
+from comanda.saga.rescue import by_queue
 from comanda.saga.settling import Settling
 from comanda.settings import Settings
+from comanda.webhooks.deliveries import webhook_saga
 from comanda.worker import Worker
 
 BASE = timedelta(milliseconds=40)
@@ -41,6 +49,7 @@ class FakeGateway:
     captures: dict[str, int] = field(default_factory=dict)
     order_of: dict[str, UUID] = field(default_factory=dict)
     refunds: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    given_back: set[str] = field(default_factory=set)
     voided: set[str] = field(default_factory=set)
     calls: list[tuple[str, str]] = field(default_factory=list)
     is_down: bool = False
@@ -87,7 +96,15 @@ class FakeGateway:
 
     async def refund(self, charge_key: str, amount: int, key: str) -> None:
         self.calls.append(("refund", key))
-        self.refunds[charge_key] += amount
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.refunds_fail or self.is_down:
+            raise GatewayBusy("down")
+        if key not in self.given_back:
+            if self.refunds[charge_key] + amount > self.captures[charge_key]:
+                raise GatewayFault("REFUND_EXCEEDS_CAPTURE")
+            self.given_back.add(key)
+            self.refunds[charge_key] += amount
 
     def kept(self, order_id: UUID) -> int:
         """What the shop has of the customer's money, in minor units."""
@@ -111,14 +128,7 @@ class Shop:
     @property
     def by_hand(self) -> Settling:
         """What settles what an operator called Ana decides."""
-        return Settling(
-            self.assembly.sagas,
-            worker="ana",
-            lease=timedelta(seconds=1),
-            serves=lambda _: False,
-            room=lambda _: 0,
-            alarm=unheard,
-        )
+        return Settling.by_hand(self.assembly.sagas, actor="ana", lease=timedelta(seconds=1))
 
     async def sells(self, **units: int) -> dict[str, UUID]:
         """Products by name, with so many units in stock, at 10.00 each."""
@@ -155,6 +165,30 @@ class Shop:
         placed = await self.place(quantities, method, customer=customer)
         assert isinstance(placed, Accepted), placed
         return UUID(placed.order_id)
+
+    async def ship(self, order_id: UUID, units: Mapping[UUID, int] | None = None) -> Any:
+        """A parcel leaves; what was decided."""
+        wish = ParcelWish(order_id, units, "Correos", "ES 123", self.customer)
+        async with self.database.transaction() as tx:
+            (sent,), due = await after_order.ship(tx, [wish], self.assembly.definitions.notifications)
+        await self.assembly.streams.offer_all(by_queue(due))
+        return sent
+
+    async def refund(
+        self,
+        order_id: UUID,
+        amount: int | None = None,
+        units: Mapping[UUID, int] | None = None,
+        *,
+        kind: RefundKind = "REFUND",
+        restock: bool = False,
+    ) -> Any:
+        """Money is asked back; what was decided."""
+        wish = RefundWish(order_id, kind, units, amount, restock, "broken", self.customer)
+        async with self.database.transaction() as tx:
+            (asked,), due = await after_order.refund(tx, [wish], self.assembly.definitions.refund)
+        await self.assembly.streams.offer_all(by_queue(due))
+        return asked
 
     async def ask(self, statement: str, *arguments: Any) -> list[Any]:
         async with self.database.connection() as tx:
@@ -234,11 +268,15 @@ async def shop(
     times = Patience(BASE, timedelta(seconds=patience), timedelta(seconds=reservation))
     delivery = delivery_saga(MockProvider(database), times.delivery())
     charge = Charge(gateway, SharedBreaker(database, Rule(pause=BASE * 2.5)))
-    order = order_saga(charge, Refund(gateway), Notifications(delivery), times)
+    notifications = Notifications(delivery)
+    order = order_saga(charge, Refund(gateway), notifications, times)
+    given_back = refund_saga(GiveBack(gateway), notifications, times)
+    alert = alert_saga(None, times.delivery())
+    known = Definitions(order, given_back, delivery, alert, webhook_saga(None, times.webhook()), notifications, unheard)
     catalogue = Catalogue()
     placing = PlaceOrder(database, streams, catalogue, order, most_open=None)
     settings = Settings(database_url=database_url, redis_url=redis_url)
-    assembly = Assembly(settings, "shop", database, streams, gateway, catalogue, order, (order, delivery), placing)
+    assembly = Assembly(settings, "shop", database, database, streams, gateway, catalogue, known, placing)
     async with database.transaction() as tx:
         (customer,) = await registered(tx, 1)
     stop = asyncio.Event()

@@ -8,8 +8,9 @@ from datetime import timedelta
 from comanda.catalog.cache import Catalogue
 from comanda.checkout.order_saga import Patience, order_saga
 from comanda.checkout.place_order import PlaceOrder
+from comanda.checkout.refund_saga import refund_saga
 from comanda.db import Database
-from comanda.db.database import PATIENCE
+from comanda.db.database import LISTS, PATIENCE
 from comanda.errors import ConfigurationFault
 from comanda.messaging.streams import Streams
 from comanda.notifications.alerts import Alerts, Webhook, alert_saga
@@ -18,10 +19,15 @@ from comanda.notifications.providers import MockProvider
 from comanda.payments.breaker import SharedBreaker
 from comanda.payments.gateway import Gateway, HttpGateway, InstantGateway
 from comanda.payments.payments import Charge, Refund
+from comanda.payments.refunds import GiveBack
 from comanda.resilience.breaker import Rule
 from comanda.saga import Saga
 from comanda.saga.definition import Alarm, unheard
 from comanda.settings import Settings
+from comanda.webhooks.deliveries import webhook_saga
+from comanda.webhooks.sender import Sender
+
+_LISTS = 4  # connections for lists and searches; none until one is asked for
 
 
 @dataclass(frozen=True)
@@ -29,13 +35,16 @@ class Definitions:
     """The processes that there are, and what is done about their dead letters."""
 
     order: Saga
+    refund: Saga
     delivery: Saga
     alert: Saga
+    webhook: Saga
+    notifications: Notifications
     alarm: Alarm
 
     @property
     def sagas(self) -> tuple[Saga, ...]:
-        return self.order, self.delivery, self.alert
+        return self.order, self.refund, self.delivery, self.alert, self.webhook
 
 
 @dataclass(frozen=True)
@@ -45,13 +54,24 @@ class Assembly:
     settings: Settings
     name: str
     database: Database
+    lists: Database
     streams: Streams
     gateway: Gateway
     catalogue: Catalogue
-    order: Saga
-    sagas: tuple[Saga, ...]
+    definitions: Definitions
     place_order: PlaceOrder
-    alarm: Alarm = unheard
+
+    @property
+    def order(self) -> Saga:
+        return self.definitions.order
+
+    @property
+    def sagas(self) -> tuple[Saga, ...]:
+        return self.definitions.sagas
+
+    @property
+    def alarm(self) -> Alarm:
+        return self.definitions.alarm
 
 
 @asynccontextmanager
@@ -78,22 +98,34 @@ async def assemble(
             settings.database_url, name=f"comanda-{name}", size=settings.pool_size or pool, patience=patience
         )
         stack.push_async_callback(database.close)
+        lists = await Database.open(
+            settings.database_url,
+            name=f"comanda-{name}-lists",
+            size=_LISTS,
+            least=0,
+            patience=patience,
+            session=LISTS,
+        )
+        stack.push_async_callback(lists.close)
         streams = Streams.open(settings.redis_url, name=name)
         stack.push_async_callback(streams.close)
         gateway = await _gateway(settings, stack)
 
         webhook = await _webhook(settings, stack)
-        known = definitions(settings, database, gateway, webhook)
+        sender = await stack.enter_async_context(
+            Sender(timeout=settings.webhook_timeout_seconds, allowed=settings.webhook_allowed)
+        )
+        known = definitions(settings, database, gateway, webhook, sender)
         catalogue = Catalogue()
         most_open = settings.max_open_orders if settings.rate_limits == "on" else None
         placing = PlaceOrder(database, streams, catalogue, known.order, most_open=most_open)
-        yield Assembly(
-            settings, name, database, streams, gateway, catalogue, known.order, known.sagas, placing, known.alarm
-        )
+        yield Assembly(settings, name, database, lists, streams, gateway, catalogue, known, placing)
 
 
-def definitions(settings: Settings, database: Database, gateway: Gateway, webhook: Webhook | None) -> Definitions:
-    """The sagas, on what they call. Without a webhook nobody is alerted."""
+def definitions(
+    settings: Settings, database: Database, gateway: Gateway, webhook: Webhook | None, sender: Sender | None
+) -> Definitions:
+    """The sagas, on what they call. Without a webhook nobody is alerted, without a sender no event is sent."""
     patience = Patience(
         base=timedelta(seconds=settings.retry_base_seconds),
         payment=timedelta(seconds=settings.payment_patience_seconds),
@@ -104,8 +136,16 @@ def definitions(settings: Settings, database: Database, gateway: Gateway, webhoo
     delivery = delivery_saga(MockProvider(database), patience.delivery())
     alert = alert_saga(webhook, patience.delivery())
     charge, refund = Charge(gateway, SharedBreaker(database, rule)), Refund(gateway)
-    order = order_saga(charge, refund, Notifications(delivery), patience)
-    return Definitions(order, delivery, alert, unheard if webhook is None else Alerts(alert).sound)
+    notifications = Notifications(delivery)
+    return Definitions(
+        order_saga(charge, refund, notifications, patience),
+        refund_saga(GiveBack(gateway), notifications, patience),
+        delivery,
+        alert,
+        webhook_saga(sender, patience.webhook()),
+        notifications,
+        unheard if webhook is None else Alerts(alert).sound,
+    )
 
 
 async def _webhook(settings: Settings, stack: AsyncExitStack) -> Webhook | None:

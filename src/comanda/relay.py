@@ -20,8 +20,9 @@ from comanda.messaging import dead_letters, outbox
 from comanda.messaging.relay import SINK, publish
 from comanda.messaging.streams import QUEUES
 from comanda.payments import breaker
-from comanda.resilience.loops import loop
+from comanda.resilience.loops import loop, nap
 from comanda.saga import log, rescue
+from comanda.webhooks import deliveries
 
 EXPIRE = Boundary("inventory.expire")
 SWEEP = Boundary("relay.sweep")
@@ -29,6 +30,7 @@ SWEEP = Boundary("relay.sweep")
 _log = telemetry.log("orders")
 _PUBLISH_EVERY = 0.5  # seconds; notifications come between
 _GATHER = 0.02  # seconds that the first event of a batch waits for company
+_NOBODY_NAP = 1.0  # until it is looked again whether any system wants events
 _PROMOTE_EVERY = 0.1
 _RESCUE_EVERY = 1.0
 _EXPIRE_EVERY = 1.0
@@ -43,12 +45,22 @@ _STATUS = {"OrderConfirmed": "CONFIRMED", "OrderCancelled": "CANCELLED"}
 async def run(assembly: Assembly, stop: asyncio.Event) -> None:
     """Until told to stop."""
     database, streams = assembly.database, assembly.streams
-    wake = asyncio.Event()
+    wake, wanted = asyncio.Event(), asyncio.Event()
     rescuer = rescue.Rescuer(database, streams)
 
     async def relay() -> bool:
         await asyncio.sleep(_GATHER)
         return await publish(database, streams, _count)
+
+    async def send_on() -> bool:
+        await asyncio.sleep(_GATHER)
+        found = await deliveries.fan_out(database, assembly.definitions.webhook)
+        if found is None:
+            await nap(_NOBODY_NAP, stop)
+            return False
+        due, is_more = found
+        await streams.offer_all(rescue.by_queue(due))
+        return is_more
 
     async def promote() -> bool:
         return await rescue.promote(database, streams)
@@ -82,8 +94,9 @@ async def run(assembly: Assembly, stop: asyncio.Event) -> None:
 
     async with asyncio.TaskGroup() as loops:
         loops.create_task(
-            listen(database.url, "comanda_outbox", wake, stop=stop, name=f"comanda-{assembly.name}-listen")
+            listen(database.url, "comanda_outbox", wake, wanted, stop=stop, name=f"comanda-{assembly.name}-listen")
         )
+        loops.create_task(loop("webhooks", send_on, stop=stop, every=_PUBLISH_EVERY, wake=wanted))
         loops.create_task(loop("outbox", relay, stop=stop, every=_PUBLISH_EVERY, wake=wake))
         loops.create_task(loop("promote", promote, stop=stop, every=_PROMOTE_EVERY))
         loops.create_task(loop("rescue", offer_again, stop=stop, every=_RESCUE_EVERY))

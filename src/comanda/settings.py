@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -13,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from comanda.errors import ConfigurationFault
 
 MINIMUM_SECRET_BYTES = 32
+_LOOPBACK = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
 
 def _url_of(*schemes: str) -> AfterValidator:
@@ -47,6 +49,17 @@ def _outcomes(value: object) -> object:
     return tuple(map(int, found.groups()))
 
 
+def _networks(value: object) -> object:
+    """`10.1.0.0/16,fd00::/8`, or `none`."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return tuple(ip_network(one.strip()) for one in value.split(",") if one.strip() not in {"", "none"})
+    except ValueError as wrong:
+        raise ValueError(f"must read like 10.1.0.0/16,fd00::/8 or none: {wrong}") from None
+
+
+Network = IPv4Network | IPv6Network
 PostgresUrl = Annotated[str, _url_of("postgresql", "postgres")]
 RedisUrl = Annotated[str, _url_of("redis", "rediss", "unix")]
 HttpUrl = Annotated[str, _url_of("http", "https")]
@@ -76,6 +89,8 @@ class Settings(BaseSettings):
     reservation_ttl_seconds: Seconds = 1800
     lease_seconds: Seconds = 10
     alert_webhook_url: HttpUrl = ""
+    webhook_networks: Annotated[tuple[Network, ...] | None, NoDecode, BeforeValidator(_networks)] = None
+    webhook_timeout_seconds: Seconds = 15
     retry_base_seconds: Seconds = 2
     max_open_orders: Annotated[int, Field(ge=1)] = 1000
     request_seconds: Seconds = 2.5
@@ -95,6 +110,13 @@ class Settings(BaseSettings):
     @property
     def lease(self) -> timedelta:
         return timedelta(seconds=self.lease_seconds)
+
+    @property
+    def webhook_allowed(self) -> tuple[Network, ...]:
+        """Networks that webhooks may reach though they are not public; for developers their own machine."""
+        if self.webhook_networks is not None:
+            return self.webhook_networks
+        return _LOOPBACK if self.environment == "development" else ()
 
     @model_validator(mode="after")
     def _production_is_strict(self) -> Self:

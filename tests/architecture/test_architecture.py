@@ -19,14 +19,15 @@ TESTS = ROOT / "tests"
 OWNED = {
     "accounts": {"accounts", "refresh_tokens"},
     "audit": {"audit"},
-    "catalog": {"categories", "products"},
+    "catalog": {"catalogue", "categories", "products"},
     "idempotency": {"idempotency_keys"},
     "inventory": {"movements", "reservation_lines", "reservations", "stock"},
     "messaging": {"dead_letters", "outbox", "outbox_cursors", "queues"},
     "notifications": {"mailbox", "notifications"},
-    "orders": {"order_lines", "order_moves", "orders"},
-    "payments": {"breakers", "payments"},
+    "orders": {"order_lines", "order_moves", "order_notes", "orders", "shipment_lines", "shipments"},
+    "payments": {"breakers", "payments", "refund_lines", "refunds"},
     "saga": {"saga_attempts", "sagas"},
+    "webhooks": {"webhook_attempts", "webhook_deliveries", "webhook_endpoints"},
     # Everything that a 202 promises is written by one statement in one commit: decisions/0001-shared-commits.md.
     "checkout/place_order.sql": {"idempotency_keys", "order_lines", "order_moves", "orders", "outbox", "sagas"},
     # Nobody executes it: these are the statements that `comanda doctor --repair` proposes to an operator.
@@ -35,10 +36,19 @@ OWNED = {
 EDGES = (
     "api/", "cli/", "db/", "proof/", "relay.py", "worker.py", "saga/engine.py", "saga/rescue.py", "messaging/relay.py",
     "checkout/place_order.py", "catalog/cache.py", "notifications/providers.py", "payments/breaker.py",
+    "webhooks/deliveries.py",
 )  # fmt: skip
-CALLS_OUTSIDE = ("payments/gateway.py", "messaging/streams.py", "notifications/alerts.py")
+CALLS_OUTSIDE = ("payments/gateway.py", "messaging/streams.py", "notifications/alerts.py", "webhooks/sender.py")
 READS_OUTSIDE = {"ledger"}  # for the checker alone
-SPEAKS_HTTP = ("api/", "gateway/", "payments/gateway.py", "proof/chaos/", "proof/load/", "proof/matrix/")
+SPEAKS_HTTP = (
+    "api/",
+    "gateway/",
+    "payments/gateway.py",
+    "webhooks/sender.py",
+    "proof/chaos/",
+    "proof/load/",
+    "proof/matrix/",
+)
 # The mock gateway's own SQLite.
 OTHER_DATABASES = ("gateway/store.sql", "gateway/store.py")
 # A load that is put on from outside has a rhythm; it waits for nothing.

@@ -39,11 +39,37 @@ GUARDED = [
     ("POST", "/api/v1/inventory/add-stock", "admin"),
     ("POST", "/api/v1/inventory/remove-stock", "admin"),
     ("GET", "/api/v1/inventory/stats", "admin"),
+    ("POST", "/api/v1/inventory/reserve", "admin"),
+    ("GET", f"/api/v1/inventory/reservations/{NOBODY}", "admin"),
+    ("PUT", "/api/v1/inventory/release-reservation", "admin"),
+    ("PUT", "/api/v1/inventory/fulfill-reservation", "admin"),
+    ("GET", "/api/v1/inventory/movements", "staff"),
+    ("POST", "/api/v1/webhooks", "admin"),
+    ("GET", "/api/v1/webhooks", "admin"),
+    ("GET", f"/api/v1/webhooks/{NOBODY}", "admin"),
+    ("PATCH", f"/api/v1/webhooks/{NOBODY}", "admin"),
+    ("DELETE", f"/api/v1/webhooks/{NOBODY}", "admin"),
+    ("POST", f"/api/v1/webhooks/{NOBODY}/rotate-secret", "admin"),
+    ("POST", f"/api/v1/webhooks/{NOBODY}/test", "admin"),
+    ("POST", f"/api/v1/webhooks/{NOBODY}/redeliver", "admin"),
+    ("GET", f"/api/v1/webhooks/{NOBODY}/deliveries", "admin"),
+    ("GET", f"/api/v1/webhooks/{NOBODY}/deliveries/{NOBODY}", "admin"),
+    ("POST", f"/api/v1/webhooks/{NOBODY}/deliveries/{NOBODY}/redeliver", "admin"),
     ("GET", "/api/v1/mailbox", "staff"),
     ("POST", "/api/v1/orders", "signed in"),
     ("GET", "/api/v1/orders", "signed in"),
     ("GET", f"/api/v1/orders/{NOBODY}", "signed in"),
     ("GET", f"/api/v1/orders/{NOBODY}/status", "signed in"),
+    ("GET", f"/api/v1/orders/{NOBODY}/events", "signed in"),
+    ("POST", f"/api/v1/orders/{NOBODY}/cancel", "signed in"),
+    ("POST", f"/api/v1/orders/{NOBODY}/shipments", "operator"),
+    ("GET", f"/api/v1/orders/{NOBODY}/shipments", "signed in"),
+    ("PATCH", f"/api/v1/orders/{NOBODY}/shipments/{NOBODY}/deliver", "operator"),
+    ("POST", f"/api/v1/orders/{NOBODY}/refunds", "operator"),
+    ("GET", f"/api/v1/orders/{NOBODY}/refunds", "signed in"),
+    ("GET", f"/api/v1/orders/{NOBODY}/refunds/{NOBODY}", "signed in"),
+    ("POST", f"/api/v1/orders/{NOBODY}/returns", "operator"),
+    ("POST", f"/api/v1/orders/{NOBODY}/notes", "operator"),
     ("GET", "/api/v1/auth/me", "signed in"),
     ("GET", "/api/v1/auth/profile", "signed in"),
     ("POST", "/api/v1/auth/logout", "signed in"),
@@ -67,7 +93,12 @@ PUBLIC = [
 
 async def test_who_may_what_is_judged_before_anything_else(api: Client) -> None:
     people = {role: await api.person(role) for role in ("customer", "viewer", "operator", "admin")}
-    may = {"admin": {"admin"}, "staff": {"admin", "operator", "viewer"}, "signed in": set(people)}
+    may = {
+        "admin": {"admin"},
+        "operator": {"admin", "operator"},
+        "staff": {"admin", "operator", "viewer"},
+        "signed in": set(people),
+    }
     # What each is sent is wrong in itself, so that the order of judgement shows.
     wrong: dict[str, Any] = {"data": b"{]", "headers": {"Content-Type": "application/json"}}
     for method, path, who in GUARDED:

@@ -24,9 +24,9 @@ async def test_without_postgres_it_is_alive_but_not_ready(database_url: str, red
         assert (await api.get("/api/v1/health/detailed")).body["status"] == "down"
         ready = await api.get("/api/v1/health/ready")
         assert (ready.status, ready.body["code"], ready.headers["Retry-After"]) == (503, "UNAVAILABLE", "1")
-        products = await api.get("/api/v1/products")
-        assert (products.status, products.body["code"]) == (503, "UNAVAILABLE")
-        assert "PostgreSQL" not in products.body["detail"]
+        categories = await api.get("/api/v1/categories")
+        assert (categories.status, categories.body["code"]) == (503, "UNAVAILABLE")
+        assert "PostgreSQL" not in categories.body["detail"]
 
 
 async def test_a_draining_process_is_not_ready(database_url: str, redis_url: str) -> None:

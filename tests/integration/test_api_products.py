@@ -1,10 +1,15 @@
 """The catalogue over HTTP."""
 
 import asyncio
+from typing import get_args
+from urllib.parse import quote
 from uuid import uuid4
 
 from api_client import Client
 from comanda.catalog.cache import Catalogue
+from comanda.catalog.products import PAGE, SortBy
+from comanda.db import Database
+from comanda.db.database import LISTS
 
 
 async def test_a_product_comes_back_as_it_was_sent(api: Client) -> None:
@@ -115,6 +120,70 @@ async def test_the_list_is_filtered_sorted_and_paged(api: Client) -> None:
     assert (body["total"], body["page"], body["limit"], body["totalPages"]) == (3, 1, 2, 2)
     found = (await api.get("/api/v1/products/search?q=app")).body
     assert [one["sku"] for one in found["items"]] == ["1", "3"]
+
+
+async def test_products_are_found_by_words_in_two_languages_and_mistyped(api: Client) -> None:
+    admin = await api.person("admin")
+    await api.product(admin, name="Running shoes", sku="RUN-7", brand="Zapatería Ñandú", description="For long days")
+    await api.product(admin, name="Camisetas de algodón", sku="CAM-1", description="Running late? Wear one.")
+    await api.product(admin, name="Coffee, ground", sku="COF-2")
+    await api.product(admin, name="Coffee, hidden", sku="COF-3", isActive=False)
+
+    async def found(text: str) -> list[str]:
+        reply = await api.get(f"/api/v1/products/search?q={quote(text)}")
+        assert reply.status == 200, reply
+        assert reply.body["total"] == len(reply.body["items"])
+        return [one["sku"] for one in reply.body["items"]]
+
+    assert await found("shoe") == ["RUN-7"]
+    assert await found("runs") == ["RUN-7", "CAM-1"], "by its stem; called so before said so"
+    assert await found("camiseta") == ["CAM-1"]
+    assert await found("ALGODONES") == ["CAM-1"]
+    assert await found("shoes run") == ["RUN-7"], "in any order"
+    assert await found("long shoes") == ["RUN-7"], "one word of the name, one of the description"
+    assert await found("run-7") == ["RUN-7"]
+    assert await found("ñandú") == ["RUN-7"]
+    assert await found("cof") == ["COF-2"], "cut short, and only what is on sale"
+    assert await found("cofee") == ["COF-2"], "mistyped"
+    assert await found("snoes") == ["RUN-7"]
+    for nothing in ("xyzzy", "%", "'", "& | ! :* <->", "\\"):
+        assert await found(nothing) == []
+
+
+async def test_a_page_that_a_client_has_is_not_sent_again_until_a_product_changes(api: Client) -> None:
+    admin = await api.person("admin")
+    product = await api.product(admin, name="Coffee", price=100)
+    for path in ("/api/v1/products?sortBy=price", "/api/v1/products/search?q=coffee"):
+        first = await api.get(path)
+        tag = first.headers["ETag"]
+        assert first.headers["Cache-Control"] == "no-cache"
+        for known in (tag, f'"other", {tag}', tag.removeprefix("W/"), "*"):
+            again = await api.ask("GET", path, headers={"If-None-Match": known})
+            assert (again.status, again.headers["ETag"]) == (304, tag)
+        assert (await api.ask("GET", path, headers={"If-None-Match": 'W/"0"'})).body == first.body
+        # By whom and where it is changed makes no difference.
+        async with api.database.transaction() as tx:
+            await tx.execute("UPDATE products SET price = price + 1 WHERE sku = $1", product["sku"])
+        changed = await api.ask("GET", path, headers={"If-None-Match": tag})
+        assert changed.status == 200
+        assert changed.body["items"][0]["price"] == first.body["items"][0]["price"] + 1
+
+
+async def test_each_order_of_the_list_is_read_by_an_index(database_url: str) -> None:
+    lists = await Database.open(database_url, name="lists", session=LISTS)
+    async with lists.connection() as tx:
+        for by in get_args(SortBy):
+            for is_falling in (True, False):
+                asked = f"NULL, NULL, 'active', NULL, NULL, NULL, NULL, '{by}', {is_falling}, 20, 0"
+                await tx.execute(f"PREPARE page AS {PAGE.text}")
+                # The table of a test is small: sorting all of it would be cheap.
+                await tx.execute("SET enable_seqscan = off")
+                await tx.execute("SET enable_sort = off")
+                plan = "\n".join(row[0] for row in await tx.fetch(f"EXPLAIN EXECUTE page({asked})"))
+                await tx.execute("DEALLOCATE page")
+                assert "Index Scan" in plan, plan
+                assert "->  Sort" not in plan, plan
+    await lists.close()
 
 
 async def test_prices_are_read_once_and_forgotten_on_demand(api: Client) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from comanda.proof.chaos.asked import Asked
+from comanda.proof.chaos.asked import Asked, Promised
 from comanda.proof.chaos.judge import Case, judge
 from comanda.proof.chaos.ledgers import Books, Capture, Order
 from comanda.proof.chaos.recovery import recoveries
@@ -17,7 +17,7 @@ def asked(key: str, order: str, *, units: int = 2, sent: float = 100.0) -> Asked
 
 
 def fine() -> Case:
-    """Two confirmed orders, and one that was undone after its money had been taken."""
+    """Two confirmed orders, of one a part is refunded and a unit back; one undone after its money had been taken."""
     books = Books(
         orders={
             "o1": Order("o1", "ana", "CONFIRMED", None, 1000, 100.0, 101.0),
@@ -25,13 +25,16 @@ def fine() -> Case:
             "o3": Order("o3", "ana", "CANCELLED", "PAYMENT_UNAVAILABLE", 1500, 100.0, 108.0),
         },
         keys={("ana", "k1"): "o1", ("ana", "k2"): "o2", ("ana", "k3"): "o3"},
-        on_hand=Counter(tea=7),
+        on_hand=Counter(tea=8),
         sold=Counter(tea=3),
+        put_back=Counter(tea=1),
+        given_back=Counter(o1=300, o3=1500),
         captures=[Capture("o1", 1000, 100.5), Capture("o2", 500, 100.6), Capture("o3", 1500, 107.0)],
     )
     twice = asked("k1", "o1")
     twice.answers.append(("o1", 1000))
-    return Case([twice, asked("k2", "o2", units=1), asked("k3", "o3", units=3)], books, {"tea": 10})
+    promised = [Promised("o1", "returns", 300, {"tea": 1})]
+    return Case([twice, asked("k2", "o2", units=1), asked("k3", "o3", units=3)], books, {"tea": 10}, promised)
 
 
 def broken(case: Case) -> list[str]:
@@ -98,11 +101,11 @@ def oversold(case: Case) -> None:
 
 
 def vanished(case: Case) -> None:
-    case.books.on_hand["tea"] = 6
+    case.books.on_hand["tea"] = 7
 
 
 def sold_to_nobody(case: Case) -> None:
-    case.books.sold["tea"], case.books.on_hand["tea"] = 4, 6
+    case.books.sold["tea"], case.books.on_hand["tea"] = 4, 7
 
 
 def held(case: Case) -> None:
@@ -129,6 +132,30 @@ def charged_too_late(case: Case) -> None:
     case.books.captures = [*case.books.captures[:2], Capture("o3", 1500, 108.5)]
 
 
+def given_back_twice(case: Case) -> None:
+    case.books.given_back["o1"] = 600
+
+
+def given_back_unasked(case: Case) -> None:
+    case.books.given_back["o2"] = 1
+
+
+def not_given_back(case: Case) -> None:
+    case.books.given_back["o1"] = 0
+
+
+def kept_though_undone(case: Case) -> None:
+    case.books.given_back["o3"] = 1499
+
+
+def not_cancelled(case: Case) -> None:
+    case.promised = [*case.promised, Promised("o2", "cancel", 0, {})]
+
+
+def not_put_back(case: Case) -> None:
+    case.books.put_back["tea"], case.books.on_hand["tea"] = 0, 7
+
+
 @pytest.mark.parametrize(
     ("wrong", "found"),
     [
@@ -152,6 +179,12 @@ def charged_too_late(case: Case) -> None:
         (charged_too_much, "money_is_taken_once"),
         (never_paid, "money_is_taken_once"),
         (charged_too_late, "nothing_is_taken_too_late"),
+        (given_back_twice, "promised_is_given_back"),
+        (given_back_unasked, "promised_is_given_back"),
+        (not_given_back, "promised_is_given_back"),
+        (kept_though_undone, "promised_is_given_back"),
+        (not_cancelled, "promised_is_given_back"),
+        (not_put_back, "promised_units_are_back"),
     ],
 )
 def test_a_wrong_is_found(wrong: Callable[[Case], None], found: str) -> None:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from comanda.clock import rfc3339
+from comanda.orders.reads import Status
 
 Time = Annotated[
     datetime,
@@ -158,6 +159,47 @@ class AvailabilityAnswer(Answer):
     is_available: bool
 
 
+class ReservedAnswer(Answer):
+    product_id: UUID
+    location: str
+    quantity: int
+
+
+class ReservationAnswer(Answer):
+    """`orderId` is null for one that staff made."""
+
+    reservation_id: UUID
+    order_id: UUID | None
+    status: str
+    items: Sequence[ReservedAnswer]
+    expires_at: Time
+    created_at: Time
+    ended_at: Time | None
+
+
+class MovementAnswer(Answer):
+    """A line of the ledger of stock. `reference`: the refund that brought goods back."""
+
+    id: UUID
+    product_id: UUID
+    location: str
+    kind: str
+    on_hand_delta: int
+    held_delta: int
+    order_id: UUID | None
+    actor: str
+    reason: str | None
+    reference: UUID | None
+    at: Time
+
+
+class MovementPage(Answer):
+    """`nextCursor`: send it as `cursor` to read on; null at the end."""
+
+    items: Sequence[MovementAnswer]
+    next_cursor: str | None
+
+
 class StockStatsAnswer(Answer):
     products: int
     locations: int
@@ -213,13 +255,66 @@ class MoveAnswer(Answer):
     at: Time
 
 
+class UnitsAnswer(Answer):
+    product_id: UUID
+    quantity: int
+
+
+class ShipmentAnswer(Answer):
+    """A parcel. `deliveredAt` is null while it is on its way."""
+
+    shipment_id: UUID
+    order_id: UUID
+    carrier: str | None
+    tracking_number: str | None
+    items: Sequence[UnitsAnswer]
+    shipped_at: Time
+    delivered_at: Time | None
+
+
+class ShipmentList(Answer):
+    items: Sequence[ShipmentAnswer]
+
+
+class RefundAnswer(Answer):
+    """`status`: PENDING until the gateway has given it back. `restocked`: its units go back into the stock."""
+
+    refund_id: UUID
+    order_id: UUID
+    kind: str
+    status: str
+    amount: int
+    currency: str
+    restocked: bool
+    reason: str
+    items: Sequence[UnitsAnswer]
+    created_at: Time
+    ended_at: Time | None
+
+
+class RefundList(Answer):
+    items: Sequence[RefundAnswer]
+
+
+class NoteAnswer(Answer):
+    note_id: UUID
+    text: str
+    is_public: bool
+    created_at: Time
+
+
 class OrderDetailAnswer(OrderAnswer):
+    """`remarks`: notes beside it; those that are not public are shown to staff alone."""
+
     payment_method: str | None
     shipping_address: Any
     notes: str | None
     correlation_id: str
     payment: PaymentAnswer | None
     history: Sequence[MoveAnswer]
+    shipments: Sequence[ShipmentAnswer]
+    refunds: Sequence[RefundAnswer]
+    remarks: Sequence[NoteAnswer]
 
 
 class OrderPage(Answer):
@@ -236,6 +331,18 @@ class OrderStatusAnswer(Answer):
     current_step: str | None
     failure_reason: str | None
     updated_at: Time
+
+
+def status_answer(found: Status) -> OrderStatusAnswer:
+    """Where an order stands, as it is told."""
+    return OrderStatusAnswer(
+        order_id=found.id,
+        status=found.state,
+        saga_status=found.saga_state,
+        current_step=found.reached,
+        failure_reason=found.failure_reason,
+        updated_at=found.updated_at,
+    )
 
 
 class PlacedOrderAnswer(Answer):
@@ -264,6 +371,76 @@ class MailAnswer(Answer):
 
 class MailboxAnswer(Answer):
     items: Sequence[MailAnswer]
+
+
+class WebhookAnswer(Answer):
+    """`disabledReason`: why nothing is sent there: SWITCHED_OFF, or GONE after it answered 410."""
+
+    id: UUID
+    url: str
+    description: str | None
+    event_types: Sequence[str]
+    is_active: bool
+    disabled_reason: str | None
+    created_at: Time
+    updated_at: Time
+
+
+class WebhookSecretAnswer(Answer):
+    """The secret is shown this once: `webhook-signature` is made with it, as Standard Webhooks have it."""
+
+    id: UUID
+    secret: str
+
+
+class NewWebhookAnswer(WebhookAnswer):
+    secret: str
+
+
+class WebhookList(Answer):
+    items: Sequence[WebhookAnswer]
+
+
+class DeliveryAnswer(Answer):
+    """`isAgain`: somebody asked for it once more."""
+
+    id: UUID
+    event_id: UUID
+    event_type: str
+    status: str
+    is_again: bool
+    created_at: Time
+    ended_at: Time | None
+
+
+class DeliveryPage(Answer):
+    """`nextCursor`: send it as `cursor` to read on; null at the end."""
+
+    items: Sequence[DeliveryAnswer]
+    next_cursor: str | None
+
+
+class DeliveryAttemptAnswer(Answer):
+    """`status` is null where nobody answered; `error` says why. `answer`: its first 1,000 bytes."""
+
+    attempt: int
+    at: Time
+    headers: Mapping[str, str]
+    status: int | None
+    answer: str | None
+    error: str | None
+    duration_ms: float
+
+
+class DeliveryDetailAnswer(DeliveryAnswer):
+    """`body` is what was signed, letter for letter."""
+
+    body: str
+    attempts: Sequence[DeliveryAttemptAnswer]
+
+
+class RedeliveryAnswer(Answer):
+    deliveries: int
 
 
 class FieldErrorAnswer(Answer):

@@ -14,14 +14,31 @@ from uuid_utils import uuid7
 
 from comanda import telemetry
 from comanda.accounts.tokens import Bearer
-from comanda.api import auth, categories, health, inventory, kinds, mailbox, orders, problems, products, users
+from comanda.api import (
+    after_order,
+    auth,
+    categories,
+    health,
+    inventory,
+    kinds,
+    mailbox,
+    orders,
+    problems,
+    products,
+    users,
+    watching,
+    webhooks,
+)
 from comanda.api.document import document_of, page_of
+from comanda.api.feed import Feed
 from comanda.api.parts import Parts
 from comanda.api.problems import Problem
 from comanda.api.security import Route
 from comanda.api.throttle import Throttle
 from comanda.assembly import Assembly
+from comanda.catalog.pages import Pages
 from comanda.errors import DependencyFault
+from comanda.saga.settling import Settling
 
 MOST_BODY = 1024 * 1024
 MOST_HEADERS = 32 * 1024
@@ -30,9 +47,9 @@ _BODILESS = {"GET", "HEAD", "OPTIONS"}
 _SAFE = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.:"
 _LONGEST_ID = 128
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+_NOT_KEPT = (b"cache-control", b"no-store")  # unless a route says otherwise
 _GUARDS = [
     (b"x-content-type-options", b"nosniff"),
-    (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
 ]
 _ROUTERS = (
@@ -41,7 +58,10 @@ _ROUTERS = (
     products.routes,
     categories.routes,
     inventory.routes,
+    watching.routes,
     orders.routes,
+    after_order.routes,
+    webhooks.routes,
     mailbox.routes,
     health.routes,
     kinds.routes,
@@ -53,6 +73,7 @@ def build(
     assembly: Assembly,
     *,
     place_order: ASGIApp,
+    feed: Feed,
     bearer: Bearer | None = None,
     is_draining: Callable[[], bool] = lambda: False,
     data_dir: Path = Path(),
@@ -62,6 +83,7 @@ def build(
     Args:
         assembly: what it stands on; SECRET_KEY has to be set.
         place_order: answers `POST /api/v1/orders`; finds the correlation id in `scope["comanda.correlation_id"]`.
+        feed: tells what happens to orders.
         bearer: reads tokens; shared with `place_order`.
         is_draining: the process is about to stop: not ready any more.
         data_dir: whose free space is shown.
@@ -77,6 +99,11 @@ def build(
         logins=Throttle(10 if assembly.settings.rate_limits == "on" else None, window=60),
         is_draining=is_draining,
         data_dir=data_dir,
+        settling=Settling.by_hand(
+            assembly.sagas, actor=assembly.name, lease=assembly.settings.lease, alarm=assembly.alarm
+        ),
+        pages=Pages(),
+        feed=feed,
     )
     problems.install(app)
     for router in _ROUTERS:
@@ -184,7 +211,8 @@ class _Timed:
         is_over = False
 
         def ring() -> None:
-            if not late.done():
+            # Who asked to be kept waiting is not late.
+            if not late.done() and not scope.get("comanda.unhurried"):
                 late.set_result(None)
 
         def start() -> asyncio.TimerHandle:
@@ -245,11 +273,14 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [
+            headers = [
                 *message.get("headers", ()),
                 (b"x-correlation-id", self.correlation_id.encode("ascii")),
                 *_GUARDS,
             ]
+            if not any(name == b"cache-control" for name, _ in headers):
+                headers.append(_NOT_KEPT)
+            message["headers"] = headers
         await self._send(message)
 
     async def refuse(self, code: str, path: str) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -104,10 +105,46 @@ Sku = Annotated[str, Field(min_length=1, max_length=100), Storable, AfterValidat
 Slug = Annotated[str, Field(min_length=1, max_length=100, pattern="^[a-z0-9]+(-[a-z0-9]+)*$")]
 ProductName = Annotated[str, Field(min_length=1, max_length=255), Storable, AfterValidator(_not_blank)]
 Description = Annotated[str, Field(max_length=10_000), Storable]
+MovementKind = Literal[
+    "RESTOCK",
+    "SALE",
+    "RETURN",
+    "ADJUSTMENT",
+    "RESERVATION",
+    "RELEASE_RESERVATION",
+    "DAMAGE",
+    "THEFT",
+    "TRANSFER_IN",
+    "TRANSFER_OUT",
+    "EXPIRED",
+    "QUALITY_CONTROL",
+    "MANUAL_CORRECTION",
+    "SYSTEM_CORRECTION",
+]
 Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=50), Storable]], Field(max_length=50)]
 Images = Annotated[list[Annotated[str, Field(min_length=1, max_length=2000), Storable]], Field(max_length=50)]
 Attributes = Annotated[dict[str, JsonValue], BeforeValidator(_storable_json)]
-Weight = Annotated[float, Field(ge=0, lt=1e9, allow_inf_nan=False)]
+EventType = Literal[
+    "OrderCreated",
+    "OrderConfirmed",
+    "OrderFailed",
+    "OrderCancelled",
+    "OrderShipped",
+    "OrderDelivered",
+    "InventoryReserved",
+    "ReservationConfirmed",
+    "ReservationReleased",
+    "ReservationExpired",
+    "StockUpdated",
+    "LowStock",
+    "PaymentInitiated",
+    "PaymentProcessed",
+    "PaymentFailed",
+    "PaymentRefunded",
+    "PaymentCancelled",
+    "PaymentStatusUpdated",
+]
+Weight = Annotated[float, Field(ge=0, le=999_999_999, allow_inf_nan=False)]
 
 # In a query everything is a text.
 Search = Annotated[str, Field(max_length=200), Storable]
@@ -270,12 +307,112 @@ class RemoveStockBody(Body):
     movement_type: Removal = "ADJUSTMENT"
 
 
+class ReserveBody(Body):
+    """Without a location: wherever they lie."""
+
+    product_id: Id
+    quantity: Quantity
+    location: Location | None = None
+    expiration_minutes: Annotated[int, Field(ge=1, le=60 * 24 * 30)] = 30
+    reason: Reason | None = None
+
+
+class EndReservationBody(Body):
+    reservation_id: Id
+    reason: Reason | None = None
+
+
 class AvailabilityBody(Body):
     """Without a location: wherever it lies."""
 
     product_id: Id
     quantity: Quantity
     location: Location | None = None
+
+
+class UnitsBody(Body):
+    """Repeated lines of a product are summed."""
+
+    product_id: Id
+    quantity: Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+Items = Annotated[Sequence[UnitsBody], Field(min_length=1, max_length=1000)]
+Why = Annotated[str, Field(min_length=1, max_length=500), Storable, AfterValidator(_not_blank)]
+
+
+class CancelBody(Body):
+    reason: Why | None = None
+
+
+class ShipmentBody(Body):
+    """Without items: whatever is left of the order."""
+
+    items: Items | None = None
+    carrier: Name | None = None
+    tracking_number: Name | None = None
+
+
+class RefundBody(Body):
+    """An amount, what some units cost (or less), or, with neither, all that is left. Restocking needs units."""
+
+    reason: Why
+    amount: Annotated[int, Field(ge=1, le=_MOST_MONEY, description="In minor units (cents)")] | None = None
+    items: Items | None = None
+    restock: bool = False
+
+    @model_validator(mode="after")
+    def _names_what_goes_back(self) -> "RefundBody":
+        if self.restock and self.items is None:
+            raise ValueError("restock needs items: which units go back into the stock?")
+        return self
+
+
+class ReturnBody(Body):
+    """Units that were shipped and are back; `amount` where less than they cost is given back."""
+
+    reason: Why
+    items: Items
+    amount: Money | None = None
+    restock: bool = True
+
+
+class NoteBody(Body):
+    text: Annotated[str, Field(min_length=1, max_length=2000), Storable, AfterValidator(_not_blank)]
+    is_public: bool = False
+
+
+class WebhookBody(Body):
+    """Without event types: all of them. Addresses that are not public have to be allowed by setting."""
+
+    url: Annotated[str, Field(min_length=1, max_length=2000), Storable]
+    description: Description | None = None
+    event_types: Annotated[list[EventType], Field(max_length=50)] = []
+
+
+class WebhookPatch(Body):
+    """What is left out stays as it is. `isActive: true` switches one on that was disabled."""
+
+    url: Annotated[str, Field(min_length=1, max_length=2000), Storable] | None = None
+    description: Description | None = None
+    event_types: Annotated[list[EventType], Field(max_length=50)] | None = None
+    is_active: bool | None = None
+
+    @model_validator(mode="after")
+    def _is_a_change(self) -> "WebhookPatch":
+        _refuse_no_change(self, {"description"})
+        return self
+
+    def changes(self) -> dict[str, Any]:
+        """The fields that were sent."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+class RedeliverBody(Body):
+    """A range of time; `until` left out: up to now."""
+
+    since: Annotated[datetime, Field(strict=False)]
+    until: Annotated[datetime, Field(strict=False)] | None = None
 
 
 class OrderItemBody(Body):

@@ -1,15 +1,20 @@
 """Stock: what is there, what is free, and what staff changes."""
 
+from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Query
+from fastapi import Query, Response
 
 from comanda import telemetry
 from comanda.accounts.accounts import Account
 from comanda.api.answers import (
     AvailabilityAnswer,
+    MovementAnswer,
+    MovementPage,
     ProductStockAnswer,
+    ReservationAnswer,
+    ReservedAnswer,
     StockAnswer,
     StockPage,
     StockStatsAnswer,
@@ -19,18 +24,22 @@ from comanda.api.bodies import (
     AddStockBody,
     AvailabilityBody,
     Bound,
+    EndReservationBody,
     Limit,
+    MovementKind,
     Page,
     RemoveStockBody,
+    ReserveBody,
     Search,
     StockBody,
 )
 from comanda.api.document import answers
+from comanda.api.paging import Cursor, cursor_of, next_link, read_cursor
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import FieldError, Problem
-from comanda.api.security import Admin, router
+from comanda.api.security import Admin, Staff, router
 from comanda.failpoints import Boundary
-from comanda.inventory import admin
+from comanda.inventory import admin, reservations
 from comanda.inventory.admin import (
     Change,
     Filter,
@@ -46,6 +55,8 @@ from comanda.inventory.admin import (
 
 OPEN = Boundary("stock.open")
 CHANGE = Boundary("stock.change")
+RESERVE = Boundary("stock.reserve")
+END_RESERVATION = Boundary("stock.end_reservation")
 
 routes = router("/inventory", "inventory")
 
@@ -93,6 +104,78 @@ async def check_availability(body: AvailabilityBody, parts: Given) -> Availabili
         available_stock=free,
         is_available=free >= body.quantity,
     )
+
+
+@routes.post("/reserve", status_code=201, responses=answers("PRODUCT_UNKNOWN", "STOCK_TAKEN"))
+async def reserve(account: Admin, body: ReserveBody, parts: Given, response: Response) -> ReservationAnswer:
+    """Hold units for nobody's order: for a showroom, a count, the counter. They are let go when time is up."""
+    wish = reservations.Wish(body.product_id, body.quantity, body.location)
+    ttl = timedelta(minutes=body.expiration_minutes)
+    async with parts.database.transaction(RESERVE) as tx:
+        (made,) = await reservations.hold(tx, [wish], ttl=ttl, actor=account.id, reason=body.reason)
+    match made:
+        case reservations.UnknownProduct():
+            raise _unknown_product()
+        case reservations.OutOfStock(free):
+            raise Problem("STOCK_TAKEN", f"Only {free} units are free")
+    response.headers["Location"] = f"/api/v1/inventory/reservations/{made.id}"
+    return _reservation(made)
+
+
+@routes.get("/reservations/{reservation_id}", responses=answers("RESERVATION_NOT_FOUND"))
+async def reservation(_account: Admin, reservation_id: UUID, parts: Given) -> ReservationAnswer:
+    """One reservation, an order's or one that staff made, and where its units lie."""
+    async with parts.database.connection() as tx:
+        (found,) = await reservations.find(tx, [reservation_id])
+    return _reservation(_known(found))
+
+
+@routes.put("/release-reservation", responses=answers("RESERVATION_NOT_FOUND", "RESERVATION_ENDED"))
+async def release(account: Admin, body: EndReservationBody, parts: Given) -> ReservationAnswer:
+    """Let go of what a reservation holds. An order that loses its own reserves again before it is charged."""
+    async with parts.database.transaction(END_RESERVATION) as tx:
+        (ended,) = await reservations.release(tx, [body.reservation_id], actor=account.id, reason=body.reason)
+    return _reservation(_known(ended))
+
+
+@routes.put("/fulfill-reservation", responses=answers("RESERVATION_NOT_FOUND", "RESERVATION_ENDED"))
+async def fulfill(account: Admin, body: EndReservationBody, parts: Given) -> ReservationAnswer:
+    """What a reservation holds has left the house."""
+    async with parts.database.transaction(END_RESERVATION) as tx:
+        (ended,) = await reservations.fulfill(tx, [body.reservation_id], actor=account.id, reason=body.reason)
+    return _reservation(_known(ended))
+
+
+@routes.get("/movements")
+async def movements(
+    _account: Staff,
+    parts: Given,
+    *,
+    response: Response,
+    product_id: Annotated[UUID | None, Query(alias="productId")] = None,
+    order_id: Annotated[UUID | None, Query(alias="orderId")] = None,
+    location: Search | None = None,
+    kind: Annotated[list[MovementKind] | None, Query(max_length=14)] = None,
+    limit: Limit = 20,
+    cursor: Cursor | None = None,
+) -> MovementPage:
+    """The append-only ledger of stock, newest first: who moved what, for which order, why. Its sums are the stock."""
+    async with parts.database.connection() as tx:
+        found = await reservations.movements(
+            tx,
+            product_id=product_id,
+            location=location,
+            kinds=kind,
+            order_id=order_id,
+            before=read_cursor(cursor),
+            limit=limit + 1,
+        )
+    shown = found[:limit]
+    following = cursor_of(shown[-1].id) if len(found) > limit else None
+    if following is not None:
+        asked = {"productId": product_id, "orderId": order_id, "location": location, "kind": kind, "limit": limit}
+        response.headers["Link"] = next_link("/api/v1/inventory/movements", asked, following)
+    return MovementPage(items=[MovementAnswer.model_validate(one) for one in shown], next_cursor=following)
 
 
 @routes.get("/product/{product_id}", responses=answers("PRODUCT_NOT_FOUND"))
@@ -198,6 +281,30 @@ async def _page(parts: Parts, wanted: Filter, number: int, limit: int) -> StockP
     return StockPage(
         items=[_answer(one) for one in found],
         **numbered(number, limit, total),
+    )
+
+
+def _known(found: reservations.Reservation | reservations.Ended | None) -> reservations.Reservation:
+    match found:
+        case None:
+            raise Problem("RESERVATION_NOT_FOUND")
+        case reservations.Ended(state):
+            raise Problem("RESERVATION_ENDED", f"It is {state} already.")
+    return found
+
+
+def _reservation(found: reservations.Reservation) -> ReservationAnswer:
+    return ReservationAnswer(
+        reservation_id=found.id,
+        order_id=found.order_id,
+        status=found.state,
+        items=[
+            ReservedAnswer(product_id=product_id, location=location, quantity=quantity)
+            for (product_id, location), quantity in found.units.items()
+        ],
+        expires_at=found.expires_at,
+        created_at=found.created_at,
+        ended_at=found.ended_at,
     )
 
 

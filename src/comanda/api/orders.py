@@ -1,49 +1,32 @@
 """Orders, as they are read. They are placed by a route of their own (see `app.build`)."""
 
-import base64
-import binascii
 from typing import Annotated, Any
-from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import Header, Query, Response
 
 from comanda.accounts.accounts import STAFF, Account
+from comanda.api.after_order import note_answer, refund_answer, shipment_answer
 from comanda.api.answers import (
     MoveAnswer,
     OrderAnswer,
     OrderDetailAnswer,
     OrderLineAnswer,
     OrderPage,
-    OrderStatusAnswer,
     PaymentAnswer,
     PlacedOrderAnswer,
 )
 from comanda.api.bodies import Limit, OrderBody
 from comanda.api.document import answers
+from comanda.api.paging import Cursor, cursor_of, next_link, read_cursor
 from comanda.api.parts import Given
-from comanda.api.problems import FieldError, Problem
+from comanda.api.problems import Problem
 from comanda.api.security import SignedIn, router
-from comanda.orders import reads
+from comanda.orders import notes, reads, shipments
 from comanda.orders.reads import Line, Order, Payment, State
+from comanda.payments import refunds
 
 routes = router("/orders", "orders")
-
-Cursor = Annotated[str, Query(max_length=64)]
-
-
-def cursor_of(order_id: UUID) -> str:
-    """An order's id as a page's end."""
-    return base64.urlsafe_b64encode(order_id.bytes).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str | None) -> UUID | None:
-    if cursor is None:
-        return None
-    try:
-        return UUID(bytes=base64.b64decode(cursor + "==", altchars=b"-_", validate=True))
-    except (ValueError, binascii.Error):
-        raise Problem("VALIDATION_FAILED", errors=[FieldError("cursor", "This is no cursor of ours")]) from None
 
 
 @routes.post(
@@ -86,7 +69,7 @@ async def page(
     cursor: Cursor | None = None,
 ) -> OrderPage:
     """Your orders, or for staff everybody's, newest first. `Link` with `rel="next"` leads on."""
-    before = _read_cursor(cursor)
+    before = read_cursor(cursor)
     owner = None if account.role in STAFF else account.id
     async with parts.database.connection() as tx:
         found = await reads.page(tx, owner, status, before=before, limit=limit + 1)
@@ -94,9 +77,7 @@ async def page(
         lines = await reads.lines(tx, [one.id for one in shown])
     following = cursor_of(shown[-1].id) if len(found) > limit else None
     if following is not None:
-        query: list[tuple[str, str]] = [("limit", str(limit)), ("cursor", following)]
-        query += [("status", one) for one in status or ()]
-        response.headers["Link"] = f'</api/v1/orders?{urlencode(query)}>; rel="next"'
+        response.headers["Link"] = next_link("/api/v1/orders", {"limit": limit, "status": status}, following)
     return OrderPage(items=[OrderAnswer(**_order(one, lines[one.id])) for one in shown], next_cursor=following)
 
 
@@ -110,6 +91,9 @@ async def read(account: SignedIn, order_id: UUID, parts: Given) -> OrderDetailAn
         lines = (await reads.lines(tx, [order_id]))[order_id]
         payment = (await reads.payments(tx, [order_id])).get(order_id)
         moves = (await reads.moves(tx, [order_id]))[order_id]
+        parcels = (await shipments.of_orders(tx, [order_id]))[order_id]
+        given_back = (await refunds.of_orders(tx, [order_id]))[order_id]
+        remarks = (await notes.of_orders(tx, [order_id], is_for_staff=account.role in STAFF))[order_id]
     return OrderDetailAnswer(
         **_order(order, lines),
         payment_method=order.payment_method,
@@ -121,23 +105,9 @@ async def read(account: SignedIn, order_id: UUID, parts: Given) -> OrderDetailAn
             MoveAnswer(from_status=one.from_state, to_status=one.to_state, reason=one.reason, at=one.at)
             for one in moves
         ],
-    )
-
-
-@routes.get("/{order_id}/status", responses=answers("ORDER_NOT_FOUND"))
-async def status(account: SignedIn, order_id: UUID, parts: Given) -> OrderStatusAnswer:
-    """Where an order stands: what a client polls for."""
-    async with parts.database.connection() as tx:
-        found = (await reads.statuses(tx, [order_id]))[0]
-    if found is None or not _may_see(account, found.customer_id):
-        raise Problem("ORDER_NOT_FOUND")
-    return OrderStatusAnswer(
-        order_id=found.id,
-        status=found.state,
-        saga_status=found.saga_state,
-        current_step=found.reached,
-        failure_reason=found.failure_reason,
-        updated_at=found.updated_at,
+        shipments=[shipment_answer(one) for one in parcels],
+        refunds=[refund_answer(one) for one in given_back],
+        remarks=[note_answer(one) for one in remarks],
     )
 
 

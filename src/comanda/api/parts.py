@@ -9,16 +9,22 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from comanda.accounts.tokens import Bearer
+from comanda.api.feed import Feed
 from comanda.api.throttle import Throttle
 from comanda.assembly import Assembly
 from comanda.catalog.cache import Catalogue
+from comanda.catalog.pages import Pages
 from comanda.db import Database
+from comanda.saga.settling import Settling
 from comanda.settings import Settings
 
 
 @dataclass(frozen=True)
 class Parts:
-    """`is_draining` tells that the process is about to stop; the free space of `data_dir` is shown."""
+    """The space of `data_dir` is shown; `settling` decides what becomes of orders that are cancelled.
+
+    `is_draining` tells that the process is about to stop.
+    """
 
     assembly: Assembly
     bearer: Bearer
@@ -26,6 +32,9 @@ class Parts:
     logins: Throttle
     is_draining: Callable[[], bool]
     data_dir: Path
+    settling: Settling
+    pages: Pages
+    feed: Feed
 
     @property
     def database(self) -> Database:

@@ -34,6 +34,11 @@ CODES: dict[str, tuple[int, str]] = {
     "PRODUCT_NOT_FOUND": (404, "There is no such product"),
     "CATEGORY_NOT_FOUND": (404, "There is no such category"),
     "STOCK_NOT_FOUND": (404, "That product has no stock there"),
+    "RESERVATION_NOT_FOUND": (404, "There is no such reservation"),
+    "WEBHOOK_NOT_FOUND": (404, "There is no such endpoint"),
+    "DELIVERY_NOT_FOUND": (404, "There is no such delivery"),
+    "SHIPMENT_NOT_FOUND": (404, "The order has no such parcel"),
+    "REFUND_NOT_FOUND": (404, "The order has no such refund"),
     "PROBLEM_NOT_FOUND": (404, "There is no such problem"),
     "METHOD_NOT_ALLOWED": (405, "This method is not allowed here"),
     "EMAIL_TAKEN": (409, "There is an account for this e-mail"),
@@ -43,14 +48,23 @@ CODES: dict[str, tuple[int, str]] = {
     "CATEGORY_RING": (409, "A category can't stand below itself"),
     "CATEGORY_IN_USE": (409, "There is something in this category"),
     "STOCK_EXISTS": (409, "That product has stock at this location already"),
+    "STOCK_TAKEN": (409, "So many are not free"),
+    "DELIVERY_UNDER_WAY": (409, "It is still being delivered"),
+    "RESERVATION_ENDED": (409, "The reservation has ended"),
     "STOCK_HELD": (409, "Orders hold this stock"),
     "IDEMPOTENCY_KEY_IN_USE": (409, "A request with this key is still running"),
+    "ORDER_STATE": (409, "The order's state does not allow this"),
+    "ORDER_FOLLOWED": (409, "Something of this order was shipped or refunded"),
+    "UNITS_EXCEEDED": (409, "That is more than is left of it"),
+    "REFUND_EXCEEDED": (409, "That is more money than is left of it"),
+    "NOTHING_LEFT": (409, "There is nothing left to do it to"),
     "CONFLICT": (409, "The state does not allow this"),
     "BODY_TOO_LARGE": (413, "The body is too large"),
     "UNSUPPORTED_MEDIA_TYPE": (415, "The body has to be JSON"),
     "VALIDATION_FAILED": (422, "The request is not valid"),
     "CATEGORY_UNKNOWN": (422, "There is no such category"),
     "CATEGORY_TOO_DEEP": (422, "Categories can't stand that deep"),
+    "ITEM_UNKNOWN": (422, "The order has no such line"),
     "PRODUCT_UNKNOWN": (422, "There is no such product"),
     "PRODUCT_INACTIVE": (422, "The product is not on sale"),
     "CURRENCIES_MIXED": (422, "The products of an order need one currency"),
@@ -178,7 +192,7 @@ def _allowed(request: Request) -> list[str]:
     """Every method of the path: the router itself names those of its first route only."""
     scope = request.scope
     known: dict[str, set[str]] = request.app.state.methods
-    methods = known.get(getattr(scope.get("route"), "path", ""), set())
+    methods = known.get(scope["path"]) or known.get(getattr(scope.get("route"), "path", ""), set())
     return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
 
 

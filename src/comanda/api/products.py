@@ -1,18 +1,21 @@
 """The catalogue."""
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Query, Response
+from fastapi import Query, Request, Response
 
 from comanda.api.answers import AdminProductAnswer, ProductAnswer, ProductPage, numbered
 from comanda.api.bodies import Bound, Limit, Page, ProductBody, ProductPatch, QueryTags, Search
+from comanda.api.conditional import tagged
 from comanda.api.document import answers
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
 from comanda.api.security import Admin, AdminForDeleted, router
 from comanda.catalog import products
 from comanda.catalog.products import Draft, Filter, Product, SkuTaken, SortBy, SortOrder, Status
+from comanda.db import Tx
 from comanda.failpoints import Boundary
 
 CREATE = Boundary("products.create")
@@ -38,10 +41,11 @@ async def create(_account: Admin, body: ProductBody, parts: Given, response: Res
     return AdminProductAnswer.model_validate(product)
 
 
-@routes.get("")
+@routes.get("", response_model=ProductPage)
 async def page(
     _account: AdminForDeleted,
     parts: Given,
+    request: Request,
     *,
     search: Search | None = None,
     brand: Search | None = None,
@@ -54,18 +58,26 @@ async def page(
     limit: Limit = 20,
     sort_by: Annotated[SortBy, Query(alias="sortBy")] = "createdAt",
     sort_order: Annotated[SortOrder, Query(alias="sortOrder")] = "desc",
-) -> ProductPage:
-    """Products, a page at a time. `status=deleted` is for admins only."""
-    wanted = Filter(search, brand, status, min_price, max_price, on_sale, tags, sort_by, sort_order)
-    return await _page(parts, wanted, page, limit)
+) -> Response:
+    """Products, a page at a time. `search` finds parts of words; `status=deleted` is for admins only."""
+    wanted = Filter(search, brand, status, min_price, max_price, on_sale, tuple(tags), sort_by, sort_order)
+
+    async def read(tx: Tx) -> tuple[list[Product], int]:
+        return await products.page(tx, wanted, number=page, limit=limit)
+
+    return await _page(parts, request, (wanted, page, limit), read)
 
 
-@routes.get("/search")
+@routes.get("/search", response_model=ProductPage)
 async def search(
-    parts: Given, q: Annotated[Search, Query(min_length=1)], page: Page = 1, limit: Limit = 20
-) -> ProductPage:
-    """Products on sale that hold a text in name, SKU, brand or description."""
-    return await _page(parts, Filter(search=q, sort_by="name", sort_order="asc"), page, limit)
+    parts: Given, request: Request, q: Annotated[Search, Query(min_length=1)], page: Page = 1, limit: Limit = 20
+) -> Response:
+    """Products on sale by words of name, SKU, brand or description, in English or Spanish; slips are forgiven."""
+
+    async def read(tx: Tx) -> tuple[list[Product], int]:
+        return await products.search(tx, q, number=page, limit=limit)
+
+    return await _page(parts, request, (q, page, limit), read)
 
 
 @routes.get("/{product_id}", responses=answers("PRODUCT_NOT_FOUND"))
@@ -120,10 +132,20 @@ def _changed(parts: Parts, product_id: UUID, product: Product | None) -> AdminPr
     return AdminProductAnswer.model_validate(product)
 
 
-async def _page(parts: Parts, wanted: Filter, number: int, limit: int) -> ProductPage:
-    async with parts.database.connection() as tx:
-        found, total = await products.page(tx, wanted, number=number, limit=limit)
-    return ProductPage(
-        items=[ProductAnswer.model_validate(one) for one in found],
-        **numbered(number, limit, total),
-    )
+async def _page(
+    parts: Parts,
+    request: Request,
+    asked: tuple[Filter | str, int, int],
+    read: Callable[[Tx], Awaitable[tuple[list[Product], int]]],
+) -> Response:
+    """Written out once for each version of the catalogue."""
+    _, number, limit = asked
+    async with parts.assembly.lists.connection() as tx:
+
+        async def write() -> bytes:
+            found, total = await read(tx)
+            items = [ProductAnswer.model_validate(one) for one in found]
+            return ProductPage(items=items, **numbered(number, limit, total)).model_dump_json(by_alias=True).encode()
+
+        version, content = await parts.pages.get(tx, asked, write)
+    return tagged(request, f'W/"{version}"', content)

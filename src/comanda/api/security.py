@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 
 from comanda.accounts import accounts
 from comanda.accounts.accounts import STAFF, Account
@@ -65,6 +66,7 @@ def _wants_deleted(request: Request) -> bool:
 
 SignedIn = Annotated[Account, Depends(Guard())]
 Admin = Annotated[Account, Depends(Guard("admin"))]
+Operator = Annotated[Account, Depends(Guard("admin", "operator"))]
 Staff = Annotated[Account, Depends(Guard(*STAFF))]
 AdminForDeleted = Annotated[Account | None, Depends(Guard("admin", when=_wants_deleted))]
 
@@ -85,6 +87,9 @@ class Route(APIRoute):
         inner = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
+            if request.url.path != self.path and request.url.path in request.app.state.methods:
+                # `PATCH products/search`: that path has methods of its own, and is nobody's id.
+                raise HTTPException(405)
             if self.guard is not None:
                 request.scope["comanda.account"] = await self.guard.judge(request)
             if self.body_field is not None and _has_body(request) and not _is_json(request.headers.get("content-type")):

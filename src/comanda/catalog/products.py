@@ -1,5 +1,6 @@
 """Products: what is sold, and for how much. Money is in integer minor units."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -22,6 +23,13 @@ SET_ACTIVE = _sql["set_active"]
 PRICES = _sql["prices"]
 PAGE = _sql["page"]
 COUNT = _sql["count"]
+SEARCH = _sql["search"]
+RESEMBLING = _sql["resembling"]
+VERSION = _sql["version"]
+
+_MOST_WORDS = 8
+_WORD = re.compile(r"[^\W_]+")
+_ESCAPED = re.compile(r"[\\%_]")
 
 Status = Literal["active", "inactive", "all", "deleted"]
 SortBy = Literal["createdAt", "updatedAt", "name", "sku", "brand", "price"]
@@ -101,6 +109,7 @@ class Filter:
 
 def _product(row: Record) -> Product:
     fields = dict(row)
+    fields.pop("total", None)
     fields["images"] = msgspec.json.decode(fields["images"])
     fields["attributes"] = msgspec.json.decode(fields["attributes"])
     fields["weight"] = None if fields["weight"] is None else float(fields["weight"])
@@ -178,9 +187,12 @@ async def prices(tx: Tx, ids: Sequence[UUID]) -> list[Record]:
 
 
 async def page(tx: Tx, filter_: Filter, *, number: int, limit: int) -> tuple[list[Product], int]:
-    """One page (from 1) of the products that the filter lets through, and how many these are in all."""
+    """One page (from 1) of the products that the filter lets through, and how many these are in all.
+
+    `tx` is of `LISTS`: each order of a list has an index, and a plan of its own.
+    """
     wanted = (
-        filter_.search or None,
+        f"%{_ESCAPED.sub(_escape, filter_.search.lower())}%" if filter_.search else None,
         filter_.brand,
         filter_.status,
         filter_.min_price,
@@ -191,3 +203,28 @@ async def page(tx: Tx, filter_: Filter, *, number: int, limit: int) -> tuple[lis
     total: int = await COUNT.value(tx, *wanted)
     rows = await PAGE.rows(tx, *wanted, filter_.sort_by, filter_.sort_order == "desc", limit, (number - 1) * limit)
     return [_product(row) for row in rows], total
+
+
+async def search(tx: Tx, text: str, *, number: int, limit: int) -> tuple[list[Product], int]:
+    """Products on sale that are called so, or of which it is said; where there is none, what looks like it.
+
+    Words may be cut short, in English or Spanish, and come in any order. `tx` is of `LISTS`.
+
+    Returns:
+        One page (from 1), the best first, and how many were found, looking at 500 at the most.
+    """
+    words = " & ".join(f"{word}:*" for word in _WORD.findall(text)[:_MOST_WORDS])
+    rows = await SEARCH.rows(tx, words, limit, (number - 1) * limit) if words else []
+    if not rows and number == 1:
+        rows = await RESEMBLING.rows(tx, text, limit, 0)
+    return [_product(row) for row in rows], rows[0]["total"] if rows else 0
+
+
+async def version(tx: Tx) -> int:
+    """Of the catalogue: who sees it sees all changes that were committed with it."""
+    found: int = await VERSION.value(tx)
+    return found
+
+
+def _escape(sign: re.Match[str]) -> str:
+    return f"\\{sign[0]}"

@@ -63,46 +63,81 @@ RETURNING id, sku, name, description, brand, tags, images, attributes, category_
 SELECT id, price, currency, sku, name, is_active FROM products WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL;
 
 -- name: page
-WITH chosen AS (
-    SELECT *,
-           CASE $8::text WHEN 'price' THEN price::numeric
-                         WHEN 'createdAt' THEN extract(epoch FROM created_at)
-                         WHEN 'updatedAt' THEN extract(epoch FROM updated_at) END AS number_key,
-           CASE $8::text WHEN 'name' THEN lower(name)
-                         WHEN 'sku' THEN sku
-                         WHEN 'brand' THEN lower(coalesce(brand, '')) END AS text_key
-      FROM products
-     WHERE ($1::text IS NULL OR strpos(lower(name), lower($1)) > 0 OR strpos(lower(sku), lower($1)) > 0
-            OR strpos(lower(coalesce(brand, '')), lower($1)) > 0
-            OR strpos(lower(coalesce(description, '')), lower($1)) > 0)
-       AND ($2::text IS NULL OR lower(brand) = lower($2))
-       AND CASE $3::text WHEN 'active' THEN deleted_at IS NULL AND is_active
-                         WHEN 'inactive' THEN deleted_at IS NULL AND NOT is_active
-                         WHEN 'all' THEN deleted_at IS NULL
-                         WHEN 'deleted' THEN deleted_at IS NOT NULL END
-       AND ($4::bigint IS NULL OR price >= $4) AND ($5::bigint IS NULL OR price <= $5)
-       AND ($6::bool IS NULL OR coalesce(compare_at_price > price, false) = $6)
-       AND ($7::text[] IS NULL OR tags && $7)
-)
+-- For a connection that plans anew each time: then only one of the orders below is left, and an index has it.
 SELECT id, sku, name, description, brand, tags, images, attributes, category_id, weight, price, currency, cost_price,
        compare_at_price, track_inventory, minimum_stock, is_active, created_at, updated_at, deleted_at
-  FROM chosen
- ORDER BY CASE WHEN NOT $9::bool THEN number_key END, CASE WHEN $9 THEN number_key END DESC,
-          CASE WHEN NOT $9 THEN text_key END, CASE WHEN $9 THEN text_key END DESC,
-          CASE WHEN NOT $9 THEN id END, id DESC
+  FROM products
+ WHERE ($1::text IS NULL
+        OR lower(name || E'\n' || sku || E'\n' || coalesce(brand, '') || E'\n' || coalesce(description, '')) LIKE $1)
+   AND ($2::text IS NULL OR lower(coalesce(brand, '')) = lower($2))
+   AND CASE $3::text WHEN 'deleted' THEN deleted_at IS NOT NULL ELSE deleted_at IS NULL END
+   AND CASE $3::text WHEN 'active' THEN is_active WHEN 'inactive' THEN NOT is_active ELSE true END
+   AND ($4::bigint IS NULL OR price >= $4) AND ($5::bigint IS NULL OR price <= $5)
+   AND ($6::bool IS NULL OR coalesce(compare_at_price > price, false) = $6)
+   AND ($7::text[] IS NULL OR tags && $7)
+ ORDER BY CASE WHEN $8::text = 'createdAt' AND $9::bool THEN created_at END DESC,
+          CASE WHEN $8 = 'createdAt' AND NOT $9 THEN created_at END,
+          CASE WHEN $8 = 'updatedAt' AND $9 THEN updated_at END DESC,
+          CASE WHEN $8 = 'updatedAt' AND NOT $9 THEN updated_at END,
+          CASE WHEN $8 = 'price' AND $9 THEN price END DESC,
+          CASE WHEN $8 = 'price' AND NOT $9 THEN price END,
+          CASE WHEN $8 = 'name' AND $9 THEN lower(name) END DESC,
+          CASE WHEN $8 = 'name' AND NOT $9 THEN lower(name) END,
+          CASE WHEN $8 = 'sku' AND $9 THEN sku END DESC,
+          CASE WHEN $8 = 'sku' AND NOT $9 THEN sku END,
+          CASE WHEN $8 = 'brand' AND $9 THEN lower(coalesce(brand, '')) END DESC,
+          CASE WHEN $8 = 'brand' AND NOT $9 THEN lower(coalesce(brand, '')) END,
+          CASE WHEN $9 THEN id END DESC, CASE WHEN NOT $9 THEN id END
  LIMIT $10 OFFSET $11;
 
 -- name: count
 -- With the conditions of `page`.
 SELECT count(*) FROM products
- WHERE ($1::text IS NULL OR strpos(lower(name), lower($1)) > 0 OR strpos(lower(sku), lower($1)) > 0
-        OR strpos(lower(coalesce(brand, '')), lower($1)) > 0
-        OR strpos(lower(coalesce(description, '')), lower($1)) > 0)
-   AND ($2::text IS NULL OR lower(brand) = lower($2))
-   AND CASE $3::text WHEN 'active' THEN deleted_at IS NULL AND is_active
-                     WHEN 'inactive' THEN deleted_at IS NULL AND NOT is_active
-                     WHEN 'all' THEN deleted_at IS NULL
-                     WHEN 'deleted' THEN deleted_at IS NOT NULL END
+ WHERE ($1::text IS NULL
+        OR lower(name || E'\n' || sku || E'\n' || coalesce(brand, '') || E'\n' || coalesce(description, '')) LIKE $1)
+   AND ($2::text IS NULL OR lower(coalesce(brand, '')) = lower($2))
+   AND CASE $3::text WHEN 'deleted' THEN deleted_at IS NOT NULL ELSE deleted_at IS NULL END
+   AND CASE $3::text WHEN 'active' THEN is_active WHEN 'inactive' THEN NOT is_active ELSE true END
    AND ($4::bigint IS NULL OR price >= $4) AND ($5::bigint IS NULL OR price <= $5)
    AND ($6::bool IS NULL OR coalesce(compare_at_price > price, false) = $6)
    AND ($7::text[] IS NULL OR tags && $7);
+
+-- name: search
+-- Products on sale by the beginnings of words, in either of two languages or as they stand: those that are called so, the
+-- best first, then those of which it is said. Of each no more than 500 are looked at, whatever the word.
+WITH asked AS (
+    SELECT to_tsquery('english', $1) || to_tsquery('spanish', $1) || to_tsquery('simple', $1) AS words
+), called AS (
+    SELECT id, lower(name) AS name, ts_rank(products.words, asked.words) AS rank FROM products, asked
+     WHERE products.words @@ asked.words AND deleted_at IS NULL AND is_active LIMIT 500
+), said AS (
+    SELECT id, lower(name) AS name, 0::real AS rank FROM products, asked
+     WHERE (SELECT count(*) FROM called) < 100
+       AND products.all_words @@ asked.words AND deleted_at IS NULL AND is_active LIMIT 500
+), found AS (
+    SELECT id, max(name) AS name, max(rank) AS rank FROM (SELECT * FROM called UNION ALL SELECT * FROM said) AS matches
+     GROUP BY id
+), shown AS (
+    SELECT *, count(*) OVER () AS total FROM found ORDER BY rank DESC, name, id LIMIT $2 OFFSET $3
+)
+SELECT products.id, sku, products.name, description, brand, tags, images, attributes, category_id, weight, price, currency,
+       cost_price, compare_at_price, track_inventory, minimum_stock, is_active, created_at, updated_at, deleted_at, total
+  FROM shown JOIN products USING (id)
+ ORDER BY shown.rank DESC, shown.name, products.id;
+
+-- name: resembling
+-- Products on sale whose names hold something that looks like what was asked for; of 300 the likest first.
+WITH found AS (
+    SELECT id, lower(name) AS name, word_similarity(lower($1::text), lower(name)) AS likeness FROM products
+     WHERE lower($1::text) <% lower(name) AND deleted_at IS NULL AND is_active LIMIT 300
+), shown AS (
+    SELECT *, count(*) OVER () AS total FROM found ORDER BY likeness DESC, name, id LIMIT $2 OFFSET $3
+)
+SELECT products.id, sku, products.name, description, brand, tags, images, attributes, category_id, weight, price, currency,
+       cost_price, compare_at_price, track_inventory, minimum_stock, is_active, created_at, updated_at, deleted_at, total
+  FROM shown JOIN products USING (id)
+ ORDER BY shown.likeness DESC, shown.name, products.id;
+
+-- name: version
+-- Of the catalogue: it stands while no product changes.
+SELECT version FROM catalogue;

@@ -14,6 +14,7 @@ from comanda.payments.payments import Charge, Refund
 from comanda.resilience.backoff import Policy
 from comanda.saga import Saga, local, nothing, remote
 from comanda.saga.definition import Due
+from comanda.webhooks.model import SCHEDULE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,10 @@ class Patience:
 
     def delivery(self) -> Policy:
         return Policy(attempts=10, base=self.base, cap=self.base * 150)
+
+    def webhook(self) -> Policy:
+        """Days, as receivers of Standard Webhooks expect; at another base than two seconds in proportion."""
+        return Policy(schedule=tuple(self.base * seconds / 2 for seconds in SCHEDULE_SECONDS))
 
 
 def order_saga(charge: Charge, refund: Refund, notifications: Notifications, patience: Patience) -> Saga:

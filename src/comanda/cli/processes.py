@@ -72,6 +72,7 @@ async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> No
     from comanda.accounts.tokens import Bearer
     from comanda.api.admission import Admission
     from comanda.api.app import build
+    from comanda.api.feed import Feed
     from comanda.api.place_order import PlaceOrderRoute
     from comanda.api.serve import Server
     from comanda.assembly import assemble
@@ -86,13 +87,15 @@ async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> No
             bearer = Bearer(key)
             route = PlaceOrderRoute(assembly.place_order, bearer, admission, patience=settings.request_seconds)
             stop = asyncio.Event()
-            app = build(assembly, place_order=route, bearer=bearer, is_draining=lambda: server.is_draining)
+            feed = Feed(assembly.database, assembly.streams, is_draining=lambda: server.is_draining)
+            app = build(assembly, place_order=route, feed=feed, bearer=bearer, is_draining=lambda: server.is_draining)
             server = Server(app, host=host, port=port, fd=fd)
-            watching = asyncio.create_task(admission.run(stop))
-            await server.serve()
-            await assembly.place_order.drain()
-            stop.set()
-            await watching
+            async with asyncio.TaskGroup() as beside:
+                beside.create_task(admission.run(stop))
+                beside.create_task(feed.run(stop))
+                await server.serve()
+                await assembly.place_order.drain()
+                stop.set()
 
 
 async def worker(settings: Settings, queues: Sequence[str]) -> None:

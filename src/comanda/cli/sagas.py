@@ -15,7 +15,6 @@ from comanda.failpoints import Boundary
 from comanda.messaging.streams import Streams
 from comanda.payments.gateway import InstantGateway
 from comanda.saga import log, verbs
-from comanda.saga.definition import unheard
 from comanda.saga.settling import Settling
 
 ACT = Boundary("operator.act")
@@ -98,15 +97,8 @@ def resolve(sagas: Sagas, reason: Reason, data_dir: DataDir = Path(".comanda"), 
 
 def by_hand(database: Database) -> Settling:
     """What settles the outcomes that an operator decides; runs nothing itself."""
-    known = definitions(settings.load(), database, InstantGateway(), None)
-    return Settling(
-        known.sagas,
-        worker=actor(),
-        lease=settings.load().lease,
-        serves=lambda _queue: False,
-        room=lambda _queue: 0,
-        alarm=unheard,
-    )
+    known = definitions(settings.load(), database, InstantGateway(), None, None)
+    return Settling.by_hand(known.sagas, actor=actor(), lease=settings.load().lease)
 
 
 def _act(verb: verbs.Verb, sagas: list[UUID], reason: str, data_dir: Path, *, json: bool) -> None:

@@ -1,7 +1,7 @@
 """Connections to PostgreSQL, and the driver's faults in Comanda's words."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -31,19 +31,30 @@ _LOST = (
 )
 
 # What a frozen or lost process may cost the others: locks fall after seconds, not after minutes.
-HOT = {
+_PATIENT = {
     "idle_in_transaction_session_timeout": "3s",
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
+    "jit": "off",
+}
+HOT = {
+    **_PATIENT,
     # Every hot statement takes arrays and reads by key: planning it anew for each batch costs more than it can win.
     "plan_cache_mode": "force_generic_plan",
-    "jit": "off",
     # A plan that was made while a table was empty must not read all of it once it is large.
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "enable_material": "off",
+}
+# Lists with many filters and orders: each is planned for what it was asked, and never writes.
+LISTS = {
+    **_PATIENT,
+    "plan_cache_mode": "force_custom_plan",
+    "default_transaction_read_only": "on",
+    # How alike a mistyped word has to be: the usual 0.6 does not forgive a wrong letter in five.
+    "pg_trgm.word_similarity_threshold": "0.3",
 }
 
 
@@ -103,7 +114,14 @@ class Database:
 
     @classmethod
     async def open(
-        cls, url: str, *, name: str, size: int = 10, least: int = 1, patience: float = PATIENCE
+        cls,
+        url: str,
+        *,
+        name: str,
+        size: int = 10,
+        least: int = 1,
+        patience: float = PATIENCE,
+        session: Mapping[str, str] = HOT,
     ) -> "Database":
         """Connect.
 
@@ -114,6 +132,7 @@ class Database:
             least: connections that are kept open.
             patience: seconds that a statement may take. PostgreSQL ends it a little before; where the network is
                 silent, it is ended here.
+            session: settings of each connection: `HOT`, or `LISTS`.
 
         Raises:
             DatabaseFault: when nobody answers there.
@@ -129,7 +148,7 @@ class Database:
                     timeout=min(5, patience),
                     reset=_nothing,
                     server_settings={
-                        **HOT,
+                        **session,
                         "application_name": name,
                         "statement_timeout": str(int(patience * 900)),
                         "lock_timeout": str(int(patience * 500)),

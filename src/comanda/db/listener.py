@@ -1,6 +1,7 @@
 """LISTEN: be woken when a transaction commits that had something to say."""
 
 import asyncio
+from collections.abc import Iterable
 
 import asyncpg
 
@@ -14,8 +15,8 @@ _LOOK_EVERY = 2.0  # seconds between questions whether the connection still live
 _AGAIN_AFTER = 0.5
 
 
-async def listen(url: str, channel: str, wake: asyncio.Event, *, stop: asyncio.Event, name: str) -> None:
-    """Set `wake` at each notification until `stop`; a lost connection is made anew.
+async def listen(url: str, channel: str, *wakes: asyncio.Event, stop: asyncio.Event, name: str) -> None:
+    """Set each of `wakes` at each notification until `stop`; a lost connection is made anew.
 
     A notification may be lost with the connection: whoever is woken looks by itself now and then too.
     """
@@ -26,8 +27,8 @@ async def listen(url: str, channel: str, wake: asyncio.Event, *, stop: asyncio.E
             await nap(_AGAIN_AFTER, stop)
             continue
         try:
-            await connection.add_listener(channel, lambda *_: wake.set())
-            wake.set()  # whatever came while nobody listened
+            await connection.add_listener(channel, lambda *_: _set(wakes))
+            _set(wakes)  # whatever came while nobody listened
             while not stop.is_set():
                 await nap(_LOOK_EVERY, stop)
                 await connection.fetchval("SELECT 1", timeout=_LOOK_EVERY)
@@ -35,3 +36,8 @@ async def listen(url: str, channel: str, wake: asyncio.Event, *, stop: asyncio.E
             _log.warning("stopped listening; listens again", channel=channel, error=str(fault))
         finally:
             connection.terminate()
+
+
+def _set(wakes: Iterable[asyncio.Event]) -> None:
+    for wake in wakes:
+        wake.set()

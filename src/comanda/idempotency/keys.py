@@ -9,6 +9,7 @@ from comanda.idempotency.model import Remembered
 
 _sql = twin(__file__)
 ANSWERS = _sql["answers"]
+REMEMBER = _sql["remember"]
 FORGET_KEYS = _sql["forget_keys"]
 
 
@@ -19,6 +20,22 @@ async def answers(tx: Tx, keys: Sequence[tuple[UUID, str]]) -> list[Remembered |
     for row in rows:
         found[row["n"]] = Remembered(row["fingerprint"], row["answer"])
     return found
+
+
+async def remember(tx: Tx, new: Sequence[tuple[UUID, str, str, UUID, Remembered]]) -> list[bool]:
+    """Keep (customer, key, kind, subject, what was answered); False where somebody else has that key."""
+    in_order = sorted(new, key=lambda one: one[:2])
+    rows = await REMEMBER.rows(
+        tx,
+        [customer for customer, _, _, _, _ in in_order],
+        [key for _, key, _, _, _ in in_order],
+        [kind for _, _, kind, _, _ in in_order],
+        [subject for _, _, _, subject, _ in in_order],
+        [answer.fingerprint for _, _, _, _, answer in in_order],
+        [answer.answer for _, _, _, _, answer in in_order],
+    )
+    won = {row["subject"] for row in rows}
+    return [subject in won for _, _, _, subject, _ in new]
 
 
 async def forget(tx: Tx, age: timedelta, limit: int) -> int:

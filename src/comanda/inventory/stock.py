@@ -1,13 +1,14 @@
 """Stock of orders: verify, reserve, extend, release, confirm, restock, expire. All of an order, or nothing of it."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
 from comanda.clock import new_id
 from comanda.db import Record, Tx, twin
-from comanda.inventory.model import Demand, Share, allocate
+from comanda.errors import DefinitionFault
+from comanda.inventory.model import Demand, Place, Share, allocate
 from comanda.messaging import outbox
 from comanda.messaging.outbox import Event
 from comanda.saga import Done, Outcome, Refused
@@ -22,6 +23,9 @@ EXTEND = _sql["extend"]
 END_OF_ORDERS = _sql["end_of_orders"]
 END_EXPIRED = _sql["end_expired"]
 SETTLE = _sql["settle"]
+SENT_BACK = _sql["sent_back"]
+SOLD_FROM = _sql["sold_from"]
+TAKE_BACK = _sql["take_back"]
 
 UNAVAILABLE = Refused("PRODUCT_UNAVAILABLE")
 OUT_OF_STOCK = Refused("OUT_OF_STOCK")
@@ -53,12 +57,21 @@ async def reserve(tx: Tx, order_ids: Sequence[UUID], *, ttl: timedelta) -> Seque
     decided = allocate(free, [Demand(order_id, quantities[order_id]) for order_id in sorted(quantities)])
     held = {order_id: shares for order_id, shares in decided.items() if shares}
     if held:
-        await _hold(tx, held, ttl)
+        await hold(tx, held, ttl)
     return [OUT_OF_STOCK if decided.get(order_id, []) is None else Done() for order_id in order_ids]
 
 
-async def _hold(tx: Tx, held: dict[UUID, list[Share]], ttl: timedelta) -> None:
-    reservation = {order_id: new_id() for order_id in held}
+async def hold(
+    tx: Tx,
+    held: dict[UUID, list[Share]],
+    ttl: timedelta,
+    *,
+    reservation: Mapping[UUID, UUID] | None = None,
+    actor: str = "order",
+    reason: str | None = None,
+) -> None:
+    """Write what was allocated: `held` by the order that it is for. The rows of stock are locked by `FREE`."""
+    reservation = reservation or {order_id: new_id() for order_id in held}
     shares = [share for group in held.values() for share in group]
     await HOLD.run(
         tx,
@@ -70,6 +83,8 @@ async def _hold(tx: Tx, held: dict[UUID, list[Share]], ttl: timedelta) -> None:
         [share.location for share in shares],
         [share.quantity for share in shares],
         ttl,
+        actor,
+        reason,
     )
     await outbox.append(
         tx,
@@ -111,37 +126,85 @@ async def confirm(tx: Tx, order_ids: Sequence[UUID], *, ttl: timedelta) -> Seque
         again = await reserve(tx, late, ttl=ttl)
         refused = {order_id for order_id, outcome in zip(late, again, strict=True) if isinstance(outcome, Refused)}
         ended += await END_OF_ORDERS.rows(tx, late, "ACTIVE", "FULFILLED")
-    await _settle(tx, ended, "SALE", "ReservationConfirmed", on_hand=-1, held=-1)
+    await settle(tx, ended, "SALE", "ReservationConfirmed", on_hand=-1, held=-1)
     return [EXPIRED if order_id in refused else Done() for order_id in order_ids]
 
 
 async def release(tx: Tx, order_ids: Sequence[UUID]) -> Sequence[Outcome]:
     """Give back what is held. Nothing held (it expired, it never was): nothing to do."""
     ended = await END_OF_ORDERS.rows(tx, order_ids, "ACTIVE", "RELEASED")
-    await _settle(tx, ended, "RELEASE_RESERVATION", "ReservationReleased", on_hand=0, held=-1)
+    await settle(tx, ended, "RELEASE_RESERVATION", "ReservationReleased", on_hand=0, held=-1)
     return [Done()] * len(order_ids)
 
 
 async def restock(tx: Tx, order_ids: Sequence[UUID]) -> Sequence[Outcome]:
     """Take back what was sold."""
     ended = await END_OF_ORDERS.rows(tx, order_ids, "FULFILLED", "RELEASED")
-    await _settle(tx, ended, "RETURN", "ReservationReleased", on_hand=1, held=0)
+    await settle(tx, ended, "RETURN", "ReservationReleased", on_hand=1, held=0)
     return [Done()] * len(order_ids)
+
+
+async def take_back(tx: Tx, refund_ids: Sequence[UUID]) -> Sequence[Outcome]:
+    """Put the units of these refunds back to where they were sold from, each refund's once."""
+    demands: dict[UUID, dict[UUID, int]] = defaultdict(dict)
+    order_of: dict[UUID, UUID] = {}
+    for row in await SENT_BACK.rows(tx, refund_ids):
+        demands[row["refund_id"]][row["product_id"]] = row["quantity"]
+        order_of[row["refund_id"]] = row["order_id"]
+    left: dict[UUID, dict[Place, int]] = defaultdict(dict)
+    if demands:
+        products = sorted({product_id for wanted in demands.values() for product_id in wanted})
+        await FREE.rows(tx, products)
+        for row in await SOLD_FROM.rows(tx, sorted(set(order_of.values()))):
+            left[row["order_id"]][row["product_id"], row["location"]] = row["left"]
+    shares: list[tuple[UUID, Share]] = []
+    for refund_id, wanted in demands.items():
+        places = left[order_of[refund_id]]
+        known = {product_id for product_id, _ in places}
+        # Of a product without stock-keeping nothing was sold from anywhere.
+        units = {product_id: quantity for product_id, quantity in wanted.items() if product_id in known}
+        (found,) = allocate(places, [Demand(order_of[refund_id], units)]).values()
+        if found is None:
+            raise DefinitionFault(f"more comes back with refund {refund_id} than was sold from the stock")
+        for share in found:
+            places[share.product_id, share.location] -= share.quantity
+            shares.append((refund_id, share))
+    if shares:
+        changed = await TAKE_BACK.rows(
+            tx,
+            [refund_id for refund_id, _ in shares],
+            [share.order_id for _, share in shares],
+            [share.product_id for _, share in shares],
+            [share.location for _, share in shares],
+            [share.quantity for _, share in shares],
+        )
+        await outbox.append(tx, [_stock_updated(row, "RETURN") for row in changed])
+    return [Done()] * len(refund_ids)
 
 
 async def expire(tx: Tx, limit: int) -> int:
     """Let go of reservations whose time is over; how many."""
     ended = await END_EXPIRED.rows(tx, limit)
-    await _settle(tx, ended, "EXPIRED", "ReservationExpired", on_hand=0, held=-1)
+    await settle(tx, ended, "EXPIRED", "ReservationExpired", on_hand=0, held=-1)
     return len(ended)
 
 
-async def _settle(tx: Tx, ended: Sequence[Record], kind: str, event: str, *, on_hand: int, held: int) -> None:
+async def settle(
+    tx: Tx,
+    ended: Sequence[Record],
+    kind: str,
+    event: str,
+    *,
+    on_hand: int,
+    held: int,
+    actor: str = "order",
+    reason: str | None = None,
+) -> None:
     """Book what the end of these reservations means: movements, stock, events."""
     if not ended:
         return
     changed = await SETTLE.rows(
-        tx, [row["id"] for row in ended], [row["order_id"] for row in ended], on_hand, held, kind
+        tx, [row["id"] for row in ended], [row["order_id"] for row in ended], on_hand, held, kind, actor, reason
     )
     events = [
         Event(event, "reservation", row["id"], {"orderId": row["order_id"]}, order_id=row["order_id"]) for row in ended

@@ -46,8 +46,8 @@ WITH shares AS (
     INSERT INTO reservation_lines (reservation_id, product_id, location, quantity)
     SELECT reservation_id, product_id, location, quantity FROM shares
 ), moved AS (
-    INSERT INTO movements (id, product_id, location, kind, on_hand_delta, held_delta, order_id, actor)
-    SELECT uuid_v7(), product_id, location, 'RESERVATION', 0, quantity, order_id, 'order' FROM shares
+    INSERT INTO movements (id, product_id, location, kind, on_hand_delta, held_delta, order_id, actor, reason)
+    SELECT uuid_v7(), product_id, location, 'RESERVATION', 0, quantity, order_id, $9, $10 FROM shares
 )
 UPDATE stock SET held = held + taken.quantity, updated_at = now()
   FROM (SELECT product_id, location, sum(quantity) AS quantity FROM shares GROUP BY product_id, location) AS taken
@@ -88,11 +88,45 @@ WITH lines AS (
      WHERE (product_id, location) IN (SELECT product_id, location FROM lines)
      ORDER BY product_id, location FOR UPDATE
 ), moved AS (
-    INSERT INTO movements (id, product_id, location, kind, on_hand_delta, held_delta, order_id, actor)
-    SELECT uuid_v7(), product_id, location, $5, quantity * $3::int, quantity * $4::int, order_id, 'order' FROM lines
+    INSERT INTO movements (id, product_id, location, kind, on_hand_delta, held_delta, order_id, actor, reason)
+    SELECT uuid_v7(), product_id, location, $5, quantity * $3::int, quantity * $4::int, order_id, $6, $7 FROM lines
 )
 UPDATE stock SET on_hand = on_hand + changed.quantity * $3::int, held = held + changed.quantity * $4::int, updated_at = now()
   FROM (SELECT product_id, location, sum(quantity) AS quantity FROM lines GROUP BY product_id, location) AS changed
   JOIN locked USING (product_id, location)
  WHERE stock.product_id = changed.product_id AND stock.location = changed.location
 RETURNING stock.product_id, stock.location, stock.on_hand, stock.held, stock.minimum_stock, changed.quantity;
+
+-- name: sent_back
+-- Units that refunds put back into the stock, where that has not been booked yet.
+SELECT refunds.id AS refund_id, refunds.order_id, refund_lines.product_id, refund_lines.quantity
+  FROM refunds JOIN refund_lines ON refund_lines.refund_id = refunds.id
+ WHERE refunds.id = ANY($1::uuid[]) AND refunds.is_restocked
+   AND NOT EXISTS (SELECT 1 FROM movements
+                    WHERE movements.order_id = refunds.order_id AND movements.reference = refunds.id)
+ ORDER BY refunds.id, refund_lines.product_id;
+
+-- name: sold_from
+-- Where the units of orders were sold from, less those that came back there.
+SELECT reservations.order_id, reservation_lines.product_id, reservation_lines.location,
+       reservation_lines.quantity
+       - coalesce((SELECT sum(on_hand_delta) FROM movements
+                    WHERE movements.order_id = reservations.order_id AND movements.reference IS NOT NULL
+                      AND movements.product_id = reservation_lines.product_id
+                      AND movements.location = reservation_lines.location), 0)::int AS left
+  FROM reservations JOIN reservation_lines ON reservation_lines.reservation_id = reservations.id
+ WHERE reservations.order_id = ANY($1::uuid[]) AND reservations.state = 'FULFILLED';
+
+-- name: take_back
+-- Units come back to where they were sold from; the rows of stock are locked already.
+WITH shares AS (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::int[])
+        AS given (refund_id, order_id, product_id, location, quantity)
+), moved AS (
+    INSERT INTO movements (id, product_id, location, kind, on_hand_delta, held_delta, order_id, actor, reference)
+    SELECT uuid_v7(), product_id, location, 'RETURN', quantity, 0, order_id, 'refund', refund_id FROM shares
+)
+UPDATE stock SET on_hand = on_hand + back.quantity, updated_at = now()
+  FROM (SELECT product_id, location, sum(quantity) AS quantity FROM shares GROUP BY product_id, location) AS back
+ WHERE stock.product_id = back.product_id AND stock.location = back.location
+RETURNING stock.product_id, stock.location, stock.on_hand, stock.held, stock.minimum_stock, back.quantity;

@@ -14,8 +14,12 @@ APPEND = _sql["append"]
 LOCKED_CURSOR = _sql["locked_cursor"]
 FOLLOWING = _sql["following"]
 ADVANCE_CURSOR = _sql["advance_cursor"]
+SKIP = _sql["skip"]
 LAG = _sql["lag"]
+SETTLED_OF_ORDERS = _sql["settled_of_orders"]
 OF_ORDERS = _sql["of_orders"]
+
+_EARLIER = 60_000 << 80  # a minute, as ids count time: nobody's clock is off by more
 
 Aggregate = Literal["order", "payment", "product", "reservation"]
 
@@ -62,6 +66,11 @@ async def take(tx: Tx, sink: str, limit: int) -> list[Record] | None:
     return rows
 
 
+async def skip(tx: Tx, sink: str) -> None:
+    """Go past everything so far: nobody wants it."""
+    await SKIP.run(tx, sink)
+
+
 def envelope(row: Record) -> bytes:
     """An event as it leaves, in JSON."""
     return msgspec.json.encode(
@@ -83,6 +92,12 @@ async def lag(tx: Tx, sink: str) -> tuple[int, float]:
     """Events that the sink has not seen (up to 10,000), and the age in seconds of the oldest of them."""
     row = await LAG.row(tx, sink)
     return (row["behind"], row["oldest_seconds"]) if row else (0, 0.0)
+
+
+async def settled_of_orders(tx: Tx, order_ids: Sequence[UUID]) -> list[tuple[UUID, Record]]:
+    """The events of these orders, their payments and reservations that nothing can come before any more, in order."""
+    floor = UUID(int=max(0, min(one.int for one in order_ids) - _EARLIER))
+    return [(row["order_id"], row) for row in await SETTLED_OF_ORDERS.rows(tx, order_ids, floor)]
 
 
 async def of_orders(tx: Tx, ids: Sequence[UUID]) -> list[dict[str, Any]]:

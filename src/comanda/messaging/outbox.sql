@@ -29,11 +29,31 @@ SELECT id, xid::text AS xid, type, version, aggregate_type, aggregate_id, correl
 UPDATE outbox_cursors SET xid = $2::text::xid8, id = $3, published = published + $4, updated_at = now()
  WHERE sink = $1;
 
+-- name: skip
+-- Nobody wants events: the next that a sink is given comes after all that may still be written. Not at each look.
+UPDATE outbox_cursors SET xid = pg_snapshot_xmin(pg_current_snapshot()), id = '00000000-0000-0000-0000-000000000000',
+       updated_at = now()
+ WHERE sink = $1 AND updated_at < now() - interval '5 s';
+
 -- name: lag
 -- Events that a sink has not seen yet (counted up to 10,000), and the age of the oldest in seconds.
 SELECT count(*) AS behind, coalesce(extract(epoch FROM now() - min(at)), 0)::float AS oldest_seconds
   FROM (SELECT at FROM outbox, outbox_cursors AS cursor
          WHERE cursor.sink = $1 AND (outbox.xid, outbox.id) > (cursor.xid, cursor.id) LIMIT 10000) AS unseen;
+
+-- name: settled_of_orders
+-- The events of orders, of their payments and reservations, in the one order that they have for ever: up to the oldest
+-- transaction that may still write, as the relay hands them on. $2: none of them has a smaller id.
+WITH about AS (
+    SELECT id AS order_id, id FROM unnest($1::uuid[]) AS id
+    UNION ALL SELECT order_id, id FROM payments WHERE order_id = ANY($1::uuid[])
+    UNION ALL SELECT order_id, id FROM reservations WHERE order_id = ANY($1::uuid[])
+)
+SELECT about.order_id, outbox.id, type, version, aggregate_type, aggregate_id, correlation_id, causation_id,
+       payload::text AS payload, at
+  FROM about JOIN outbox ON outbox.aggregate_id = about.id
+ WHERE outbox.id >= $2::uuid AND outbox.xid < pg_snapshot_xmin(pg_current_snapshot())
+ ORDER BY outbox.xid, outbox.id;
 
 -- name: of_orders
 -- The events of orders, and of their payments and reservations. As one array: with OR every partition is read whole.

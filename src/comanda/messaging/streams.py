@@ -243,6 +243,19 @@ class Streams:
         with _translated(PUBLISH):
             await self._redis.eval(_PUBLISH, 1, EVENTS, str(_EVENTS_CAP), *events)
 
+    async def last_event(self) -> str:
+        """Where the stream of events ends now."""
+        with _translated(READ):
+            found = cast("Sequence[tuple[bytes, Any]]", await self._redis.xrevrange(EVENTS, count=1))
+        return found[0][0].decode() if found else "0-0"
+
+    async def events_after(self, position: str, count: int) -> list[tuple[str, bytes]]:
+        """Events after a position, each with its own; waits for the first one, and is empty after a while."""
+        with _translated(READ):
+            answer = await self._redis.xread({EVENTS: position}, count=count, block=self._block_ms)
+        pairs = cast("Sequence[tuple[bytes, Sequence[Any]]]", answer or [])
+        return [(at.decode(), body[b"event"]) for _, messages in pairs for at, body in messages]
+
     async def forget_consumers(self, queue: str, idle: float) -> None:
         """Drop the names of workers that have been gone for so many seconds and hold nothing."""
         with _translated(FORGET):

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from comanda.db import Tx, twin
+from comanda.db import Record, Tx, twin
 from comanda.notifications.providers import Outgoing, Provider
 from comanda.notifications.render import render
 from comanda.resilience.backoff import Policy
@@ -15,6 +15,8 @@ from comanda.saga.definition import Due
 
 _sql = twin(__file__)
 STORE = _sql["store"]
+STORE_SHIPPED = _sql["store_shipped"]
+STORE_REFUNDED = _sql["store_refunded"]
 PENDING = _sql["pending"]
 SETTLE = _sql["settle"]
 RETRACT = _sql["retract"]
@@ -59,6 +61,14 @@ class Notifications:
         """Tell the customers that their orders came to nothing, and why; the deliveries that this starts."""
         return await self._store(tx, order_ids, reasons, "order_cancellation")
 
+    async def shipped(self, tx: Tx, shipment_ids: Sequence[UUID]) -> Sequence[Due]:
+        """Tell the customers that parcels are on their way; the deliveries of these messages."""
+        return await self._deliver(tx, await STORE_SHIPPED.rows(tx, shipment_ids))
+
+    async def refunded(self, tx: Tx, refund_ids: Sequence[UUID]) -> Sequence[Due]:
+        """Tell the customers that money is on its way back."""
+        return await self._deliver(tx, await STORE_REFUNDED.rows(tx, refund_ids))
+
     async def retract(self, tx: Tx, order_ids: Sequence[UUID]) -> Sequence[Outcome]:
         """Hold back confirmations that have not gone out yet."""
         await RETRACT.run(tx, order_ids)
@@ -67,7 +77,9 @@ class Notifications:
     async def _store(
         self, tx: Tx, order_ids: Sequence[UUID], reasons: Sequence[str | None], kind: str
     ) -> Sequence[Due]:
-        stored = await STORE.rows(tx, order_ids, reasons, kind)
+        return await self._deliver(tx, await STORE.rows(tx, order_ids, reasons, kind))
+
+    async def _deliver(self, tx: Tx, stored: Sequence[Record]) -> Sequence[Due]:
         if not stored:
             return []
         starts = [

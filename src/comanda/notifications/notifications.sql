@@ -22,7 +22,57 @@ SELECT uuid_v7(), orders.id,
                      UNION ALL
                      SELECT 'sms', accounts.phone_number WHERE accounts.phone_number IS NOT NULL) AS ways
  ORDER BY orders.id, ways.channel
-    ON CONFLICT (order_id, kind, channel) DO NOTHING
+    ON CONFLICT (order_id, kind, channel, occasion) DO NOTHING
+RETURNING id, order_id, (SELECT correlation_id FROM orders WHERE orders.id = notifications.order_id) AS correlation_id;
+
+-- name: store_shipped
+-- One message for each parcel and channel: what is in it, and how to follow it.
+INSERT INTO notifications (id, order_id, kind, channel, recipient, language, occasion, variables)
+SELECT uuid_v7(), orders.id, 'order_shipped', ways.channel, ways.recipient, accounts.language, shipments.id,
+       jsonb_build_object('order_id', orders.id, 'first_name', accounts.first_name, 'currency', orders.currency,
+                          'total_amount', content.amount, 'lines', content.lines, 'carrier', shipments.carrier,
+                          'tracking_number', shipments.tracking_number)
+  FROM shipments
+  JOIN orders ON orders.id = shipments.order_id
+  JOIN accounts ON accounts.id = orders.customer_id
+ CROSS JOIN LATERAL (SELECT sum(shipment_lines.quantity * unit_price) AS amount,
+                            jsonb_agg(jsonb_build_object('name', product_name, 'quantity', shipment_lines.quantity,
+                                      'unit_price', unit_price, 'total', shipment_lines.quantity * unit_price)
+                                      ORDER BY position) AS lines
+                       FROM shipment_lines
+                       JOIN order_lines ON order_lines.order_id = shipments.order_id
+                                       AND order_lines.product_id = shipment_lines.product_id
+                      WHERE shipment_lines.shipment_id = shipments.id) AS content
+ CROSS JOIN LATERAL (SELECT 'email' AS channel, accounts.email AS recipient
+                     UNION ALL
+                     SELECT 'sms', accounts.phone_number WHERE accounts.phone_number IS NOT NULL) AS ways
+ WHERE shipments.id = ANY($1::uuid[])
+ ORDER BY shipments.id, ways.channel
+    ON CONFLICT (order_id, kind, channel, occasion) DO NOTHING
+RETURNING id, order_id, (SELECT correlation_id FROM orders WHERE orders.id = notifications.order_id) AS correlation_id;
+
+-- name: store_refunded
+-- One message for each refund that succeeded and channel: how much, and for what.
+INSERT INTO notifications (id, order_id, kind, channel, recipient, language, occasion, variables)
+SELECT uuid_v7(), orders.id, 'order_refund', ways.channel, ways.recipient, accounts.language, refunds.id,
+       jsonb_build_object('order_id', orders.id, 'first_name', accounts.first_name, 'currency', orders.currency,
+                          'total_amount', refunds.amount, 'lines', content.lines)
+  FROM refunds
+  JOIN orders ON orders.id = refunds.order_id
+  JOIN accounts ON accounts.id = orders.customer_id
+ CROSS JOIN LATERAL (SELECT coalesce(jsonb_agg(jsonb_build_object(
+                                'name', product_name, 'quantity', refund_lines.quantity, 'unit_price', unit_price,
+                                'total', refund_lines.quantity * unit_price) ORDER BY position), '[]') AS lines
+                       FROM refund_lines
+                       JOIN order_lines ON order_lines.order_id = refunds.order_id
+                                       AND order_lines.product_id = refund_lines.product_id
+                      WHERE refund_lines.refund_id = refunds.id) AS content
+ CROSS JOIN LATERAL (SELECT 'email' AS channel, accounts.email AS recipient
+                     UNION ALL
+                     SELECT 'sms', accounts.phone_number WHERE accounts.phone_number IS NOT NULL) AS ways
+ WHERE refunds.id = ANY($1::uuid[]) AND refunds.state = 'SUCCEEDED'
+ ORDER BY refunds.id, ways.channel
+    ON CONFLICT (order_id, kind, channel, occasion) DO NOTHING
 RETURNING id, order_id, (SELECT correlation_id FROM orders WHERE orders.id = notifications.order_id) AS correlation_id;
 
 -- name: pending

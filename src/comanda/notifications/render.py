@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, Und
 
 from comanda.errors import DefinitionFault
 
-KINDS = frozenset({"order_confirmation", "payment_failure", "order_cancellation"})
+KINDS = frozenset({"order_confirmation", "payment_failure", "order_cancellation", "order_shipped", "order_refund"})
 CHANNELS = frozenset({"email", "sms"})
 FALLBACK_LANGUAGE = "en"
 SUBJECT_LENGTH = 120
@@ -61,7 +61,8 @@ def render(kind: str, channel: str, language: str, variables: Mapping[str, Any])
         channel: one of `CHANNELS`.
         language: a tag such as `es` or `es-MX`; English where there are no templates for it.
         variables: `order_id`, `first_name`, `currency`, `total_amount` and `lines` (each with `name`, `quantity`,
-            `unit_price`, `total`); amounts in minor units. `reason` is a stable code and may be unknown or absent.
+            `unit_price`, `total`); amounts in minor units. `reason` is a stable code and may be unknown or absent, as
+            `carrier` and `tracking_number` of a parcel may.
 
     Raises:
         DefinitionFault: an unknown kind or channel, or a variable that is missing.
@@ -137,6 +138,8 @@ def _shown(kind: str, language: str, variables: Mapping[str, Any]) -> dict[str, 
         ],
         "total_amount": money(variables["total_amount"], currency, language),
         "reason": reasons.get(variables.get("reason"), reasons[kind]) if kind in reasons else None,
+        "carrier": _one_line(variables.get("carrier") or ""),
+        "tracking_number": _one_line(variables.get("tracking_number") or ""),
     }
 
 

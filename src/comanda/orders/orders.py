@@ -1,19 +1,21 @@
 """What becomes of orders: their moves from state to state, and the events of each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from comanda.db import Record, Tx, twin
 from comanda.errors import DefinitionFault
 from comanda.messaging import outbox
 from comanda.messaging.outbox import Event
-from comanda.orders.model import LEGAL, OrderState, marked, turned_back
+from comanda.orders import model
+from comanda.orders.model import LEGAL, OrderState, Standing, marked, turned_back
 from comanda.saga import Done, Outcome, Passage
 
 _sql = twin(__file__)
 MOVE = _sql["move"]
 _FROM = [before for before, _ in LEGAL]
 _TO = [after for _, after in LEGAL]
+_EVENTS = {OrderState.SHIPPED: "OrderShipped", OrderState.DELIVERED: "OrderDelivered"}
 
 
 async def move(tx: Tx, moves: Sequence[tuple[UUID, OrderState, str | None]], *, actor: str) -> dict[UUID, Record]:
@@ -71,6 +73,18 @@ async def cancel(tx: Tx, order_ids: Sequence[UUID], reasons: Sequence[str]) -> N
             for order_id in order_ids
             if (row := moved.get(order_id)) is not None
         ],
+    )
+
+
+async def progress(tx: Tx, standings: Iterable[Standing], *, actor: str) -> None:
+    """Sold orders take the states that they have come to by themselves: all shipped, all arrived, all paid back."""
+    moves = [(one.id, state) for one in standings for state in model.progress(one)]
+    if not moves:
+        return
+    moved = await move(tx, [(order_id, state, None) for order_id, state in moves], actor=actor)
+    await outbox.append(
+        tx,
+        [_ended(_EVENTS[state], moved[order_id], None) for order_id, state in moves if state in _EVENTS],
     )
 
 

@@ -8,7 +8,8 @@ GUARDS = [
     ("payments", "payments_key_key"),
     ("sagas", "sagas_subject_kind_key"),
     ("idempotency_keys", "idempotency_keys_pkey"),
-    ("notifications", "notifications_order_id_kind_channel_key"),
+    ("payments", "payments_refunds_fit"),
+    ("notifications", "notifications_order_id_kind_channel_occasion_key"),
 ]
 
 DEFINITIONS = {
@@ -26,8 +27,12 @@ DEFINITIONS = {
     "idempotency_keys_pkey": (
         "ALTER TABLE idempotency_keys ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (customer_id, key)"
     ),
-    "notifications_order_id_kind_channel_key": (
-        "ALTER TABLE notifications ADD CONSTRAINT notifications_order_id_kind_channel_key "
-        "UNIQUE (order_id, kind, channel)"
+    "payments_refunds_fit": (
+        "ALTER TABLE payments ADD CONSTRAINT payments_refunds_fit "
+        "CHECK (refunding >= 0 AND refunded + refunding <= captured)"
+    ),
+    "notifications_order_id_kind_channel_occasion_key": (
+        "ALTER TABLE notifications ADD CONSTRAINT notifications_order_id_kind_channel_occasion_key "
+        "UNIQUE (order_id, kind, channel, occasion)"
     ),
 }

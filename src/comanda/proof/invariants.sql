@@ -20,7 +20,7 @@ WITH lost AS (
     SELECT keys.subject AS order_id, 'idempotency key' AS known_from
       FROM idempotency_keys AS keys
       LEFT JOIN orders ON orders.id = keys.subject AND orders.customer_id = keys.customer_id
-     WHERE keys.subject >= $1::uuid AND keys.created_at >= $3::timestamptz AND orders.id IS NULL
+     WHERE keys.kind = 'order' AND keys.subject >= $1::uuid AND keys.created_at >= $3::timestamptz AND orders.id IS NULL
     UNION ALL
     SELECT outbox.aggregate_id, outbox.type
       FROM outbox LEFT JOIN orders ON orders.id = outbox.aggregate_id
@@ -39,7 +39,7 @@ SELECT orders.id AS order_id, orders.total_amount, lines.amount::bigint AS sum_o
 
 -- name: halted_orders
 -- An order under way needs a saga that stands at a step (a stuck one is found by `stuck_sagas`); an order that has
--- ended, one that has ended the same way.
+-- ended, one that has ended the same way; or, where a confirmed one is being cancelled, one that is undoing it.
 SELECT orders.id AS order_id, orders.state, sagas.id AS saga_id, sagas.state AS saga_state, sagas.step,
        count(*) OVER () AS count
   FROM orders LEFT JOIN sagas ON sagas.id = orders.saga_id AND sagas.subject = orders.id
@@ -47,6 +47,8 @@ SELECT orders.id AS order_id, orders.state, sagas.id AS saga_id, sagas.state AS 
    AND NOT coalesce(CASE WHEN orders.ended_at IS NULL
                          THEN sagas.state IN ('RUNNING', 'COMPENSATING', 'COMPENSATION_FAILED')
                          WHEN orders.state = 'CANCELLED' THEN sagas.state = 'COMPENSATED'
+                         WHEN orders.state = 'CONFIRMED'
+                         THEN sagas.state IN ('COMPLETED', 'COMPENSATING', 'COMPENSATION_FAILED')
                          ELSE sagas.state = 'COMPLETED' END, false)
  ORDER BY orders.id LIMIT 20;
 
@@ -113,7 +115,7 @@ SELECT guards.relation, guards.name, count(*) OVER () AS count
 WITH told AS NOT MATERIALIZED (
     SELECT order_id, product_id, location, held_delta AS booked_held, -on_hand_delta AS booked_sold,
            0 AS reserved_held, 0 AS reserved_sold
-      FROM movements WHERE order_id >= $1::uuid
+      FROM movements WHERE order_id >= $1::uuid AND reference IS NULL -- what came back later: `misbooked_returns`
     UNION ALL
     SELECT order_id, product_id, location, 0, 0, CASE state WHEN 'ACTIVE' THEN quantity ELSE 0 END,
            CASE state WHEN 'FULFILLED' THEN quantity ELSE 0 END
@@ -130,6 +132,61 @@ SELECT order_id, product_id, location, sum(booked_held)::bigint AS movements_hel
 HAVING sum(booked_held) <> sum(reserved_held) OR sum(booked_sold) <> sum(reserved_sold)
  ORDER BY order_id, product_id, location LIMIT 20;
 
+-- name: misbooked_returns
+-- Refunds that put units back into the stock and have ended well have booked them, as far as they were sold from it; no
+-- other refund has booked any.
+WITH booked AS (
+    SELECT order_id, reference, product_id, sum(on_hand_delta) AS quantity FROM movements
+     WHERE order_id >= $1::uuid AND reference IS NOT NULL GROUP BY order_id, reference, product_id
+), due AS (
+    SELECT refunds.id, refunds.order_id, refund_lines.product_id, refund_lines.quantity,
+           sagas.state = 'COMPLETED' AS is_over,
+           EXISTS (SELECT 1 FROM reservations JOIN reservation_lines ON reservation_id = reservations.id
+                    WHERE reservations.order_id = refunds.order_id AND reservations.state = 'FULFILLED'
+                      AND reservation_lines.product_id = refund_lines.product_id) AS is_stocked
+      FROM refunds JOIN refund_lines ON refund_id = refunds.id
+      LEFT JOIN sagas ON sagas.subject = refunds.id AND sagas.kind = 'refund'
+     WHERE refunds.order_id >= $1::uuid AND refunds.is_restocked
+)
+SELECT coalesce(due.order_id, booked.order_id) AS order_id, coalesce(due.id, booked.reference) AS refund_id,
+       coalesce(due.product_id, booked.product_id) AS product_id,
+       due.quantity AS refunded, booked.quantity::bigint AS booked, count(*) OVER () AS count
+  FROM due FULL JOIN booked ON booked.reference = due.id AND booked.product_id = due.product_id
+ WHERE NOT coalesce(CASE WHEN booked.quantity IS NULL THEN NOT due.is_over OR NOT due.is_stocked
+                         ELSE booked.quantity = due.quantity END, false)
+ ORDER BY 1, 2, 3 LIMIT 20;
+
+-- name: halted_refunds
+-- A refund that is asked for has a saga that gives it back; one that succeeded has one that goes on, or did, or was called
+-- off by an operator after the money was back.
+SELECT refunds.id AS refund_id, refunds.order_id, refunds.state, sagas.state AS saga_state, count(*) OVER () AS count
+  FROM refunds LEFT JOIN sagas ON sagas.subject = refunds.id AND sagas.kind = 'refund'
+ WHERE refunds.order_id >= $1::uuid
+   AND NOT coalesce(CASE refunds.state WHEN 'PENDING' THEN sagas.ended_at IS NULL
+                                       WHEN 'FAILED' THEN sagas.state = 'COMPENSATED'
+                                       ELSE sagas.id IS NOT NULL END, false)
+ ORDER BY refunds.id LIMIT 20;
+
+-- name: overshipped
+-- No more of a line leaves the house than was ordered, less what was put back before.
+WITH sent AS (
+    SELECT order_id, product_id, sum(quantity) AS quantity FROM shipments JOIN shipment_lines ON shipment_id = shipments.id
+     WHERE order_id >= $1::uuid GROUP BY order_id, product_id
+), back AS (
+    SELECT order_id, product_id, sum(quantity) AS refunded,
+           coalesce(sum(quantity) FILTER (WHERE kind = 'REFUND' AND is_restocked), 0) AS withdrawn,
+           coalesce(sum(quantity) FILTER (WHERE kind = 'RETURN'), 0) AS returned
+      FROM refunds JOIN refund_lines ON refund_id = refunds.id
+     WHERE order_id >= $1::uuid AND state <> 'FAILED' GROUP BY order_id, product_id
+)
+SELECT order_id, product_id, order_lines.quantity AS ordered, sent.quantity::bigint AS shipped, back.refunded::bigint,
+       back.withdrawn::bigint, back.returned::bigint, count(*) OVER () AS count
+  FROM sent FULL JOIN back USING (order_id, product_id) LEFT JOIN order_lines USING (order_id, product_id)
+ WHERE NOT coalesce(coalesce(sent.quantity, 0) + coalesce(back.withdrawn, 0) <= order_lines.quantity
+                    AND coalesce(back.refunded, 0) <= order_lines.quantity
+                    AND coalesce(back.returned, 0) <= coalesce(sent.quantity, 0), false)
+ ORDER BY order_id, product_id LIMIT 20;
+
 -- name: holding_cancelled
 SELECT orders.id AS order_id, reservations.id AS reservation_id, reservations.state, count(*) OVER () AS count
   FROM orders JOIN reservations ON reservations.order_id = orders.id AND reservations.state IN ('ACTIVE', 'FULFILLED')
@@ -143,13 +200,20 @@ WITH sold AS (
     SELECT order_id, product_id, sum(quantity) AS quantity
       FROM reservations JOIN reservation_lines ON reservation_id = reservations.id
      WHERE order_id >= $1::uuid AND reservation_id >= $2::uuid AND state = 'FULFILLED' GROUP BY order_id, product_id
+), turned AS (
+    -- Orders that are being undone, confirmed ones among them; each part by an index.
+    SELECT subject FROM sagas WHERE kind = 'order' AND waits_until IS NULL AND state = 'COMPENSATING'
+    UNION ALL
+    SELECT subject FROM sagas WHERE kind = 'order' AND waits_until IS NOT NULL AND state = 'COMPENSATING'
+    UNION ALL
+    SELECT subject FROM sagas WHERE kind = 'order' AND state = 'COMPENSATION_FAILED'
 ), wanted AS (
     SELECT orders.id AS order_id, order_lines.product_id, order_lines.quantity,
            products.track_inventory AND products.updated_at <= orders.created_at AS is_tracked
       FROM orders JOIN order_lines ON order_lines.order_id = orders.id
       LEFT JOIN products ON products.id = order_lines.product_id
      WHERE orders.id >= $1::uuid AND order_lines.order_id >= $1::uuid
-       AND orders.state IN ('CONFIRMED', 'SHIPPED', 'DELIVERED')
+       AND orders.state IN ('CONFIRMED', 'SHIPPED', 'DELIVERED') AND orders.id NOT IN (SELECT subject FROM turned)
 )
 SELECT wanted.order_id, wanted.product_id, wanted.quantity AS ordered, sold.quantity::bigint AS sold,
        count(*) OVER () AS count
@@ -158,14 +222,32 @@ SELECT wanted.order_id, wanted.product_id, wanted.quantity AS ordered, sold.quan
  ORDER BY wanted.order_id, wanted.product_id LIMIT 20;
 
 -- name: unpaid_orders
--- The payment as we know it: whole and kept for a confirmed order, none or all of it given back for one that was undone.
+-- The payment as we know it: captured whole for a confirmed order, less what refunds have given back; none or all of it
+-- given back for one that was undone; all of it for one that was refunded.
+WITH turned AS (
+    SELECT subject FROM sagas WHERE kind = 'order' AND waits_until IS NULL AND state = 'COMPENSATING'
+    UNION ALL
+    SELECT subject FROM sagas WHERE kind = 'order' AND waits_until IS NOT NULL AND state = 'COMPENSATING'
+    UNION ALL
+    SELECT subject FROM sagas WHERE kind = 'order' AND state = 'COMPENSATION_FAILED'
+), back AS (
+    SELECT order_id, coalesce(sum(amount) FILTER (WHERE state = 'SUCCEEDED'), 0) AS refunded,
+           coalesce(sum(amount) FILTER (WHERE state = 'PENDING'), 0) AS refunding
+      FROM refunds WHERE order_id >= $1::uuid GROUP BY order_id
+)
 SELECT orders.id AS order_id, orders.state, orders.total_amount, payments.state AS payment_state, payments.captured,
-       payments.refunded, payments.key, count(*) OVER () AS count
+       payments.refunded, (back.refunded + back.refunding)::bigint AS refunds, payments.key, count(*) OVER () AS count
   FROM orders LEFT JOIN payments ON payments.order_id = orders.id AND payments.order_id >= $1::uuid
- WHERE orders.id >= $1::uuid
-   AND NOT CASE WHEN orders.state IN ('CONFIRMED', 'SHIPPED', 'DELIVERED')
-                THEN coalesce(payments.state = 'SUCCEEDED' AND payments.captured - payments.refunded = orders.total_amount
-                              AND payments.currency = orders.currency, false)
+  LEFT JOIN back ON back.order_id = orders.id
+ WHERE orders.id >= $1::uuid AND orders.id NOT IN (SELECT subject FROM turned)
+   AND NOT CASE WHEN orders.state IN ('CONFIRMED', 'SHIPPED', 'DELIVERED', 'REFUNDED')
+                THEN coalesce(payments.captured = orders.total_amount AND payments.currency = orders.currency
+                              AND payments.refunded = coalesce(back.refunded, 0)
+                              AND payments.refunding = coalesce(back.refunding, 0)
+                              AND payments.state = CASE WHEN payments.refunded = 0 THEN 'SUCCEEDED'
+                                                        WHEN payments.refunded = payments.captured THEN 'REFUNDED'
+                                                        ELSE 'PARTIALLY_REFUNDED' END
+                              AND (orders.state <> 'REFUNDED' OR payments.refunded = payments.captured), false)
                 WHEN orders.ended_at IS NOT NULL
                 THEN coalesce(payments.captured = payments.refunded
                               AND (payments.state IN ('FAILED', 'REFUNDED') OR payments.amount = 0), true)
@@ -174,10 +256,17 @@ SELECT orders.id AS order_id, orders.state, orders.total_amount, payments.state 
 
 -- name: untold_orders
 -- By e-mail, which every customer has: one confirmation of a confirmed order, one bad news of a cancelled one, none
--- while it is under way. (More than one of a kind and channel is ruled out by a unique constraint.)
-WITH told AS (
+-- while it is under way. (More than one of a kind and channel is ruled out by a unique constraint.) A confirmed one that is
+-- being undone has taken its confirmation back, if that could still be done.
+WITH turned AS (
+    SELECT subject FROM sagas WHERE kind = 'order' AND waits_until IS NULL AND state = 'COMPENSATING'
+    UNION ALL
+    SELECT subject FROM sagas WHERE kind = 'order' AND waits_until IS NOT NULL AND state = 'COMPENSATING'
+    UNION ALL
+    SELECT subject FROM sagas WHERE kind = 'order' AND state = 'COMPENSATION_FAILED'
+), told AS (
     SELECT order_id, count(*) FILTER (WHERE kind = 'order_confirmation' AND state <> 'RETRACTED') AS confirmations,
-           count(*) FILTER (WHERE kind <> 'order_confirmation') AS cancellations
+           count(*) FILTER (WHERE kind IN ('payment_failure', 'order_cancellation')) AS cancellations
       FROM notifications WHERE order_id >= $1::uuid AND channel = 'email' GROUP BY order_id
 )
 SELECT orders.id AS order_id, orders.state, coalesce(confirmations, 0) AS confirmations,
@@ -186,6 +275,7 @@ SELECT orders.id AS order_id, orders.state, coalesce(confirmations, 0) AS confir
  WHERE orders.id >= $1::uuid
    AND NOT CASE WHEN orders.state = 'CANCELLED' THEN coalesce(cancellations, 0) = 1
                 WHEN orders.ended_at IS NULL THEN coalesce(cancellations, 0) = 0
+                WHEN orders.id IN (SELECT subject FROM turned) THEN coalesce(cancellations, 0) = 0
                 ELSE coalesce(confirmations, 0) = 1 AND cancellations = 0 END
  ORDER BY orders.id LIMIT 20;
 

@@ -15,6 +15,7 @@ from comanda.clock import rfc3339
 PAGE = 5_000
 _SOLD = frozenset({"CONFIRMED", "SHIPPED", "DELIVERED"})
 _GIVEN_UP = frozenset({"CANCELLED", "REFUNDED"})
+UNDER_WAY = "PAYMENT_PENDING"
 
 
 class Ledger(Protocol):
@@ -43,17 +44,19 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """An order as far as money is concerned."""
+    """An order as far as money is concerned. `refunding`: what may be given back right now."""
 
     order_id: str
     state: str
     total: int
     currency: str
+    refunded: int = 0
+    refunding: int = 0
 
     @property
     def due(self) -> int:
         """What the shop may keep, in minor units."""
-        return 0 if self.state in _GIVEN_UP else self.total
+        return 0 if self.state in _GIVEN_UP else self.total - self.refunded
 
 
 Lines = tuple[Line, ...]
@@ -174,7 +177,7 @@ def _unbalanced(order: Owed, lines: Sequence[Line]) -> str | None:
     if left < 0:
         return f"{-left} more given back than captured"
     if order.state in _SOLD:
-        return None if left == order.total else f"{left} kept of {order.total}"
+        return None if order.due - order.refunding <= left <= order.due else f"{left} kept of {order.due}"
     if order.state in _GIVEN_UP:
         return None if left == 0 else f"{left} kept, nothing is due"
     return None if captured <= order.total else f"{captured} captured of {order.total}"

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -10,15 +10,16 @@ from comanda.db import Tx, twin
 from comanda.errors import GatewayFault
 from comanda.proof import ledger
 from comanda.proof.findings import SHOWN, Finding, Scope, Status
-from comanda.proof.ledger import Book, Ledger, Line, Lines, NoLedger, Owed
+from comanda.proof.ledger import UNDER_WAY, Book, Ledger, Line, Lines, NoLedger, Owed
 
 _sql = twin(__file__)
 OWED = _sql["owed"]
+TURNED = _sql["turned"]
 
 RULE = Finding(
     "money_is_exact",
     3,
-    "By the gateway's ledger an order was charged once at most, and what was kept is its total; nothing if undone.",
+    "By the gateway's ledger an order was charged once at most, and what was kept is its total less refunds.",
     "passed",
     0,
     [],
@@ -87,17 +88,26 @@ class Reading:
         floor = self.scope.floor
         while True:
             rows = await OWED.rows(tx, floor, _PAGE)
-            for order_id, state, total, currency in rows:
+            for order_id, state, total, currency, refunded, refunding in rows:
                 lines = take(order_id)
-                if is_plain(state, total, currency, lines):
+                if not refunded and is_plain(state, total, currency, lines):
                     continue
-                order = Owed(order_id, state, total, currency)
+                order = Owed(order_id, state, total, currency, refunded, refunding)
                 if ledger.problem(order, lines, []) is not None:
                     suspects.append((order, lines))
             if len(rows) < _PAGE:
-                return suspects
+                return await self._settled(tx, suspects)
             floor = UUID(int=UUID(rows[-1]["order_id"]).int + 1)
             await asyncio.sleep(0)
+
+    @staticmethod
+    async def _settled(tx: Tx, suspects: list[tuple[Owed, Lines]]) -> list[tuple[Owed, Lines]]:
+        """Those that are being undone are judged as what they are: under way."""
+        rows = await TURNED.rows(tx, [order.order_id for order, _ in suspects]) if suspects else []
+        turned = {row["order_id"] for row in rows}
+        return [
+            (replace(order, state=UNDER_WAY) if order.order_id in turned else order, lines) for order, lines in suspects
+        ]
 
 
 def _row(order: Owed, said: str, lines: Sequence[Line]) -> dict[str, Any]:

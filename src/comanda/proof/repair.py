@@ -243,6 +243,9 @@ def _unpaid(row: Row, failed: Mapping[str, Finding]) -> Proposal:
     if _is_cut_off(money) or any(str(one["order_id"]) == str(order_id) for one in _rows(money)):
         why = "The gateway's ledger is wrong too: mend that first (money_is_exact), then look again."
         return _decided("payments_fit_orders", subject, f"comanda orders show {order_id}", why)
+    if row.get("refunds"):
+        why = "Refunds were promised or paid: what its payment says has to fit them; see the ledger."
+        return _decided("payments_fit_orders", subject, f"comanda orders show {order_id}", why)
     key = row["key"] or f"repair:{order_id}:charge"
     if row["state"] in _SOLD:
         command = psql(RECORD, order_id, key)
@@ -379,6 +382,9 @@ _RULES: Mapping[str, Callable[[Row, Mapping[str, Finding]], Proposal | None]] = 
     "totals_are_sums": _shown("totals_are_sums", "Its event OrderCreated tells the total that was accepted."),
     "confirmed_are_sold": _unsold,
     "customers_are_told": _untold,
+    "returns_are_booked": _shown("returns_are_booked", "What came back is counted, then booked with a reason."),
+    "nothing_is_overshipped": _shown("nothing_is_overshipped", "The parcels tell what was sent."),
+    "refunds_go_on": _shown("refunds_go_on", "The gateway tells whether it was given back, by the refund's key."),
     "messages_go_out_once": _shown("messages_go_out_once", "The provider knows how many messages went out."),
     "events_are_there_once": _shown("events_are_there_once", "Who listens has to be told what the order shows."),
     "states_have_histories": _shown("states_have_histories", "The attempts tell which state is true."),

@@ -66,7 +66,7 @@ WITH told AS (
            jsonb_build_object('order_id', order_id, 'first_name', first_name, 'currency', currency,
                               'total_amount', total_amount, 'reason', failure_reason, 'lines', lines)
       FROM told
-        ON CONFLICT (order_id, kind, channel) DO NOTHING
+        ON CONFLICT (order_id, kind, channel, occasion) DO NOTHING
     RETURNING id, order_id
 )
 INSERT INTO sagas (id, kind, version, subject, step, queue, priority, reached, since, correlation_id, created_at,

@@ -14,7 +14,7 @@ from comanda.messaging import dead_letters
 from comanda.messaging.dead_letters import DeadLetter
 from comanda.saga import log
 from comanda.saga.batch import Batch
-from comanda.saga.definition import Alarm, Done, Failed, Later, Outcome, Passage, Refused, Saga, Step
+from comanda.saga.definition import Alarm, Done, Failed, Later, Outcome, Passage, Refused, Saga, Step, unheard
 from comanda.saga.log import Attempt, Claimed, Moved
 from comanda.saga.rescue import by_queue
 from comanda.saga.transitions import Move, abandon, advance
@@ -51,6 +51,11 @@ class Settling:
         self._serves = serves
         self._room = room
         self._alarm = alarm
+
+    @classmethod
+    def by_hand(cls, sagas: Iterable[Saga], *, actor: str, lease: timedelta, alarm: Alarm = unheard) -> "Settling":
+        """For somebody who decides outcomes and runs no steps: whatever is due afterwards is the workers'."""
+        return cls(sagas, worker=actor, lease=lease, serves=lambda _queue: False, room=lambda _queue: 0, alarm=alarm)
 
     def saga(self, one: Claimed) -> Saga:
         return self.sagas[one.kind, one.version]

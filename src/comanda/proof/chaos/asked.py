@@ -28,3 +28,17 @@ class Asked:
     answers: list[tuple[str, int]] = field(default_factory=list)
     refusal: str = ""
     method: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Promised:
+    """What staff was told with a 202: money back for an order, in minor units, `units` put back; or its cancelling.
+
+    `is_unsure`: no answer ever came, so it may have been promised or not.
+    """
+
+    order: str
+    verb: str
+    amount: int
+    units: Mapping[str, int]
+    is_unsure: bool = False

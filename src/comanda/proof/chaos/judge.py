@@ -7,12 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from comanda.proof.chaos.asked import Asked
+from comanda.proof.chaos.asked import Asked, Promised
 from comanda.proof.chaos.ledgers import Books
 from comanda.proof.load.report import ENDED
 
 SHOWN = 20
-_CONFIRMED, _CANCELLED = "CONFIRMED", "CANCELLED"
+_CANCELLED = "CANCELLED"
+_SOLD = frozenset({"CONFIRMED", "SHIPPED", "DELIVERED", "REFUNDED"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +30,14 @@ class Verdict:
         return not self.count
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Case:
-    """All that is judged: what was asked, what was written, and the units that were there at the start."""
+    """All that is judged: what was asked, promised and written, and the units that were there at the start."""
 
     asked: Sequence[Asked]
     books: Books
     units: Mapping[str, int]
+    promised: Sequence[Promised] = ()
 
 
 def accepted_are_orders(case: Case) -> list[str]:
@@ -86,19 +88,20 @@ def all_ended(case: Case) -> list[str]:
 
 
 def stock_is_exact(case: Case) -> list[str]:
-    """What is there is what was there without what confirmed orders bought. Nothing is held, for all has ended."""
+    """What is there is what was there without what confirmed orders bought, with what came back. Nothing is held."""
     wrong = []
     confirmed = Counter[str]()
     for one in case.asked:
         order = case.books.orders.get(one.answers[0][0]) if one.answers else None
-        if order is not None and order.state == _CONFIRMED:
+        if order is not None and order.state in _SOLD:
             confirmed.update(one.units)
     for product, units in case.units.items():
         on_hand, held, sold = (book[product] for book in (case.books.on_hand, case.books.held, case.books.sold))
         if sold > units:
             wrong.append(f"{product}: {sold} sold of {units}")
-        if on_hand != units - sold:
-            wrong.append(f"{product}: {on_hand} on hand, {units} at the start and {sold} sold")
+        back = case.books.put_back[product]
+        if on_hand != units - sold + back:
+            wrong.append(f"{product}: {on_hand} on hand, {units} at the start, {sold} sold and {back} put back")
         if sold != confirmed[product]:
             wrong.append(
                 f"{product}: {sold} sold by the shop's lines, {confirmed[product]} by what customers asked for"
@@ -125,7 +128,7 @@ def money_is_taken_once(case: Case) -> list[str]:
     return wrong + [
         f"{order.id}: confirmed and never paid"
         for order in case.books.orders.values()
-        if order.state == _CONFIRMED and order.id not in captures
+        if order.state in _SOLD and order.id not in captures
     ]
 
 
@@ -139,6 +142,39 @@ def nothing_is_taken_too_late(case: Case) -> list[str]:
     return wrong
 
 
+def promised_is_given_back(case: Case) -> list[str]:
+    """To the cent: no refund without its money, no money without its refund; of a cancelled order all of it."""
+    wrong = []
+    taken = Counter[str]()
+    for capture in case.books.captures:
+        taken[capture.order] += capture.amount
+    due, unsure = Counter[str](), {one.order for one in case.promised if one.is_unsure}
+    for one in case.promised:
+        due[one.order] += one.amount
+        order = case.books.orders.get(one.order)
+        if order is not None and one.verb == "cancel" and not one.is_unsure and order.state != _CANCELLED:
+            wrong.append(f"{one.order}: its cancelling was accepted, it is {order.state}")
+    for order in case.books.orders.values():
+        back = case.books.given_back[order.id]
+        wanted = taken[order.id] if order.state == _CANCELLED else due[order.id]
+        if back != wanted and order.id not in unsure:
+            wrong.append(f"{order.id}: {back} given back, {wanted} promised; it is {order.state}")
+    return wrong
+
+
+def promised_units_are_back(case: Case) -> list[str]:
+    if any(one.is_unsure for one in case.promised):
+        return []
+    back = Counter[str]()
+    for one in case.promised:
+        back.update(one.units)
+    return [
+        f"{product}: {case.books.put_back[product]} put back, {back[product]} promised"
+        for product in {*back, *case.books.put_back}
+        if case.books.put_back[product] != back[product]
+    ]
+
+
 # fmt: off
 PROMISES: Sequence[tuple[str, str, Callable[[Case], list[str]]]] = [
     ("accepted_are_orders", "Every 202 is an order of that id, customer and total.", accepted_are_orders),
@@ -147,6 +183,8 @@ PROMISES: Sequence[tuple[str, str, Callable[[Case], list[str]]]] = [
     ("all_ended", "Every order has ended, confirmed or undone.", all_ended),
     ("stock_is_exact", "Sold is what confirmed orders bought; the rest is on hand; nothing is held.", stock_is_exact),
     ("money_is_taken_once", "The gateway took money once of each confirmed order: its total.", money_is_taken_once),
+    ("promised_is_given_back", "What was promised was given back, no cent more.", promised_is_given_back),
+    ("promised_units_are_back", "What was to be put back into the stock is there.", promised_units_are_back),
     ("nothing_is_taken_too_late", "Nothing was taken after an order was undone.", nothing_is_taken_too_late),
 ]
 # fmt: on

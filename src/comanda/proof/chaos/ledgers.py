@@ -14,6 +14,7 @@ ORDERS = _sql["orders"]
 KEYS = _sql["keys"]
 STOCK = _sql["stock"]
 SOLD = _sql["sold"]
+PUT_BACK = _sql["put_back"]
 PROGRESS = _sql["progress"]
 TERMINATE = _sql["terminate"]
 
@@ -50,8 +51,9 @@ class Books:
     Args:
         orders: by id.
         keys: (customer, key) and the order that it names.
-        on_hand: units of a product; `held` and `sold` (by the lines of confirmed orders) likewise.
+        on_hand: units of a product; `held`, `sold` (by the lines of confirmed orders) and `put_back` likewise.
         captures: of the gateway.
+        given_back: of each order, by the gateway.
     """
 
     orders: dict[str, Order] = field(default_factory=dict)
@@ -59,12 +61,18 @@ class Books:
     on_hand: Counter[str] = field(default_factory=Counter)
     held: Counter[str] = field(default_factory=Counter)
     sold: Counter[str] = field(default_factory=Counter)
+    put_back: Counter[str] = field(default_factory=Counter)
     captures: Sequence[Capture] = ()
+    given_back: Counter[str] = field(default_factory=Counter)
 
 
 async def read(tx: Tx, gateway: Ledger) -> Books:
     """Read all of it; the shop should be at rest."""
-    books = Books(captures=await _captures(gateway))
+    lines = await _lines(gateway)
+    books = Books(captures=[_capture(line) for line in lines if line["type"] == "capture"])
+    for line in lines:
+        if line["type"] == "refund":
+            books.given_back[line["orderId"]] += line["amount"]
     for row in await ORDERS.rows(tx):
         ended = row["ended_at"] and row["ended_at"].timestamp()
         one = Order(
@@ -77,6 +85,7 @@ async def read(tx: Tx, gateway: Ledger) -> Books:
         books.on_hand[str(row["product_id"])] = row["on_hand"]
         books.held[str(row["product_id"])] = row["held"]
     books.sold.update({str(row["product_id"]): row["quantity"] for row in await SOLD.rows(tx)})
+    books.put_back.update({str(row["product_id"]): row["quantity"] for row in await PUT_BACK.rows(tx)})
     return books
 
 
@@ -93,12 +102,12 @@ async def terminate(tx: Tx, whose: str) -> int:
     return ended
 
 
-async def _captures(gateway: Ledger) -> list[Capture]:
+async def _lines(gateway: Ledger) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     while page := await gateway.ledger(lines[-1]["seq"] if lines else 0, PAGE):
         lines += page
-    return [
-        Capture(line["orderId"], line["amount"], datetime.fromisoformat(line["at"]).timestamp())
-        for line in lines
-        if line["type"] == "capture"
-    ]
+    return lines
+
+
+def _capture(line: dict[str, Any]) -> Capture:
+    return Capture(line["orderId"], line["amount"], datetime.fromisoformat(line["at"]).timestamp())

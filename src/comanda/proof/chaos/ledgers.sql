@@ -2,7 +2,7 @@
 SELECT id, customer_id, state, failure_reason, total_amount, created_at, ended_at FROM orders ORDER BY id;
 
 -- name: keys
-SELECT customer_id, key, subject FROM idempotency_keys;
+SELECT customer_id, key, subject FROM idempotency_keys WHERE kind = 'order';
 
 -- name: stock
 SELECT product_id, sum(on_hand)::bigint AS on_hand, sum(held)::bigint AS held FROM stock GROUP BY product_id;
@@ -10,10 +10,24 @@ SELECT product_id, sum(on_hand)::bigint AS on_hand, sum(held)::bigint AS held FR
 -- name: sold
 SELECT product_id, sum(quantity)::bigint AS quantity
   FROM orders JOIN order_lines ON order_lines.order_id = orders.id
- WHERE state = 'CONFIRMED' GROUP BY product_id;
+ WHERE state IN ('CONFIRMED', 'SHIPPED', 'DELIVERED', 'REFUNDED') GROUP BY product_id;
+
+-- name: put_back
+-- By refunds that ended well.
+SELECT product_id, sum(quantity)::bigint AS quantity
+  FROM refunds JOIN refund_lines ON refund_id = refunds.id
+ WHERE state = 'SUCCEEDED' AND is_restocked GROUP BY product_id;
 
 -- name: progress
-SELECT count(*) AS orders, count(ended_at) AS ended FROM orders;
+-- What is refunded or cancelled after it was confirmed has not ended either.
+SELECT count(*) AS orders,
+       greatest(0, count(ended_at) - (SELECT count(*) FROM sagas
+                                       WHERE state IN ('RUNNING', 'COMPENSATING')
+                                         AND (kind = 'refund'
+                                              OR kind = 'order' AND EXISTS (SELECT 1 FROM orders AS before
+                                                                             WHERE before.id = sagas.subject
+                                                                               AND before.ended_at IS NOT NULL)))) AS ended
+  FROM orders;
 
 -- name: terminate
 -- All backends of the instance, or those that only listen.

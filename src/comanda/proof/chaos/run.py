@@ -21,6 +21,7 @@ from comanda.proof.chaos.judge import Case, Verdict
 from comanda.proof.chaos.ledgers import Books
 from comanda.proof.chaos.nemesis import Nemesis
 from comanda.proof.chaos.schedule import Hurt, Planned
+from comanda.proof.chaos.staff import Staff
 from comanda.proof.chaos.stage import ADMIN, Stage
 from comanda.proof.findings import Finding
 from comanda.proof.load import prepare
@@ -80,7 +81,10 @@ async def run(
         connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
     ) as session:
         retried: Counter[str] = Counter()
-        buyers = await ready(Api(session, stage.api, retried), demand, stage.password)
+        api = Api(session, stage.api, retried)
+        buyers = await ready(api, demand, stage.password)
+        staff = Staff(api, Person(ADMIN, stage.password), demand.orders[0].key)
+        await prepare.sign_in_admin(api, staff.person)
         retried.clear()
 
         def changed() -> None:
@@ -95,7 +99,12 @@ async def run(
         try:
             async with asyncio.TaskGroup() as both:
                 both.create_task(nemesis.run())
-                both.create_task(buyers.buy(duration))
+                closing = asyncio.Event()
+                working = both.create_task(staff.work(closing))
+                buying = both.create_task(buyers.buy(duration))
+                await buying
+                closing.set()
+                await working
             calm = max((hurt.until or began for hurt in nemesis.hurts), default=began)
             state.phase = "looking whether it works again"
             await _probed(buyers, calm)
@@ -110,7 +119,7 @@ async def run(
     changed()
     books, findings = await read(stage)
     units = {buyers.shelf[sku].id: count for sku, count in demand.units.items()}
-    verdicts = judge.judge(Case(buyers.asked, books, units))
+    verdicts = judge.judge(Case(buyers.asked, books, units, staff.promised))
     state.phase, state.ended = "", sum(order.ended is not None for order in books.orders.values())
     changed()
     return Result(began, calm, buyers.asked, nemesis.hurts, books, findings, verdicts, retried, stage.noticed())

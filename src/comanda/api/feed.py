@@ -1,0 +1,217 @@
+"""What happens to orders, told to those who watch: from Redis as it happens, from PostgreSQL what was missed.
+
+One reader for the whole process, however many watch, and only while somebody does. An order's events have one sequence
+(`outbox.settled_of_orders`): who names the last one that they saw is told what comes after it, without gap or repeat.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from comanda import telemetry
+from comanda.db import Database
+from comanda.errors import RedisFault
+from comanda.messaging import outbox
+from comanda.messaging.streams import Streams
+from comanda.resilience.loops import loop, nap
+
+_READ = 1000  # events at once
+_FILL = 500  # orders that are looked up at once
+_FILL_EVERY = 15.0  # seconds: what fell out of Redis unseen
+_OUTAGE_FILL_EVERY = 1.0
+_MOST_UNREAD = 500  # events that a watcher may be behind; then it has to come again
+_log = telemetry.log("feed")
+
+
+class Told(msgspec.Struct, frozen=True):
+    """One event, as it is sent."""
+
+    id: UUID
+    type: str
+    envelope: bytes
+
+
+class _Seen(msgspec.Struct, rename="camel"):
+    """Of an envelope what tells whose it is."""
+
+    id: UUID
+    type: str
+    aggregate_type: str
+    aggregate_id: UUID
+    data: Any
+
+
+class Watch:
+    """Somebody who watches an order. `None` in the queue: it is over."""
+
+    def __init__(self, order_id: UUID) -> None:
+        self.order_id = order_id
+        self._told: set[UUID] = set()
+        self._early: list[Told] | None = []  # what came before it was known what is wanted
+        self._unread: asyncio.Queue[Told | None] = asyncio.Queue()
+        self._is_over = False
+
+    def begin(self, known: Iterable[UUID], missed: Iterable[Told]) -> None:
+        """From here on it is told events: those that it missed, what came meanwhile, and what comes."""
+        early, self._early = self._early or [], None
+        self._told.update(known)
+        for event in (*missed, *early):
+            self.tell(event)
+
+    def tell(self, event: Told) -> None:
+        if self._early is not None:
+            self._early.append(event)
+            return
+        if event.id in self._told or self._is_over:
+            return
+        if self._unread.qsize() >= _MOST_UNREAD:
+            self.end()
+            return
+        self._told.add(event.id)
+        self._unread.put_nowait(event)
+
+    def end(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._unread.put_nowait(None)
+
+    async def next(self, within: float) -> Told | None:
+        """The next event; None at the end.
+
+        Raises:
+            TimeoutError: nothing happened meanwhile, within so many seconds.
+        """
+        async with asyncio.timeout(within):
+            return await self._unread.get()
+
+
+class Feed:
+    """Tells events to who watches.
+
+    Args:
+        database: where all of them stand.
+        streams: where they come by.
+        is_draining: the process is about to stop: whoever watches is sent away, to another one.
+    """
+
+    def __init__(self, database: Database, streams: Streams, *, is_draining: Callable[[], bool]) -> None:
+        self._database = database
+        self._streams = streams
+        self._is_draining = is_draining
+        self._watches: dict[UUID, set[Watch]] = defaultdict(set)
+        self._wanted = asyncio.Event()
+        self._reads = asyncio.Event()  # from now on nothing is missed
+        self._at: str | None = None
+        self._filled_at = 0.0
+
+    @property
+    def count(self) -> int:
+        """How many watch."""
+        return sum(len(watches) for watches in self._watches.values())
+
+    @contextmanager
+    def watch(self, order_id: UUID) -> Iterator[Watch]:
+        """Watch an order; call `begin` next."""
+        watch = Watch(order_id)
+        self._watches[order_id].add(watch)
+        self._wanted.set()
+        try:
+            yield watch
+        finally:
+            self._watches[order_id].discard(watch)
+            if not self._watches[order_id]:
+                del self._watches[order_id]
+            if not self._watches:
+                self._wanted.clear()
+
+    async def begin(self, watch: Watch, last: UUID | None) -> None:
+        """Tell it what has happened so far, after the event `last`; an unknown one is as none."""
+        await self._reads.wait()
+        known = await self._look_up([watch.order_id])
+        events = known.get(watch.order_id, [])
+        ids = [one.id for one in events]
+        seen = ids.index(last) + 1 if last in ids else 0
+        watch.begin(ids[:seen], events[seen:])
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until told to stop."""
+        try:
+            await loop("feed", self._turn(stop), stop=stop, every=0)
+        finally:
+            self._end()
+
+    def _turn(self, stop: asyncio.Event) -> Callable[[], Any]:
+        async def turn() -> bool:
+            if self._is_draining():
+                self._end()
+            if not self._watches:
+                self._at = None
+                self._reads.clear()
+                await nap(1.0, self._wanted, stop)
+                return True
+            await self._read(stop)
+            clock = asyncio.get_running_loop().time()
+            if clock - self._filled_at > _FILL_EVERY:
+                await self._fill()
+            return True
+
+        return turn
+
+    async def _read(self, stop: asyncio.Event) -> None:
+        try:
+            if self._at is None:
+                self._at = await self._streams.last_event()
+                await self._fill()
+            self._reads.set()
+            for at, event in await self._streams.events_after(self._at, _READ):
+                self._tell(event)
+                self._at = at
+        except RedisFault:
+            self._at = None
+            self._reads.set()  # what is told comes from PostgreSQL meanwhile
+            await self._fill()
+            await nap(_OUTAGE_FILL_EVERY, stop)
+
+    def _tell(self, envelope: bytes) -> None:
+        try:
+            seen = msgspec.json.decode(envelope, type=_Seen)
+        except msgspec.DecodeError:
+            _log.warning("an event can't be read", found=envelope[:200].decode(errors="replace"))
+            return
+        order_id = seen.aggregate_id if seen.aggregate_type == "order" else _order_of(seen.data)
+        for watch in self._watches.get(order_id, ()) if order_id is not None else ():
+            watch.tell(Told(seen.id, seen.type, envelope))
+
+    async def _fill(self) -> None:
+        """Tell everybody what they have missed."""
+        watched = list(self._watches)
+        for start in range(0, len(watched), _FILL):
+            for order_id, events in (await self._look_up(watched[start : start + _FILL])).items():
+                for watch in list(self._watches.get(order_id, ())):
+                    for event in events:
+                        watch.tell(event)
+        self._filled_at = asyncio.get_running_loop().time()
+
+    async def _look_up(self, order_ids: list[UUID]) -> dict[UUID, list[Told]]:
+        found: dict[UUID, list[Told]] = defaultdict(list)
+        async with self._database.connection() as tx:
+            for order_id, row in await outbox.settled_of_orders(tx, order_ids):
+                found[order_id].append(Told(row["id"], row["type"], outbox.envelope(row)))
+        return found
+
+    def _end(self) -> None:
+        for watches in list(self._watches.values()):
+            for watch in list(watches):
+                watch.end()
+
+
+def _order_of(data: Any) -> UUID | None:
+    try:
+        return UUID(data["orderId"])
+    except (KeyError, TypeError, ValueError):
+        return None

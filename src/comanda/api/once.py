@@ -1,0 +1,113 @@
+"""What may be done once under a key: the key is taken in the transaction that does it, with the answer that it gave."""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from fastapi import Depends, Header, Request, Response
+from pydantic import BaseModel
+
+from comanda import telemetry
+from comanda.accounts.accounts import Account
+from comanda.api.answers import Answer
+from comanda.api.parts import Parts
+from comanda.api.problems import FieldError, Problem
+from comanda.db import Tx
+from comanda.errors import RedisFault
+from comanda.failpoints import Boundary
+from comanda.idempotency import keys
+from comanda.idempotency.model import Remembered, fingerprint, is_key
+from comanda.saga.definition import Due
+from comanda.saga.rescue import by_queue
+
+ONCE = Boundary("orders.follow_up")
+
+_LOOKS = 3
+_log = telemetry.log("http")
+
+
+@dataclass(frozen=True, slots=True)
+class Did:
+    """What was done: to what, what is answered, where it can be looked at, which sagas are due now."""
+
+    subject: UUID
+    answer: Answer
+    location: str
+    due: Sequence[Due] = ()
+
+
+class _Taken(Exception):
+    """Somebody else's commit had the key first: what was done is rolled back."""
+
+
+async def _required(
+    request: Request,
+    idempotency_key: Annotated[
+        str | None, Header(alias="Idempotency-Key", description="Your name for this intent: 1 to 255 characters")
+    ] = None,
+) -> str:
+    if len(request.headers.getlist("idempotency-key")) > 1:
+        raise Problem("MALFORMED_REQUEST", "Send one Idempotency-Key: which of two is meant, nobody can tell.")
+    if idempotency_key is None:
+        raise Problem(
+            "IDEMPOTENCY_KEY_REQUIRED", "Send an Idempotency-Key, the same for each repeat: this moves money."
+        )
+    if not is_key(idempotency_key):
+        raise Problem(
+            "VALIDATION_FAILED", errors=[FieldError("Idempotency-Key", "1 to 255 printable ASCII characters")]
+        )
+    return idempotency_key
+
+
+Key = Annotated[str, Depends(_required)]
+
+
+async def once(
+    parts: Parts, account: Account, key: str, request: Request, body: BaseModel, work: Callable[[Tx], Awaitable[Did]]
+) -> Response:
+    """Do it, or answer what was answered when it was done under this key; 202.
+
+    Raises:
+        Problem: 422 when the key belongs to another request; whatever `work` raises, and then nothing is remembered.
+    """
+    asked = fingerprint(f"{request.method} {request.url.path} ".encode() + body.model_dump_json().encode())
+    for _ in range(_LOOKS):
+        async with parts.database.connection() as tx:
+            (known,) = await keys.answers(tx, [(account.id, key)])
+        if known is not None:
+            if known.fingerprint != asked:
+                raise Problem("IDEMPOTENCY_KEY_REUSED", "Use a new key for another request.")
+            stored = msgspec.json.decode(known.answer)
+            return _response(msgspec.json.encode(stored["answer"]), stored["location"], is_replay=True)
+        try:
+            async with parts.database.transaction(ONCE) as tx:
+                did = await work(tx)
+                answer = msgspec.Raw(did.answer.model_dump_json(by_alias=True).encode())
+                stored = msgspec.json.encode({"answer": answer, "location": did.location})
+                kind = request.url.path.rpartition("/")[2]
+                await _take(tx, (account.id, key, kind, did.subject, Remembered(asked, stored)))
+        except _Taken:
+            continue
+        await hint(parts, did.due)
+        return _response(bytes(answer), did.location, is_replay=False)
+    raise Problem("IDEMPOTENCY_KEY_IN_USE")
+
+
+async def _take(tx: Tx, new: tuple[UUID, str, str, UUID, Remembered]) -> None:
+    if not all(await keys.remember(tx, [new])):
+        raise _Taken
+
+
+async def hint(parts: Parts, due: Iterable[Due]) -> None:
+    """After the commit: tell the workers. They would find out by themselves."""
+    try:
+        await parts.assembly.streams.offer_all(by_queue(due))
+    except RedisFault as fault:
+        _log.warning("no hint could be given; workers look into PostgreSQL", error=str(fault))
+
+
+def _response(content: bytes, location: str, *, is_replay: bool) -> Response:
+    headers = {"Location": location} | ({"Idempotent-Replayed": "true"} if is_replay else {})
+    return Response(content, 202, headers, "application/json")

@@ -1,0 +1,153 @@
+"""An order as it goes on: server-sent events, and a status that waits for news."""
+
+import asyncio
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Header, Query, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from comanda.accounts.accounts import STAFF, Account
+from comanda.api.answers import OrderStatusAnswer, status_answer
+from comanda.api.conditional import is_known, tagged
+from comanda.api.document import answers
+from comanda.api.feed import Feed, Told, Watch
+from comanda.api.parts import Given, Parts
+from comanda.api.problems import Problem
+from comanda.api.security import SignedIn, router
+from comanda.orders import reads
+from comanda.orders.reads import Status
+from comanda.saga.transitions import ENDED
+
+_ALIVE_EVERY = 15.0  # seconds without an event, then a comment is sent: proxies close what is silent
+_MOST = 10_000  # streams of one process
+_LONGEST_WAIT = 30
+
+routes = router("/orders", "orders")
+
+
+class _Stream(Response):
+    """Events until the client goes away or is sent away. A library's stream takes three tasks, this one two."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, feed: Feed, order_id: UUID, last: UUID | None) -> None:
+        super().__init__(None, 200, {"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._feed = feed
+        self._order_id = order_id
+        self._last = last
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["comanda.unhurried"] = True
+        with self._feed.watch(self._order_id) as watch:
+            gone = asyncio.ensure_future(_gone(receive, watch))
+            try:
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                await send(_chunk(b"retry: 1000\n\n"))
+                await self._feed.begin(watch, self._last)
+                while (news := await _next(watch)) is not None:
+                    await send(_chunk(news))
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            finally:
+                gone.cancel()
+
+
+@routes.get(
+    "/{order_id}/events",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Server-sent events: `id`, `event` (its type) and `data` (the event in JSON)",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        **answers("ORDER_NOT_FOUND", "OVERLOADED"),
+    },
+)
+async def events(
+    account: SignedIn,
+    order_id: UUID,
+    parts: Given,
+    last_event_id: Annotated[
+        UUID | None, Header(alias="Last-Event-ID", description="Of the last event that you have: go on after it")
+    ] = None,
+) -> Response:
+    """What happens to an order, as it happens, from its beginning or from where you were cut off."""
+    await _visible(parts, account, order_id)
+    if parts.feed.count >= _MOST or parts.is_draining():
+        raise Problem("OVERLOADED")
+    return _Stream(parts.feed, order_id, last_event_id)
+
+
+@routes.get("/{order_id}/status", response_model=OrderStatusAnswer, responses=answers("ORDER_NOT_FOUND"))
+async def status(
+    account: SignedIn,
+    order_id: UUID,
+    parts: Given,
+    request: Request,
+    wait: Annotated[
+        float, Query(ge=0, le=_LONGEST_WAIT, description="Seconds to wait for news: for its end, or for another ETag")
+    ] = 0,
+) -> Response:
+    """Where an order stands. With `wait` the answer comes when it has ended, or when `If-None-Match` is out of date."""
+    found = await _visible(parts, account, order_id)
+    known = request.headers.get("if-none-match")
+    if wait and not _is_news(found, known):
+        request.scope["comanda.unhurried"] = True
+        found = await _news(parts, account, order_id, known, wait)
+    content = status_answer(found).model_dump_json(by_alias=True).encode()
+    return tagged(request, _tag(found), content)
+
+
+async def _news(parts: Parts, account: Account, order_id: UUID, known: str | None, wait: float) -> Status:
+    """The status once it is news, or once time is over."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + wait
+    with parts.feed.watch(order_id) as watch:
+        await parts.feed.begin(watch, None)
+        while True:
+            found = await _visible(parts, account, order_id)
+            if _is_news(found, known) or (left := deadline - clock()) <= 0:
+                return found
+            try:
+                if await watch.next(left) is None:
+                    return await _visible(parts, account, order_id)
+            except TimeoutError:
+                continue
+
+
+def _is_news(found: Status, known: str | None) -> bool:
+    return found.saga_state in ENDED if known is None else not is_known(known, _tag(found))
+
+
+def _tag(found: Status) -> str:
+    return f'"{found.updated_at.timestamp():.6f}-{found.saga_state}-{found.reached}"'
+
+
+async def _visible(parts: Parts, account: Account, order_id: UUID) -> Status:
+    async with parts.database.connection() as tx:
+        found = (await reads.statuses(tx, [order_id]))[0]
+    if found is None or not (account.id == found.customer_id or account.role in STAFF):
+        raise Problem("ORDER_NOT_FOUND")
+    return found
+
+
+async def _gone(receive: Receive, watch: Watch) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    watch.end()
+
+
+async def _next(watch: Watch) -> bytes | None:
+    try:
+        event: Told | None = await watch.next(_ALIVE_EVERY)
+    except TimeoutError:
+        return b": alive\n\n"
+    if event is None:
+        return None
+    return b"id: %s\nevent: %s\ndata: %s\n\n" % (str(event.id).encode(), event.type.encode(), event.envelope)
+
+
+def _chunk(content: bytes) -> dict[str, object]:
+    return {"type": "http.response.body", "body": content, "more_body": True}

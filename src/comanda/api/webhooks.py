@@ -1,0 +1,210 @@
+"""Endpoints of the shop's own systems, and the log of what was delivered to them."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Query, Response
+
+from comanda import telemetry
+from comanda.api.answers import (
+    DeliveryAnswer,
+    DeliveryAttemptAnswer,
+    DeliveryDetailAnswer,
+    DeliveryPage,
+    NewWebhookAnswer,
+    RedeliveryAnswer,
+    WebhookAnswer,
+    WebhookList,
+    WebhookSecretAnswer,
+)
+from comanda.api.bodies import Limit, RedeliverBody, WebhookBody, WebhookPatch
+from comanda.api.document import answers
+from comanda.api.once import hint
+from comanda.api.paging import Cursor, cursor_of, next_link, read_cursor
+from comanda.api.parts import Given, Parts
+from comanda.api.problems import FieldError, Problem
+from comanda.api.security import Admin, router
+from comanda.clock import now
+from comanda.failpoints import Boundary
+from comanda.webhooks import deliveries, endpoints
+from comanda.webhooks.deliveries import Delivery, State
+from comanda.webhooks.endpoints import Draft, Endpoint
+from comanda.webhooks.model import shown, wrong_url
+
+CREATE = Boundary("webhooks.create")
+CHANGE = Boundary("webhooks.change")
+DELETE = Boundary("webhooks.delete")
+ROTATE = Boundary("webhooks.rotate")
+SEND = Boundary("webhooks.send")
+
+routes = router("/webhooks", "webhooks")
+
+
+@routes.post("", status_code=201)
+async def create(_account: Admin, body: WebhookBody, parts: Given, response: Response) -> NewWebhookAnswer:
+    """Send events there, from now on. The secret is shown this once."""
+    _check(parts, body.url)
+    async with parts.database.transaction(CREATE) as tx:
+        ((made, secret),) = await endpoints.create(tx, [Draft(body.url, body.description, body.event_types)])
+    response.headers["Location"] = f"/api/v1/webhooks/{made.id}"
+    return NewWebhookAnswer(**_answer(made).model_dump(), secret=shown(secret))
+
+
+@routes.get("")
+async def listed(_account: Admin, parts: Given) -> WebhookList:
+    """All endpoints."""
+    async with parts.database.connection() as tx:
+        return WebhookList(items=[_answer(one) for one in await endpoints.listed(tx)])
+
+
+@routes.get("/{webhook_id}", responses=answers("WEBHOOK_NOT_FOUND"))
+async def read(_account: Admin, webhook_id: UUID, parts: Given) -> WebhookAnswer:
+    """One endpoint."""
+    return _answer(await _known(parts, webhook_id))
+
+
+@routes.patch("/{webhook_id}", responses=answers("WEBHOOK_NOT_FOUND"))
+async def change(_account: Admin, webhook_id: UUID, body: WebhookPatch, parts: Given) -> WebhookAnswer:
+    """Change an endpoint, or switch it off and on. What was missed meanwhile is redelivered when you ask for it."""
+    if body.url is not None:
+        _check(parts, body.url)
+    async with parts.database.transaction(CHANGE) as tx:
+        (changed,) = await endpoints.change(tx, [(webhook_id, body.changes())])
+    if changed is None:
+        raise Problem("WEBHOOK_NOT_FOUND")
+    return _answer(changed)
+
+
+@routes.delete("/{webhook_id}", status_code=204, responses=answers("WEBHOOK_NOT_FOUND"))
+async def delete(_account: Admin, webhook_id: UUID, parts: Given) -> Response:
+    """Send nothing there any more."""
+    async with parts.database.transaction(DELETE) as tx:
+        (is_gone,) = await endpoints.delete(tx, [webhook_id])
+    if not is_gone:
+        raise Problem("WEBHOOK_NOT_FOUND")
+    return Response(status_code=204)
+
+
+@routes.post("/{webhook_id}/rotate-secret", responses=answers("WEBHOOK_NOT_FOUND"))
+async def rotate(_account: Admin, webhook_id: UUID, parts: Given) -> WebhookSecretAnswer:
+    """A new secret. For 24 hours everything is signed with the old one as well."""
+    async with parts.database.transaction(ROTATE) as tx:
+        (secret,) = await endpoints.rotate(tx, [webhook_id])
+    if secret is None:
+        raise Problem("WEBHOOK_NOT_FOUND")
+    return WebhookSecretAnswer(id=webhook_id, secret=shown(secret))
+
+
+@routes.post("/{webhook_id}/test", status_code=202, responses=answers("WEBHOOK_NOT_FOUND"))
+async def test(_account: Admin, webhook_id: UUID, parts: Given, response: Response) -> DeliveryAnswer:
+    """Send a `webhook.test`; look at its delivery for what came of it."""
+    await _known(parts, webhook_id)
+    correlation_id = telemetry.correlation_id() or str(webhook_id)
+    async with parts.database.transaction(SEND) as tx:
+        saga = parts.assembly.definitions.webhook
+        ids, due = await deliveries.ping(tx, saga, [webhook_id], correlation_id, now())
+        (sent,) = await deliveries.find(tx, ids)
+    await hint(parts, due)
+    assert sent is not None  # it was written in this transaction
+    response.headers["Location"] = f"/api/v1/webhooks/{webhook_id}/deliveries/{sent.id}"
+    return _delivery(sent)
+
+
+@routes.get("/{webhook_id}/deliveries", responses=answers("WEBHOOK_NOT_FOUND"))
+async def log(
+    _account: Admin,
+    webhook_id: UUID,
+    parts: Given,
+    *,
+    response: Response,
+    status: Annotated[State | None, Query()] = None,
+    limit: Limit = 20,
+    cursor: Cursor | None = None,
+) -> DeliveryPage:
+    """What was sent there, newest first."""
+    await _known(parts, webhook_id)
+    async with parts.database.connection() as tx:
+        found = await deliveries.page(tx, webhook_id, status, before=read_cursor(cursor), limit=limit + 1)
+    shown_ones = found[:limit]
+    following = cursor_of(shown_ones[-1].id) if len(found) > limit else None
+    if following is not None:
+        path = f"/api/v1/webhooks/{webhook_id}/deliveries"
+        response.headers["Link"] = next_link(path, {"status": status, "limit": limit}, following)
+    return DeliveryPage(items=[_delivery(one) for one in shown_ones], next_cursor=following)
+
+
+@routes.get("/{webhook_id}/deliveries/{delivery_id}", responses=answers("DELIVERY_NOT_FOUND"))
+async def delivery(_account: Admin, webhook_id: UUID, delivery_id: UUID, parts: Given) -> DeliveryDetailAnswer:
+    """One delivery: what was sent, with which headers, what was answered, how long it took, each time."""
+    found = await _sent(parts, webhook_id, delivery_id)
+    async with parts.database.connection() as tx:
+        tries = (await deliveries.attempts(tx, [delivery_id]))[delivery_id]
+    attempts = [DeliveryAttemptAnswer.model_validate(one) for one in tries]
+    return DeliveryDetailAnswer(**_delivery(found).model_dump(), body=found.body, attempts=attempts)
+
+
+@routes.post(
+    "/{webhook_id}/deliveries/{delivery_id}/redeliver",
+    status_code=202,
+    responses=answers("DELIVERY_NOT_FOUND", "DELIVERY_UNDER_WAY"),
+)
+async def redeliver_one(_account: Admin, webhook_id: UUID, delivery_id: UUID, parts: Given) -> RedeliveryAnswer:
+    """Send it once more, under the same id: a receiver that has it knows that it has."""
+    found = await _sent(parts, webhook_id, delivery_id)
+    if found.state == "PENDING":
+        raise Problem("DELIVERY_UNDER_WAY")
+    async with parts.database.transaction(SEND) as tx:
+        made, due = await deliveries.send_again(tx, parts.assembly.definitions.webhook, webhook_id, ids=[delivery_id])
+    await hint(parts, due)
+    return RedeliveryAnswer(deliveries=len(made))
+
+
+@routes.post("/{webhook_id}/redeliver", status_code=202, responses=answers("WEBHOOK_NOT_FOUND"))
+async def redeliver(_account: Admin, webhook_id: UUID, body: RedeliverBody, parts: Given) -> RedeliveryAnswer:
+    """Send a range of time once more, in the order that it had; 10,000 at the most."""
+    await _known(parts, webhook_id)
+    if body.since.tzinfo is None or (body.until is not None and body.until.tzinfo is None):
+        raise Problem("VALIDATION_FAILED", errors=[FieldError("since", "Times need a zone: 2030-01-01T00:00:00Z")])
+    async with parts.database.transaction(SEND) as tx:
+        saga = parts.assembly.definitions.webhook
+        made, due = await deliveries.send_again(tx, saga, webhook_id, since=body.since, until=body.until)
+    await hint(parts, due)
+    return RedeliveryAnswer(deliveries=len(made))
+
+
+def _check(parts: Parts, url: str) -> None:
+    why = wrong_url(url, parts.settings.webhook_allowed)
+    if why is not None:
+        raise Problem("VALIDATION_FAILED", errors=[FieldError("url", why)])
+
+
+async def _known(parts: Parts, webhook_id: UUID) -> Endpoint:
+    async with parts.database.connection() as tx:
+        (found,) = await endpoints.find(tx, [webhook_id])
+    if found is None:
+        raise Problem("WEBHOOK_NOT_FOUND")
+    return found
+
+
+async def _sent(parts: Parts, webhook_id: UUID, delivery_id: UUID) -> Delivery:
+    async with parts.database.connection() as tx:
+        (found,) = await deliveries.find(tx, [delivery_id])
+    if found is None or found.endpoint_id != webhook_id:
+        raise Problem("DELIVERY_NOT_FOUND")
+    return found
+
+
+def _answer(found: Endpoint) -> WebhookAnswer:
+    return WebhookAnswer.model_validate(found)
+
+
+def _delivery(found: Delivery) -> DeliveryAnswer:
+    return DeliveryAnswer(
+        id=found.id,
+        event_id=found.event_id,
+        event_type=found.event_type,
+        status=found.state,
+        is_again=found.is_again,
+        created_at=found.created_at,
+        ended_at=found.ended_at,
+    )

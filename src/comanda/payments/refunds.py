@@ -1,0 +1,165 @@
+"""Money that is given back after an order was confirmed: what was asked for, the call, what came of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+
+from comanda.clock import new_id
+from comanda.db import Record, Tx, twin
+from comanda.messaging import outbox
+from comanda.messaging.outbox import Event
+from comanda.payments.gateway import Gateway
+from comanda.saga import Done, Failed, Job, Outcome
+
+_sql = twin(__file__)
+ASK = _sql["ask"]
+ASKED = _sql["asked"]
+SETTLE = _sql["settle"]
+ORDERS_OF = _sql["orders_of"]
+OF_ORDERS = _sql["of_orders"]
+LINES = _sql["lines"]
+
+Kind = Literal["REFUND", "RETURN"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A refund that was granted: `amount` in minor units, `units` of which products with it."""
+
+    order_id: UUID
+    kind: Kind
+    amount: int
+    currency: str
+    units: Mapping[UUID, int]
+    is_restocked: bool
+    reason: str
+    actor: UUID
+    correlation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """A refund as it stands."""
+
+    id: UUID
+    order_id: UUID
+    kind: Kind
+    state: Literal["PENDING", "SUCCEEDED", "FAILED"]
+    amount: int
+    currency: str
+    is_restocked: bool
+    reason: str
+    created_at: datetime
+    ended_at: datetime | None
+    units: Mapping[UUID, int] = field(default_factory=dict)
+
+
+class _Request(msgspec.Struct, frozen=True):
+    charge_key: str
+    amount: int
+
+
+async def ask(tx: Tx, askings: Sequence[Asking]) -> list[Refund]:
+    """Store what was granted; the locks under which it was decided are the caller's."""
+    ids = [new_id() for _ in askings]
+    lines = [
+        (made, product_id, count)
+        for made, one in zip(ids, askings, strict=True)
+        for product_id, count in one.units.items()
+    ]
+    rows = await ASK.rows(
+        tx,
+        ids,
+        [one.order_id for one in askings],
+        [one.kind for one in askings],
+        [one.amount for one in askings],
+        [one.currency for one in askings],
+        [one.is_restocked for one in askings],
+        [one.reason for one in askings],
+        [one.actor for one in askings],
+        [one.correlation_id for one in askings],
+        [refund_id for refund_id, _, _ in lines],
+        [product_id for _, product_id, _ in lines],
+        [quantity for _, _, quantity in lines],
+    )
+    asked = {row["id"]: row for row in rows}
+    return [_refund(asked[made], one.units) for made, one in zip(ids, askings, strict=True)]
+
+
+async def orders_of(tx: Tx, refund_ids: Sequence[UUID]) -> dict[UUID, UUID]:
+    """The order of each refund."""
+    return {row["id"]: row["order_id"] for row in await ORDERS_OF.rows(tx, refund_ids)}
+
+
+async def fail(tx: Tx, refund_ids: Sequence[UUID]) -> None:
+    """They won't be given back: what was promised to them is free again."""
+    await SETTLE.rows(tx, refund_ids, "FAILED")
+
+
+async def of_orders(tx: Tx, order_ids: Sequence[UUID]) -> dict[UUID, list[Refund]]:
+    """The refunds of each order, oldest first."""
+    rows = await OF_ORDERS.rows(tx, order_ids)
+    units: dict[UUID, dict[UUID, int]] = {row["id"]: {} for row in rows}
+    for row in await LINES.rows(tx, list(units)):
+        units[row["refund_id"]][row["product_id"]] = row["quantity"]
+    found: dict[UUID, list[Refund]] = {one: [] for one in order_ids}
+    for row in rows:
+        found[row["order_id"]].append(_refund(row, units[row["id"]]))
+    return found
+
+
+def _refund(row: Record, units: Mapping[UUID, int]) -> Refund:
+    return Refund(**dict(row), units=units)
+
+
+class GiveBack:
+    """Give back part of a charge, once: the gateway knows the refund by its key."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def prepare(self, tx: Tx, jobs: Sequence[Job]) -> Sequence[_Request | Outcome]:
+        """The intent was stored when the refund was asked for. What costs nothing needs no call."""
+        asked = {row["id"]: row for row in await ASKED.rows(tx, [job.subject for job in jobs])}
+        await _succeed(tx, [one for one, row in asked.items() if not row["amount"]])
+        return [
+            _Request(row["key"], row["amount"]) if (row := asked[job.subject])["amount"] else Done() for job in jobs
+        ]
+
+    async def call(self, request: _Request, key: str) -> bool:
+        await self._gateway.refund(request.charge_key, request.amount, key)
+        return True
+
+    async def record(self, tx: Tx, jobs: Sequence[Job], answers: Sequence[Any]) -> Sequence[Outcome]:
+        await _succeed(tx, [job.subject for job, answer in zip(jobs, answers, strict=True) if answer is True])
+        return [
+            Done() if answer is True else Failed(str(answer) or repr(answer), "REFUND_FAILED") for answer in answers
+        ]
+
+
+async def _succeed(tx: Tx, refund_ids: Sequence[UUID]) -> None:
+    if not refund_ids:
+        return
+    await outbox.append(
+        tx,
+        [
+            Event(
+                "PaymentRefunded",
+                "payment",
+                row["payment_id"],
+                {
+                    "orderId": row["order_id"],
+                    "refundId": row["id"],
+                    "amount": row["amount"],
+                    "currency": row["currency"],
+                    "isWhole": row["refunded"] == row["captured"],
+                },
+                order_id=row["order_id"],
+            )
+            for row in await SETTLE.rows(tx, refund_ids, "SUCCEEDED")
+        ],
+    )

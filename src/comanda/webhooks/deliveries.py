@@ -1,0 +1,261 @@
+"""Events on their way to the shop's systems: fanned out by the relay, each delivered by a saga of its own, in order."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+
+from comanda.clock import new_id, rfc3339
+from comanda.db import Database, Record, Tx, twin
+from comanda.failpoints import Boundary
+from comanda.messaging import outbox
+from comanda.resilience.backoff import Policy
+from comanda.saga import Done, Failed, Job, Later, Outcome, Refused, Saga, Start, log, nothing, remote, start
+from comanda.saga.definition import Due
+from comanda.webhooks import endpoints
+from comanda.webhooks.model import TEST
+from comanda.webhooks.sender import Answered, NotSent, Request, Sender
+
+_sql = twin(__file__)
+FAN_OUT = _sql["fan_out"]
+SEND = _sql["send"]
+SEND_AGAIN = _sql["send_again"]
+DUE = _sql["due"]
+ATTEMPTED = _sql["attempted"]
+SETTLE = _sql["settle"]
+FOLLOWING = _sql["following"]
+PAGE = _sql["page"]
+FIND = _sql["find"]
+ATTEMPTS = _sql["attempts"]
+
+FAN = Boundary("webhook.fan_out")
+
+SINK = "webhooks"
+MOST_AGAIN = 10_000
+_BATCH = 500
+_AFTER_THE_ORDERS = 2  # priority
+_BEHIND = timedelta(minutes=1)  # who comes next is woken; this is for when that is lost
+_NO_ID_IS_GREATER = UUID(int=2**128 - 1)
+
+State = Literal["PENDING", "DELIVERED", "FAILED"]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event for one endpoint. `is_again`: somebody asked for it once more."""
+
+    id: UUID
+    endpoint_id: UUID
+    event_id: UUID
+    event_type: str
+    body: str
+    is_again: bool
+    state: State
+    created_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try. `status` None: nobody answered, and `error` says why."""
+
+    delivery_id: UUID
+    attempt: int
+    at: datetime
+    headers: Mapping[str, str]
+    status: int | None
+    answer: str | None
+    error: str | None
+    duration_ms: float
+
+
+def webhook_saga(sender: Sender | None, retry: Policy) -> Saga:
+    """How an event gets to an endpoint. One that can't be delivered in days is given up on; the log keeps it."""
+    return Saga(
+        "webhook",
+        steps=[
+            remote(
+                "deliver",
+                _Posting(sender),
+                compensate=nothing,
+                queue="notification-sending",
+                reached="DELIVERED",
+                retry=retry,
+            )
+        ],
+        undone=_given_up,
+    )
+
+
+async def fan_out(database: Database, saga: Saga) -> tuple[Sequence[Due], bool] | None:
+    """Take the next events of the outbox to every endpoint that wants them.
+
+    Returns:
+        The deliveries that are due now, and whether there may be more events; None where nobody wants any.
+    """
+    async with database.transaction(FAN) as tx:
+        if not await endpoints.is_anybody_there(tx):
+            await outbox.skip(tx, SINK)
+            return None
+        events = await outbox.take(tx, SINK, _BATCH)
+        if not events:
+            return (), False
+        rows = await FAN_OUT.rows(
+            tx,
+            [row["id"] for row in events],
+            [row["type"] for row in events],
+            [_lane(row) for row in events],
+            [_body(row) for row in events],
+            [row["correlation_id"] or str(row["id"]) for row in events],
+            [row["at"] for row in events],
+        )
+        return await _begin(tx, saga, rows), len(events) == _BATCH
+
+
+async def ping(
+    tx: Tx, saga: Saga, endpoint_ids: Sequence[UUID], correlation_id: str, at: datetime
+) -> tuple[list[UUID], Sequence[Due]]:
+    """Send each a test, whatever it wants; the deliveries."""
+    ids, events = [new_id() for _ in endpoint_ids], [new_id() for _ in endpoint_ids]
+    bodies = [
+        msgspec.json.encode({"id": event, "type": TEST, "timestamp": rfc3339(at), "data": {"endpointId": one}}).decode()
+        for event, one in zip(events, endpoint_ids, strict=True)
+    ]
+    count = len(ids)
+    rows = await SEND.rows(tx, ids, endpoint_ids, events, [TEST] * count, bodies, [correlation_id] * count)
+    return ids, await _begin(tx, saga, rows)
+
+
+async def send_again(
+    tx: Tx,
+    saga: Saga,
+    endpoint_id: UUID,
+    *,
+    ids: Sequence[UUID] | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> tuple[list[UUID], Sequence[Due]]:
+    """Deliver once more what has ended: these, or all of a time, 10,000 at the most; the new deliveries."""
+    rows = await SEND_AGAIN.rows(tx, endpoint_id, ids, since, until, MOST_AGAIN)
+    return [row["id"] for row in rows], await _begin(tx, saga, rows)
+
+
+async def page(tx: Tx, endpoint_id: UUID, state: State | None, *, before: UUID | None, limit: int) -> list[Delivery]:
+    """The newest deliveries to an endpoint, older than `before`."""
+    rows = await PAGE.rows(tx, endpoint_id, state, before or _NO_ID_IS_GREATER, limit)
+    return [Delivery(**dict(row)) for row in rows]
+
+
+async def find(tx: Tx, ids: Sequence[UUID]) -> list[Delivery | None]:
+    """Deliveries by their ids; None where there is none."""
+    found = {row["id"]: Delivery(**dict(row)) for row in await FIND.rows(tx, ids)}
+    return [found.get(one) for one in ids]
+
+
+async def attempts(tx: Tx, ids: Sequence[UUID]) -> dict[UUID, list[Attempt]]:
+    """Every try of these deliveries, in order."""
+    found: dict[UUID, list[Attempt]] = {one: [] for one in ids}
+    for row in await ATTEMPTS.rows(tx, ids):
+        fields = dict(row)
+        fields["headers"] = msgspec.json.decode(fields["headers"] or "{}")
+        found[row["delivery_id"]].append(Attempt(**fields))
+    return found
+
+
+class _Posting:
+    def __init__(self, sender: Sender | None) -> None:
+        self._sender = sender
+
+    async def prepare(self, tx: Tx, jobs: Sequence[Job]) -> Sequence[Request | Outcome]:
+        rows = {row["id"]: row for row in await DUE.rows(tx, [job.subject for job in jobs])}
+        return [_asked(rows[job.subject]) for job in jobs]
+
+    async def call(self, request: Request, key: str) -> Answered:  # noqa: ARG002 - the message has an id of its own
+        if self._sender is None:
+            raise NotSent("nobody sends here", {}, 0)
+        return await self._sender.post(request)
+
+    async def record(self, tx: Tx, jobs: Sequence[Job], answers: Sequence[Any]) -> Sequence[Outcome]:
+        await ATTEMPTED.run(
+            tx,
+            [job.subject for job in jobs],
+            [job.attempt for job in jobs],
+            [msgspec.json.encode(getattr(answer, "headers", {})).decode() for answer in answers],
+            [answer.status if isinstance(answer, Answered) else None for answer in answers],
+            [answer.text if isinstance(answer, Answered) else None for answer in answers],
+            [None if isinstance(answer, Answered) else str(answer) for answer in answers],
+            [getattr(answer, "duration_ms", 0.0) for answer in answers],
+        )
+        outcomes = [_outcome(answer) for answer in answers]
+        done = [job.subject for job, outcome in zip(jobs, outcomes, strict=True) if isinstance(outcome, Done)]
+        await _disable_gone(
+            tx, [job.subject for job, one in zip(jobs, outcomes, strict=True) if isinstance(one, Refused)]
+        )
+        due = await _end(tx, done, "DELIVERED")
+        first = next((at for at, outcome in enumerate(outcomes) if isinstance(outcome, Done)), None)
+        if first is not None:
+            outcomes[first] = Done(started=tuple(due))
+        return outcomes
+
+
+def _asked(row: Record) -> Request | Outcome:
+    if not row["is_wanted"]:
+        return Refused("ENDPOINT_DISABLED")
+    if row["is_behind"]:
+        return Later("WAITS_FOR_EARLIER", _BEHIND)
+    signers = (row["secret"], *([row["old_secret"]] if row["old_secret"] else []))
+    return Request(row["url"], str(row["event_id"]), row["body"], signers)
+
+
+def _outcome(answer: Any) -> Outcome:
+    match answer:
+        case Answered() if answer.is_taken:
+            return Done()
+        case Answered() if answer.is_farewell:
+            return Refused("GONE")
+        case Answered(status=status):
+            return Failed(f"the receiver answers {status}", "NOT_DELIVERED")
+        case fault:
+            return Failed(str(fault) or repr(fault), "NOT_DELIVERED")
+
+
+async def _disable_gone(tx: Tx, delivery_ids: Sequence[UUID]) -> None:
+    """Who answers 410 wants nothing any more."""
+    if delivery_ids:
+        gone = [one.endpoint_id for one in await find(tx, delivery_ids) if one is not None]
+        await endpoints.disable(tx, sorted(set(gone)), "GONE")
+
+
+async def _given_up(tx: Tx, delivery_ids: Sequence[UUID], _reasons: Sequence[str]) -> Sequence[Due]:
+    """The log says so, and who comes next in the lane is let through."""
+    return await _end(tx, delivery_ids, "FAILED")
+
+
+async def _end(tx: Tx, delivery_ids: Sequence[UUID], state: State) -> Sequence[Due]:
+    if not delivery_ids:
+        return ()
+    await SETTLE.run(tx, delivery_ids, state)
+    return await log.hurry(tx, [row["id"] for row in await FOLLOWING.rows(tx, delivery_ids)])
+
+
+async def _begin(tx: Tx, saga: Saga, rows: Sequence[Record]) -> Sequence[Due]:
+    return await start(
+        tx, [Start.of(saga, row["id"], row["correlation_id"], priority=_AFTER_THE_ORDERS) for row in rows]
+    )
+
+
+def _lane(row: Record) -> UUID:
+    """What keeps its order: the order that it is about, or whatever else it is about."""
+    if row["aggregate_type"] == "order":
+        return UUID(str(row["aggregate_id"]))
+    about = msgspec.json.decode(row["payload"]).get("orderId")
+    return UUID(about) if about else UUID(str(row["aggregate_id"]))
+
+
+def _body(row: Record) -> str:
+    """As Standard Webhooks have it (`type`, `timestamp`, `data`), and what else the envelope says."""
+    fields = msgspec.json.decode(outbox.envelope(row), type=dict[str, msgspec.Raw])
+    return msgspec.json.encode({**fields, "timestamp": fields["time"]}).decode()

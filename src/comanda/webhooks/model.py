@@ -1,0 +1,72 @@
+"""What a receiver can verify, and where nothing is ever sent: pure rules."""
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from urllib.parse import urlsplit
+
+Network = IPv4Network | IPv6Network
+SCHEDULE_SECONDS = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
+"""Waits between attempts, as the Standard Webhooks specification proposes."""
+
+TEST = "webhook.test"
+_PREFIX = "whsec_"
+_LONGEST = 2000
+# Addresses that stand for others: what is behind them is not looked at.
+_TUNNELS = (
+    IPv6Network("64:ff9b::/96"),
+    IPv6Network("64:ff9b:1::/48"),
+    IPv6Network("2002::/16"),
+    IPv6Network("2001::/32"),
+)
+
+
+def shown(secret: bytes) -> str:
+    """A secret as its owner is told it, once."""
+    return _PREFIX + base64.b64encode(secret).decode()
+
+
+def signature(secrets: Sequence[bytes], message_id: str, timestamp: int, body: bytes) -> str:
+    """The header `webhook-signature`: one for each secret (https://www.standardwebhooks.com)."""
+    signed = f"{message_id}.{timestamp}.".encode() + body
+    return " ".join(
+        "v1," + base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode() for secret in secrets
+    )
+
+
+def wrong_url(url: str, allowed: Iterable[Network]) -> str | None:
+    """Why nothing may be sent there, as far as it can be seen without asking; None: it may."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "is no URL"
+    if parts.scheme not in {"http", "https"} or not host or len(url) > _LONGEST or not url.isprintable():
+        return "is no http or https URL"
+    if not host.isascii():
+        return "has letters that others read as other ones: write its name in Punycode (xn--…)"
+    if parts.username is not None or parts.password is not None:
+        return "must not hold credentials: verify the signature instead"
+    if parts.fragment:
+        return "must not have a fragment"
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    return wrong_address(address, allowed)
+
+
+def wrong_address(address: IPv4Address | IPv6Address, allowed: Iterable[Network]) -> str | None:
+    """Why nothing is sent to an address; None: it is public, or a network that is allowed by setting."""
+    if any(address in network for network in allowed if network.version == address.version):
+        return None
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return wrong_address(address.ipv4_mapped, allowed)
+        if any(address in tunnel for tunnel in _TUNNELS):
+            return f"{address} leads somewhere else"
+    if not address.is_global or address.is_multicast:
+        return f"{address} is not public: COMANDA_WEBHOOK_NETWORKS allows networks of your own"
+    return None

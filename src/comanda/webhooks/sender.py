@@ -1,0 +1,147 @@
+"""Posts events to the shop's systems: to public addresses, or networks that were allowed; follows no redirect.
+
+A name is looked up once for each connection, and the connection goes to the very addresses that were judged.
+"""
+
+import asyncio
+import socket
+import time
+from collections.abc import Sequence
+from http import HTTPStatus
+from ipaddress import ip_address
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+import comanda
+from comanda.errors import DependencyFault
+from comanda.failpoints import Boundary
+from comanda.webhooks.model import Network, signature, wrong_address, wrong_url
+
+POST = Boundary("webhook.post")
+
+_MOST_ANSWER = 1000  # bytes of an answer that are kept
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What is to be posted: `secrets` sign it."""
+
+    url: str
+    message_id: str
+    body: str
+    secrets: tuple[bytes, ...]
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """What was answered, and which headers were sent."""
+
+    status: int
+    text: str
+    headers: dict[str, str]
+    duration_ms: float
+
+    @property
+    def is_taken(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def is_farewell(self) -> bool:
+        """It wants nothing any more."""
+        return self.status == HTTPStatus.GONE
+
+
+class NotSent(DependencyFault):
+    """Nobody answered, or nothing may be sent there."""
+
+    def __init__(self, why: str, headers: dict[str, str], duration_ms: float) -> None:
+        super().__init__(why)
+        self.headers = headers
+        self.duration_ms = duration_ms
+
+
+class _Judged(AbstractResolver):
+    """Only addresses that may be connected to."""
+
+    def __init__(self, allowed: Sequence[Network]) -> None:
+        self._allowed = allowed
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+        results = []
+        for kind, _, proto, _, (address, *_) in found:
+            why = wrong_address(ip_address(str(address).partition("%")[0]), self._allowed)
+            if why is not None:
+                raise OSError(None, why)  # one that is not public among others: somebody tries something
+            results.append(
+                ResolveResult(
+                    hostname=host, host=str(address), port=port, family=kind, proto=proto, flags=socket.AI_NUMERICHOST
+                )
+            )
+        return results
+
+    async def close(self) -> None:
+        return
+
+
+class Sender:
+    """Sends requests; enter it before it is used.
+
+    Args:
+        timeout: seconds that a receiver may take.
+        allowed: networks that are not public and may be sent to all the same.
+    """
+
+    def __init__(self, *, timeout: float, allowed: Sequence[Network]) -> None:
+        self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=min(5, timeout))
+        self._allowed = allowed
+        self._client: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(resolver=_Judged(self._allowed), use_dns_cache=False, limit=200)
+        self._client = aiohttp.ClientSession(
+            connector=connector, timeout=self._timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+    async def post(self, request: Request) -> Answered:
+        """Post it, signed with the time of now.
+
+        Raises:
+            NotSent: nobody answered in time, or the address may not be sent to.
+        """
+        if self._client is None:
+            raise RuntimeError("enter the sender before it is used: `async with Sender(...)`")
+        began, timestamp, body = time.monotonic(), int(time.time()), request.body.encode()
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": f"Comanda/{comanda.__version__}",
+            "webhook-id": request.message_id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": signature(request.secrets, request.message_id, timestamp, body),
+        }
+        # As the client reads it: what it takes for an address is not looked up.
+        why = wrong_url(str(URL(request.url)), self._allowed)
+        if why is not None:
+            raise NotSent(f"{urlsplit(request.url).hostname} {why}", headers, 0)
+        try:
+            with POST:
+                asked = self._client.post(request.url, data=body, headers=headers, allow_redirects=False)
+                async with asked as response:
+                    text = (await response.content.read(_MOST_ANSWER)).decode(errors="replace").replace("\x00", "")
+                    return Answered(response.status, text, headers, (time.monotonic() - began) * 1000)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as fault:
+            said = str(fault) or type(fault).__name__
+            raise NotSent(said, headers, (time.monotonic() - began) * 1000) from fault

@@ -1,0 +1,308 @@
+"""Webhooks as a receiver meets them: signed, in order, again when it was down, never to where they don't belong."""
+
+import asyncio
+import http.server
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from standardwebhooks import Webhook
+
+import servers
+from comanda.db.database import connect
+from up import Reply, Up, Visitor, eventually, running
+
+NPM = Path(__file__).parents[1] / "foreign"
+
+
+@dataclass
+class Receiver:
+    """One of the shop's systems. `status`: what it answers."""
+
+    status: int = 200
+    heard: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    location: str | None = None
+
+    def __post_init__(self) -> None:
+        receiver = self
+
+        class Answering(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.heard.append(({name.lower(): value for name, value in self.headers.items()}, body))
+                self.send_response(receiver.status)
+                if receiver.location:
+                    self.send_header("Location", receiver.location)
+                self.send_header("Content-Length", "3")
+                self.end_headers()
+                self.wfile.write(b"ok\n")
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002, ARG002 - as in the library
+                return
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/hook"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def bodies(self) -> list[dict[str, Any]]:
+        return [json.loads(body) for _, body in self.heard]
+
+    def has_heard_the_end(self, order_id: str) -> bool:
+        return self.of_order(order_id)[-1:] == ["OrderConfirmed"]
+
+    def of_order(self, order_id: str) -> list[str]:
+        """The types that were heard of an order, in order."""
+        return [
+            one["type"]
+            for one in self.bodies()
+            if one.get("aggregateId") == order_id or one["data"].get("orderId") == order_id
+        ]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    one = Receiver()
+    yield one
+    one.close()
+
+
+async def endpoint(admin: Visitor, url: str, *types: str) -> dict[str, Any]:
+    made: dict[str, Any] = await admin.made("/webhooks", {"url": url, "eventTypes": list(types)})
+    return made
+
+
+async def ask_database(up: Up, statement: str, *arguments: Any) -> list[Any]:
+    connection = await connect(up.facts["databaseUrl"], name="tests")
+    try:
+        return list(await connection.fetch(statement, *arguments))
+    finally:
+        connection.terminate()
+
+
+async def test_events_come_signed_in_the_order_of_each_order(up: Up, admin: Visitor, receiver: Receiver) -> None:
+    customer = await up.registered()
+    product = await admin.product()
+    made = await endpoint(admin, receiver.url)
+    orders = [await customer.order(product, method=method) for method in ("pm_success", "pm_decline_CARD_DECLINED")]
+    await customer.ended(*orders)
+    await eventually(lambda: receiver.of_order(orders[0])[-1:] == ["OrderConfirmed"])
+    await eventually(lambda: receiver.of_order(orders[1])[-1:] == ["OrderCancelled"])
+    assert receiver.of_order(orders[0])[0] == "OrderCreated"
+    for headers, body in receiver.heard:
+        told = Webhook(made["secret"]).verify(body, headers)
+        assert {"id", "type", "timestamp", "data"} <= told.keys()
+        assert headers["webhook-id"] == told["id"]
+    seqs = await ask_database(
+        up,
+        "SELECT event_id FROM webhook_deliveries WHERE endpoint_id = $1 AND lane = $2 ORDER BY seq",
+        made["id"],
+        orders[0],
+    )
+    heard = [one["id"] for one in receiver.bodies() if one["type"] in receiver.of_order(orders[0])]
+    mine = [str(row["event_id"]) for row in seqs]
+    assert [one for one in heard if one in mine] == mine, "each once, in the order of the outbox"
+    assert (await admin.ask("DELETE", f"/webhooks/{made['id']}")).status == 204
+
+
+async def _run(*command: str, given: str = "") -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=NPM, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate(given.encode())
+    return process.returncode or 0, said.decode().strip()
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not there: its package can't verify")
+async def test_the_npm_package_of_that_name_verifies_them_too(admin: Visitor, receiver: Receiver) -> None:
+    made = await endpoint(admin, receiver.url, "OrderCreated")
+    await admin.made(f"/webhooks/{made['id']}/test", None)
+    await eventually(lambda: receiver.heard)
+    headers, body = receiver.heard[0]
+    assert (await _run("npm", "ci", "--no-fund", "--no-audit", "--loglevel=error"))[0] == 0
+    sent = {"secret": made["secret"], "headers": headers, "body": body.decode()}
+    assert await _run("node", "verify.mjs", given=json.dumps(sent)) == (0, "webhook.test")
+    assert (await _run("node", "verify.mjs", given=json.dumps(sent | {"body": body.decode() + " "})))[0] == 1
+    assert (await admin.ask("DELETE", f"/webhooks/{made['id']}")).status == 204
+
+
+async def test_only_what_was_asked_for_comes(up: Up, admin: Visitor, receiver: Receiver) -> None:
+    customer = await up.registered()
+    made = await endpoint(admin, receiver.url, "OrderConfirmed")
+    order_id = await customer.order(await admin.product())
+    await eventually(lambda: receiver.of_order(order_id))
+    assert {one["type"] for one in receiver.bodies()} == {"OrderConfirmed"}
+    assert (await admin.ask("POST", "/webhooks", {"url": receiver.url, "eventTypes": ["Nonsense"]})).status == 422
+    await admin.ask("DELETE", f"/webhooks/{made['id']}")
+
+
+async def test_a_receiver_that_was_down_for_an_hour_gets_everything_in_order(
+    up: Up, admin: Visitor, receiver: Receiver
+) -> None:
+    customer = await up.registered()
+    product = await admin.product()
+    made = await endpoint(admin, receiver.url)
+    receiver.status = 503
+    orders = [await customer.order(product) for _ in range(5)]
+    await customer.ended(*orders)
+    await eventually(lambda: len({one["id"] for one in receiver.bodies()}) >= 5)
+    assert all(set(receiver.of_order(one)) == {"OrderCreated"} for one in orders), "what comes later waits"
+    receiver.status = 200
+    # An hour passes: the clock of what waits is moved.
+    await ask_database(up, "UPDATE sagas SET waits_until = waits_until - interval '1 hour' WHERE kind = 'webhook'")
+    for one in orders:
+        await eventually(partial(receiver.has_heard_the_end, one))
+        kinds = receiver.of_order(one)
+        assert kinds.count("OrderConfirmed") == 1
+        firsts = list(dict.fromkeys(kinds))
+        assert firsts[0] == "OrderCreated"
+        assert firsts.index("InventoryReserved") < firsts.index("PaymentProcessed") < firsts.index("OrderConfirmed")
+    log = await admin.get(f"/webhooks/{made['id']}/deliveries?limit=100")
+    assert {one["status"] for one in log["items"]} == {"DELIVERED"}
+    first = next(one for one in log["items"] if one["eventType"] == "OrderCreated")
+    told = await admin.get(f"/webhooks/{made['id']}/deliveries/{first['id']}")
+    assert [one["status"] for one in told["attempts"]][-1] == 200
+    assert told["attempts"][0]["status"] == 503
+    assert told["attempts"][0]["answer"] == "ok\n"
+    assert told["attempts"][0]["headers"]["webhook-id"] == first["eventId"]
+    await admin.ask("DELETE", f"/webhooks/{made['id']}")
+
+
+async def test_what_was_delivered_is_delivered_again_when_asked_for(up: Up, admin: Visitor, receiver: Receiver) -> None:
+    customer = await up.registered()
+    made = await endpoint(admin, receiver.url)
+    order_id = await customer.order(await admin.product())
+    await customer.ended(order_id)
+    await eventually(lambda: receiver.of_order(order_id)[-1:] == ["OrderConfirmed"])
+    before = receiver.of_order(order_id)
+    path = f"/webhooks/{made['id']}"
+    await eventually(lambda: _all_delivered(admin, path))
+    confirmed = next(
+        one
+        for one in (await admin.get(f"{path}/deliveries?limit=100"))["items"]
+        if one["eventType"] == "OrderConfirmed"
+    )
+    again = await admin.ask("POST", f"{path}/deliveries/{confirmed['id']}/redeliver")
+    assert (again.status, again.body) == (202, {"deliveries": 1})
+    await eventually(lambda: receiver.of_order(order_id) == [*before, "OrderConfirmed"])
+    assert [one["id"] for one in receiver.bodies() if one["type"] == "OrderConfirmed"] == [confirmed["eventId"]] * 2
+    receiver.heard.clear()
+    ranged = await admin.ask("POST", f"{path}/redeliver", {"since": made["createdAt"]})
+    assert ranged.body["deliveries"] >= len(before)
+    await eventually(lambda: receiver.of_order(order_id) == before)
+    await admin.ask("DELETE", path)
+
+
+async def _all_delivered(admin: Visitor, path: str) -> bool:
+    items = (await admin.get(f"{path}/deliveries?limit=100"))["items"]
+    return bool(items) and all(one["status"] == "DELIVERED" for one in items)
+
+
+async def test_after_a_rotation_both_secrets_verify(admin: Visitor, receiver: Receiver) -> None:
+    made = await endpoint(admin, receiver.url)
+    turned = await admin.made(f"/webhooks/{made['id']}/rotate-secret", None)
+    assert turned["secret"] != made["secret"]
+    await admin.made(f"/webhooks/{made['id']}/test", None)
+    await eventually(lambda: receiver.heard)
+    headers, body = receiver.heard[0]
+    for secret in (made["secret"], turned["secret"]):
+        assert Webhook(secret).verify(body, headers)["type"] == "webhook.test"
+    await admin.ask("DELETE", f"/webhooks/{made['id']}")
+
+
+async def test_who_answers_410_is_left_alone(admin: Visitor, receiver: Receiver) -> None:
+    made = await endpoint(admin, receiver.url)
+    receiver.status = 410
+    await admin.made(f"/webhooks/{made['id']}/test", None)
+    path = f"/webhooks/{made['id']}"
+
+    async def is_off() -> bool:
+        found = await admin.get(path)
+        return (found["isActive"], found["disabledReason"]) == (False, "GONE")
+
+    await eventually(is_off)
+    assert len(receiver.heard) == 1
+    (log,) = (await admin.get(f"{path}/deliveries"))["items"]
+    assert log["status"] == "FAILED"
+    switched_on = await admin.ask("PATCH", path, {"isActive": True})
+    assert (switched_on.body["isActive"], switched_on.body["disabledReason"]) == (True, None)
+    await admin.ask("DELETE", path)
+
+
+async def test_a_redirect_is_followed_by_nobody(admin: Visitor, receiver: Receiver) -> None:
+    other = Receiver()
+    receiver.status, receiver.location = 302, other.url
+    made = await endpoint(admin, receiver.url)
+    await admin.made(f"/webhooks/{made['id']}/test", None)
+    await eventually(lambda: receiver.heard)
+    (log,) = (await admin.get(f"/webhooks/{made['id']}/deliveries"))["items"]
+
+    async def is_refused() -> bool:
+        told = await admin.get(f"/webhooks/{made['id']}/deliveries/{log['id']}")
+        return [one["status"] for one in told["attempts"]][:1] == [302]
+
+    await eventually(is_refused)
+    assert other.heard == []
+    other.close()
+    await admin.ask("DELETE", f"/webhooks/{made['id']}")
+
+
+SOMEWHERE_ELSE = [
+    "http://127.0.0.1:{port}/", "http://localhost:{port}/", "http://[::1]:{port}/", "http://0.0.0.0:{port}/",
+    "http://2130706433:{port}/", "http://0x7f.1:{port}/", "http://0177.0.0.1:{port}/", "http://127.1:{port}/",
+    "http://[::ffff:127.0.0.1]:{port}/", "http://169.254.169.254/latest/meta-data/", "http://[fd00:ec2::254]/",
+    "http://10.0.0.1/", "http://192.168.0.1/", "http://[64:ff9b::7f00:1]:{port}/", "http://localhost.:{port}/",
+    "http://\uff11\uff12\uff17.0.0.1:{port}/",
+]  # fmt: skip
+
+
+async def test_nothing_is_ever_sent_to_where_it_does_not_belong(tmp_path: Path, receiver: Receiver) -> None:
+    """Refused at once where it can be seen, else at delivery, when the name is looked up."""
+    port = receiver.url.rpartition(":")[2].partition("/")[0]
+    with servers.settings_for_up() as urls:
+        async with running(tmp_path / "data", "--json", WEBHOOK_NETWORKS="none", **urls) as up:
+            admin = await up.signed_in()
+            tried = []
+            for url in SOMEWHERE_ELSE:
+                reply: Reply = await admin.ask("POST", "/webhooks", {"url": url.format(port=port)})
+                assert reply.status in {201, 422}, reply
+                if reply.status == 201:
+                    await admin.made(f"/webhooks/{reply.body['id']}/test", None)
+                    tried.append(reply.body["id"])
+
+            async def all_were_refused() -> bool:
+                for one in tried:
+                    (log,) = (await admin.get(f"/webhooks/{one}/deliveries"))["items"]
+                    told = await admin.get(f"/webhooks/{one}/deliveries/{log['id']}")
+                    if not told["attempts"]:
+                        return False
+                    assert {attempt["status"] for attempt in told["attempts"]} == {None}, told
+                return True
+
+            await eventually(all_were_refused)
+            assert tried, "some are names, which are looked up at delivery"
+            assert receiver.heard == []
+
+
+async def test_webhooks_that_nobody_knows_are_not_there(admin: Visitor) -> None:
+    for method, path in (
+        ("GET", ""),
+        ("DELETE", ""),
+        ("POST", "/test"),
+        ("GET", "/deliveries"),
+        ("POST", "/rotate-secret"),
+    ):
+        reply = await admin.ask(method, f"/webhooks/{uuid4()}{path}")
+        assert (reply.status, reply.body["code"]) == (404, "WEBHOOK_NOT_FOUND")

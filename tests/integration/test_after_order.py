@@ -1,0 +1,244 @@
+"""Orders after the order, on real engines: shipped, refunded, brought back, cancelled; never more than there was."""
+
+import asyncio
+from typing import Any
+from uuid import UUID, uuid4
+
+from comanda.checkout import after_order
+from comanda.checkout.after_order import CancelWish, HasFollowed
+from comanda.orders.model import OrderState, TooManyUnits, TooMuchMoney, WrongState
+from comanda.orders.shipments import Shipment
+from comanda.payments.refunds import Refund
+from comanda.saga import verbs
+from comanda.saga.log import Claimed
+from shop import FakeGateway, Shop, shop, until
+
+ANA = uuid4()
+
+
+async def cancel(here: Shop, order_id: UUID, *, is_staff: bool) -> Any:
+    async with here.database.transaction() as tx:
+        (done,), result = await after_order.cancel(tx, [CancelWish(order_id, ANA, is_staff)], here.by_hand)
+    await here.assembly.streams.offer_all(result.onward)
+    return done
+
+
+async def refunded(here: Shop, *found: Refund) -> None:
+    """Wait until these are given back and all that follows is done."""
+    ids = [one.id for one in found]
+    ended = "SELECT count(*) FROM sagas WHERE subject = ANY($1) AND state = 'COMPLETED'"
+    await until(lambda: _is(here, ended, len(ids), ids))
+
+
+async def _is(here: Shop, statement: str, wanted: int, *arguments: Any) -> bool:
+    return bool(await here.value(statement, *arguments) == wanted)
+
+
+async def state_of(here: Shop, order_id: UUID) -> str:
+    found: str = await here.value("SELECT state FROM orders WHERE id = $1", order_id)
+    return found
+
+
+async def test_two_parcels_ship_an_order_and_both_deliver_it(database_url: str, redis_url: str) -> None:
+    async with shop(database_url, redis_url) as here:
+        goods = await here.sells(apple=10, pear=5)
+        order_id = await here.order({goods["apple"]: 3, goods["pear"]: 1})
+        await here.ended(order_id)
+        first = await here.ship(order_id, {goods["apple"]: 2})
+        assert isinstance(first, Shipment)
+        assert await state_of(here, order_id) == "CONFIRMED"
+        assert await here.ship(order_id, {goods["apple"]: 2}) == TooManyUnits(goods["apple"], 1)
+        second = await here.ship(order_id)
+        assert second.units == {goods["apple"]: 1, goods["pear"]: 1}
+        assert await state_of(here, order_id) == "SHIPPED"
+        async with here.database.transaction() as tx:
+            (arrived,) = await after_order.deliver(tx, [(order_id, first.id)])
+        assert arrived is not None
+        assert arrived.delivered_at is not None
+        assert await state_of(here, order_id) == "SHIPPED"
+        async with here.database.transaction() as tx:
+            again, last, strange = await after_order.deliver(
+                tx, [(order_id, first.id), (order_id, second.id), (order_id, uuid4())]
+            )
+        assert again == arrived, "said twice is said once"
+        assert last is not None
+        assert strange is None
+        assert await state_of(here, order_id) == "DELIVERED"
+        assert {"OrderShipped", "OrderDelivered"} <= set(await here.events(order_id))
+        mails = "SELECT body_text FROM mailbox WHERE order_id = $1 AND subject LIKE '%camino%' ORDER BY key"
+        told = await until(lambda: _at_least(here, 2, mails, order_id))
+        assert all("ES 123" in row["body_text"] for row in told)
+        assert await here.stock(goods["apple"]) == (7, 0)
+
+
+async def _at_least(here: Shop, count: int, statement: str, *arguments: Any) -> list[Any]:
+    rows = await here.ask(statement, *arguments)
+    return rows if len(rows) >= count else []
+
+
+async def test_fifty_refunds_at_once_never_exceed_what_was_captured(database_url: str, redis_url: str) -> None:
+    async with shop(database_url, redis_url, workers=2) as here:
+        goods = await here.sells(apple=10)
+        order_id = await here.order({goods["apple"]: 3})  # 30.00
+        await here.ended(order_id)
+        asked = await asyncio.gather(*(here.refund(order_id, 100) for _ in range(50)))
+        granted = [one for one in asked if isinstance(one, Refund)]
+        assert len(granted) == 30
+        assert all(one == TooMuchMoney(0) for one in asked if not isinstance(one, Refund))
+        await refunded(here, *granted)
+        assert here.gateway.kept(order_id) == 0
+        (payment,) = await here.ask("SELECT * FROM payments WHERE order_id = $1", order_id)
+        assert (payment["state"], payment["refunded"], payment["refunding"]) == ("REFUNDED", 3000, 0)
+        assert await state_of(here, order_id) == "REFUNDED"
+        assert await here.stock(goods["apple"]) == (7, 0), "money alone"
+        moves = await here.ask("SELECT to_state FROM order_moves WHERE order_id = $1 ORDER BY seq", order_id)
+        assert [row["to_state"] for row in moves][-2:] == ["CONFIRMED", "REFUNDED"]
+
+
+async def test_units_go_back_to_where_they_were_sold_from(database_url: str, redis_url: str) -> None:
+    async with shop(database_url, redis_url) as here:
+        goods = await here.sells(apple=2)
+        apple = goods["apple"]
+        async with here.database.transaction() as tx:
+            opening = "INSERT INTO stock (product_id, location, on_hand) VALUES ($1, 'ZARAGOZA', 5)"
+            await tx.execute(opening, apple)
+        order_id = await here.order({apple: 4})  # 2 from MAIN, 2 from ZARAGOZA
+        await here.ended(order_id)
+        withdrawn = await here.refund(order_id, units={apple: 1}, restock=True)
+        assert withdrawn.amount == 1000
+        await here.ship(order_id, {apple: 3})
+        kept = await here.refund(order_id, units={apple: 1}, kind="RETURN", restock=False)
+        back = await here.refund(order_id, 500, {apple: 2}, kind="RETURN", restock=True)
+        assert await here.refund(order_id, units={apple: 1}, kind="RETURN") == TooManyUnits(apple, 0)
+        await refunded(here, withdrawn, kept, back)
+        rows = await here.ask("SELECT location, on_hand FROM stock WHERE product_id = $1 ORDER BY location", apple)
+        assert [tuple(row) for row in rows] == [("MAIN", 2), ("ZARAGOZA", 4)]
+        assert here.gateway.kept(order_id) == 4000 - 1000 - 1000 - 500
+        booked = await here.ask(
+            "SELECT reference, sum(on_hand_delta) AS n FROM movements WHERE kind = 'RETURN' GROUP BY 1"
+        )
+        assert {row["reference"]: row["n"] for row in booked} == {withdrawn.id: 1, back.id: 2}
+        # Nothing is left to be sent, and what was sent may still arrive.
+        assert await state_of(here, order_id) == "SHIPPED"
+
+
+async def test_a_refund_that_the_gateway_keeps_refusing_is_stuck_and_can_be_tried_again(
+    database_url: str, redis_url: str
+) -> None:
+    gateway = FakeGateway()
+    async with shop(database_url, redis_url, gateway=gateway) as here:
+        goods = await here.sells(apple=10)
+        order_id = await here.order({goods["apple"]: 3})
+        await here.ended(order_id)
+        gateway.refunds_fail = True
+        asked = await here.refund(order_id, 1000)
+        stuck = "SELECT count(*) FROM sagas WHERE subject = $1 AND state = 'COMPENSATION_FAILED'"
+        await until(lambda: _is(here, stuck, 1, asked.id))
+        assert await here.refund(order_id, 2001) == TooMuchMoney(2000), "promised is promised"
+        gateway.refunds_fail = False
+        async with here.database.transaction() as tx:
+            _, result = await verbs.act(tx, here.by_hand, [asked.id], "retry", actor="ana", reason="it is back")
+        await here.assembly.streams.offer_all(result.onward)
+        await refunded(here, asked)
+        assert gateway.kept(order_id) == 2000
+        assert len({key for call, key in gateway.calls if call == "refund"}) == 1, "one key, however often"
+
+
+async def test_a_refund_that_was_given_up_is_free_again(database_url: str, redis_url: str) -> None:
+    gateway = FakeGateway()
+    async with shop(database_url, redis_url, gateway=gateway) as here:
+        goods = await here.sells(apple=10)
+        order_id = await here.order({goods["apple"]: 3})
+        await here.ended(order_id)
+        gateway.refunds_fail = True
+        asked = await here.refund(order_id, units={goods["apple"]: 3}, restock=True)
+        stuck = "SELECT count(*) FROM sagas WHERE subject = $1 AND state = 'COMPENSATION_FAILED'"
+        await until(lambda: _is(here, stuck, 1, asked.id))
+        async with here.database.transaction() as tx:
+            _, result = await verbs.act(tx, here.by_hand, [asked.id], "compensate", actor="ana", reason="never arrived")
+        await here.assembly.streams.offer_all(result.onward)
+        await until(lambda: _is(here, "SELECT count(*) FROM refunds WHERE id = $1 AND state = 'FAILED'", 1, asked.id))
+        (payment,) = await here.ask("SELECT * FROM payments WHERE order_id = $1", order_id)
+        assert (payment["state"], payment["refunded"], payment["refunding"]) == ("SUCCEEDED", 0, 0)
+        assert isinstance(await here.ship(order_id), Shipment), "what was not withdrawn is shipped"
+
+
+async def test_an_operator_cancels_a_confirmed_order_and_everything_is_given_back(
+    database_url: str, redis_url: str
+) -> None:
+    async with shop(database_url, redis_url) as here:
+        goods = await here.sells(apple=10)
+        order_id = await here.order({goods["apple"]: 3})
+        await here.ended(order_id)
+        refused = await cancel(here, order_id, is_staff=False)
+        assert isinstance(refused, WrongState)
+        assert refused.state == OrderState.CONFIRMED
+        assert isinstance(await cancel(here, order_id, is_staff=True), Claimed)
+        assert isinstance(await cancel(here, order_id, is_staff=True), WrongState), "it is being undone already"
+        (order,) = await here.ended(order_id)
+        assert (order["state"], order["saga_state"], order["failure_reason"]) == (
+            "CANCELLED", "COMPENSATED", "CANCELLED_BY_OPERATOR",
+        )  # fmt: skip
+        assert here.gateway.kept(order_id) == 0
+        assert await here.stock(goods["apple"]) == (10, 0)
+        told = await here.ask("SELECT kind FROM notifications WHERE order_id = $1 ORDER BY created_at", order_id)
+        assert [row["kind"] for row in told] == ["order_confirmation", "order_cancellation"]
+
+
+async def test_what_was_shipped_or_refunded_is_not_cancelled(database_url: str, redis_url: str) -> None:
+    async with shop(database_url, redis_url) as here:
+        goods = await here.sells(apple=10)
+        sent, back = await here.order({goods["apple"]: 3}), await here.order({goods["apple"]: 3})
+        await here.ended(sent, back)
+        await here.ship(sent, {goods["apple"]: 1})
+        asked = await here.refund(back, 1)
+        assert await cancel(here, sent, is_staff=True) == HasFollowed()
+        assert await cancel(here, back, is_staff=True) == HasFollowed()
+        await refunded(here, asked)
+        assert await cancel(here, back, is_staff=True) == HasFollowed()
+        assert await cancel(here, uuid4(), is_staff=True) is None
+
+
+async def test_nothing_is_shipped_or_refunded_while_an_order_is_being_undone(database_url: str, redis_url: str) -> None:
+    gateway = FakeGateway()
+    async with shop(database_url, redis_url, gateway=gateway) as here:
+        goods = await here.sells(apple=10)
+        order_id = await here.order({goods["apple"]: 3})
+        await here.ended(order_id)
+        gateway.refunds_fail = True
+        await cancel(here, order_id, is_staff=True)
+        refused = await here.ship(order_id), await here.refund(order_id, 1)
+        assert all(isinstance(one, WrongState) and one.is_under_way for one in refused)
+
+
+async def test_a_customer_cancels_until_the_charge(database_url: str, redis_url: str) -> None:
+    async with shop(database_url, redis_url, queues=[]) as here:
+        goods = await here.sells(apple=10)
+        order_id = await here.order({goods["apple"]: 3})
+        assert isinstance(await cancel(here, order_id, is_staff=False), Claimed)
+        assert await state_of(here, order_id) == "CANCELLED"
+        assert await here.value("SELECT failure_reason FROM orders WHERE id = $1", order_id) == "CANCELLED_BY_CUSTOMER"
+        assert isinstance(await cancel(here, order_id, is_staff=False), WrongState)
+
+
+async def test_cancelling_races_the_charge(database_url: str, redis_url: str) -> None:
+    """Two hundred orders: each ends cancelled with no money held, or confirmed with all of it."""
+    async with shop(database_url, redis_url, workers=2) as here:
+        goods = await here.sells(apple=1000)
+
+        async def race(number: int) -> tuple[UUID, bool]:
+            order_id = await here.order({goods["apple"]: 1})
+            for _ in range(number % 20):
+                await here.value("SELECT 1")  # a little later each, however fast the machine is
+            return order_id, isinstance(await cancel(here, order_id, is_staff=bool(number % 2)), Claimed)
+
+        raced: list[tuple[UUID, bool]] = []
+        for start in range(0, 200, 10):
+            raced += await asyncio.gather(*(race(start + n) for n in range(10)))
+        ended = {row["id"]: row for row in await here.ended(*(order_id for order_id, _ in raced), within=60)}
+        for order_id, was_cancelled in raced:
+            assert ended[order_id]["state"] == ("CANCELLED" if was_cancelled else "CONFIRMED"), ended[order_id]
+            assert here.gateway.kept(order_id) == (0 if was_cancelled else 1000)
+        confirmed = sum(not was_cancelled for _, was_cancelled in raced)
+        assert await here.stock(goods["apple"]) == (1000 - confirmed, 0)
+        assert 0 < confirmed < 200, "both happen, or it was no race"

@@ -1,0 +1,95 @@
+"""Every route that users of the public system of this design expect, with the rights that its row says (FEATURES 4)."""
+
+import ast
+from pathlib import Path
+
+from api_client import Client
+
+P, U, A = "anybody", "signed in", "admin"
+ROUTES = [
+    ("POST", "auth/register", P), ("POST", "auth/login", P), ("POST", "auth/refresh", P), ("GET", "auth/profile", U),
+    ("GET", "auth/me", U), ("POST", "auth/logout", U),
+    ("POST", "users", A), ("GET", "users", A), ("GET", "users/profile", U), ("GET", "users/{user_id}", A),
+    ("PATCH", "users/{user_id}", A), ("DELETE", "users/{user_id}", A), ("PATCH", "users/{user_id}/activate", A),
+    ("POST", "products", A), ("GET", "products", P), ("GET", "products/search", P), ("GET", "products/{product_id}", P),
+    ("PATCH", "products/{product_id}", A), ("DELETE", "products/{product_id}", A),
+    ("PATCH", "products/{product_id}/activate", A), ("PATCH", "products/{product_id}/deactivate", A),
+    ("POST", "categories", A), ("GET", "categories", P), ("GET", "categories/tree", P),
+    ("GET", "categories/slug/{slug}", P), ("GET", "categories/{category_id}", P),
+    ("GET", "categories/{category_id}/descendants", P), ("GET", "categories/{category_id}/path", P),
+    ("PUT", "categories/{category_id}", A), ("PATCH", "categories/{category_id}/activate", A),
+    ("PATCH", "categories/{category_id}/deactivate", A), ("DELETE", "categories/{category_id}", A),
+    ("POST", "inventory", A), ("POST", "inventory/check-availability", P), ("POST", "inventory/reserve", A),
+    ("GET", "inventory/reservations/{reservation_id}", A), ("PUT", "inventory/release-reservation", A),
+    ("PUT", "inventory/fulfill-reservation", A), ("POST", "inventory/add-stock", A),
+    ("POST", "inventory/remove-stock", A), ("GET", "inventory/product/{product_id}", P), ("GET", "inventory", P),
+    ("GET", "inventory/low-stock", P), ("GET", "inventory/out-of-stock", P), ("GET", "inventory/stats", A),
+    ("POST", "orders", U), ("GET", "orders", U), ("GET", "orders/{order_id}", U),
+    ("GET", "orders/{order_id}/status", U),
+    ("GET", "health", P), ("GET", "health/live", P), ("GET", "health/ready", P), ("GET", "health/detailed", P),
+]  # fmt: skip
+QUERIES = {
+    "users": {"search", "status", "page", "limit", "sortBy", "sortOrder"},
+    "products": {
+        "search", "brand", "status", "minPrice", "maxPrice", "onSale", "tags", "page", "limit", "sortBy", "sortOrder",
+    },
+    "inventory": {"productId", "location", "status", "minStock", "maxStock", "search", "page", "limit"},
+}  # fmt: skip
+TESTS = Path(__file__).parents[1]
+# Each defect of the public system (FEATURES 3), and the test that would find it here.
+DEFECTS = {
+    "the outbox is bypassed after the commit: orders are lost when Redis is down":
+        "test_kill_9_of_each_process_and_flushall_lose_nothing_and_charge_nobody_twice",
+    "an idempotency key is checked, then inserted": "test_fifty_orders_under_one_key_at_two_processes_are_one",
+    "an open circuit is retried for 90 seconds": "test_while_open_nobody_passes_until_the_probe_is_due",
+    "errors of compensations are swallowed": "test_a_compensation_that_fails_is_stuck_said_and_redriven",
+    "money in floats, sleeps in tests, a saga of 700 lines": "test_the_rule_holds",
+    "stock is never deducted": "test_an_order_of_two_lines_is_paid_and_taken_from_the_stock",
+    "reservations never expire": "test_of_expiry_and_the_order_exactly_one_ends_a_reservation",
+    "an order with two lines can't be reserved": "test_an_order_of_two_lines_is_confirmed",
+    "a failed reserve leaves the others held": "test_out_of_stock_ends_cancelled_and_the_customer_is_told",
+    "the refund is unreachable": "test_fifty_refunds_at_once_never_pass_the_capture",
+    "a declined payment is tried again": "test_a_decline_is_never_tried_again",
+    "no key reaches the gateway: a crash charges twice": "test_a_crash_there_loses_nothing",
+    "another customer's key returns that customer's order": "test_a_key_belongs_to_one_body_of_one_customer",
+    "the same key with another body returns the old order": "test_a_key_belongs_to_one_body_of_one_customer",
+    "two equal orders on one day are swallowed": "test_equal_orders_without_a_key_are_orders_of_their_own",
+    "two relays publish twice": "test_two_relays_share_the_work_and_repeat_nothing",
+    "only OrderCreated is ever published": "test_an_order_is_watched_from_its_beginning_to_its_end",
+    "no business metric is ever incremented": "test_the_business_metrics_count_what_ended",
+    "dead letters are a log line": "test_a_crash_there_loses_nothing",
+    "correlation ids don't reach jobs": "test_a_correlation_id_goes_with_the_order",
+    "any signed-in user may move anybody's stock": "test_who_may_what_is_judged_before_anything_else",
+    "logout does nothing": "test_logging_out_ends_the_family",
+    "refresh tokens are not rotated": "test_a_refresh_token_is_good_once_and_its_reuse_ends_the_family",
+    "a failed job counts as done": "test_a_poisoned_saga_fails_alone_and_is_undone_in_reverse",
+    "three of the four queues never get work": "test_all_four_queues_work_and_count",
+}  # fmt: skip
+
+
+async def test_every_route_is_there_with_its_rights(api: Client) -> None:
+    paths = (await api.get("/api/openapi.json")).body["paths"]
+    for method, path, who in ROUTES:
+        operation = paths[f"/api/v1/{path}"][method.lower()]
+        assert ("security" in operation) == (who != P), (method, path)
+        assert ("403" in operation["responses"]) == (who == A), (method, path)
+    assert "202" in paths["/api/v1/orders"]["post"]["responses"]
+    for path, names in QUERIES.items():
+        assert names <= {one["name"] for one in paths[f"/api/v1/{path}"]["get"]["parameters"]}, path
+
+
+def test_each_defect_of_the_public_system_has_a_test() -> None:
+    known = {
+        node.name
+        for path in TESTS.rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert {defect: name for defect, name in DEFECTS.items() if name not in known} == {}
+
+
+async def test_a_method_that_a_path_does_not_have_is_a_405_though_another_path_would_take_it(api: Client) -> None:
+    admin = await api.person("admin")
+    for method, path in (("PATCH", "products/search"), ("PATCH", "users/profile"), ("PUT", "categories/tree")):
+        reply = await api.ask(method, f"/api/v1/{path}", token=admin.token, json={})
+        assert (reply.status, reply.headers["Allow"]) == (405, "GET, HEAD"), (method, path)

@@ -1,0 +1,92 @@
+"""What may still be shipped, refunded and brought back of an order: pure rules."""
+
+from typing import Any
+from uuid import UUID, uuid4
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from comanda.orders import model
+from comanda.orders.model import Granted, LineStanding, NothingLeft, OrderState, Standing, TooManyUnits, TooMuchMoney
+
+APPLE, PEAR = UUID(int=1), UUID(int=2)
+
+
+def order(state: OrderState = OrderState.CONFIRMED, *, apples: int = 5, pears: int = 3) -> Standing:
+    lines = {APPLE: LineStanding(APPLE, 100, apples), PEAR: LineStanding(PEAR, 250, pears)}
+    total = 100 * apples + 250 * pears
+    return Standing(uuid4(), uuid4(), state, True, "USD", "c", total, 0, total, lines)
+
+
+@pytest.mark.parametrize("state", [one for one in OrderState if one is not OrderState.CONFIRMED])
+def test_only_a_confirmed_order_is_shipped(state: OrderState) -> None:
+    refused = model.ship(order(state), None)
+    assert isinstance(refused, model.WrongState)
+    assert set(refused.onward) == model.MOVES[state]
+
+
+def test_what_is_left_is_shipped_and_no_more() -> None:
+    it = order()
+    assert model.ship(it, {APPLE: 2}) == {APPLE: 2}
+    assert model.progress(it) == []
+    assert model.ship(it, {APPLE: 4}) == TooManyUnits(APPLE, 3)
+    assert model.ship(it, {uuid4(): 1}) != {}
+    assert model.ship(it, None) == {APPLE: 3, PEAR: 3}
+    assert model.progress(it) == [OrderState.SHIPPED]
+    it.delivered = it.sent
+    assert model.progress(it) == [OrderState.SHIPPED, OrderState.DELIVERED]
+    assert model.ship(it, None) == NothingLeft()
+
+
+def test_what_was_withdrawn_is_not_shipped() -> None:
+    it = order()
+    assert model.refund(it, "REFUND", {PEAR: 3}, None, is_restocked=True) == Granted(750, {PEAR: 3})
+    assert model.ship(it, {PEAR: 1}) == TooManyUnits(PEAR, 0)
+    assert model.ship(it, None) == {APPLE: 5}
+    assert model.refund(it, "REFUND", {APPLE: 1}, None, is_restocked=True) == TooManyUnits(APPLE, 0)
+
+
+def test_only_what_was_shipped_comes_back() -> None:
+    it = order()
+    assert model.refund(it, "RETURN", {APPLE: 1}, None, is_restocked=True) == TooManyUnits(APPLE, 0)
+    model.ship(it, {APPLE: 2})
+    assert model.refund(it, "RETURN", {APPLE: 2}, 150, is_restocked=False) == Granted(150, {APPLE: 2})
+    assert model.refund(it, "RETURN", {APPLE: 1}, None, is_restocked=True) == TooManyUnits(APPLE, 0)
+
+
+def test_no_more_than_its_price_is_given_back_for_a_line() -> None:
+    it = order()
+    assert model.refund(it, "REFUND", {APPLE: 1}, 101, is_restocked=False) == TooMuchMoney(100)
+    assert model.refund(it, "REFUND", None, it.captured + 1, is_restocked=False) == TooMuchMoney(it.captured)
+    assert model.refund(it, "REFUND", None, None, is_restocked=False) == Granted(it.captured, {})
+    assert model.refund(it, "REFUND", None, None, is_restocked=False) == NothingLeft()
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["ship", "REFUND", "RETURN"]),
+        st.none() | st.dictionaries(st.sampled_from([APPLE, PEAR]), st.integers(1, 6), min_size=1),
+        st.none() | st.integers(1, 1500),
+        st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+@given(STEPS)
+def test_whatever_is_asked_nothing_exceeds_what_there_was(steps: list[tuple[str, Any, int | None, bool]]) -> None:
+    it = order()
+    given_back = 0
+    for verb, units, amount, is_restocked in steps:
+        if verb == "ship":
+            model.ship(it, units)
+        else:
+            kind: Any = verb
+            done = model.refund(it, kind, units, amount, is_restocked=is_restocked and units is not None)
+            given_back += done.amount if isinstance(done, Granted) else 0
+        assert it.left_to_refund == it.captured - given_back >= 0
+        for line in it.lines.values():
+            assert line.shipped + line.withdrawn <= line.ordered
+            assert line.withdrawn + line.returned <= line.refunded <= line.ordered
+            assert line.returned <= line.shipped
