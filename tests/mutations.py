@@ -12,6 +12,10 @@ OUTBOX = "tests/integration/test_outbox.py"
 WORKER = "tests/integration/test_worker.py"
 RAMP = "tests/integration/test_gateway_ramp.py"
 BREAKER = "tests/unit/test_breaker.py"
+AFTER = "tests/integration/test_after_order.py"
+AFTER_RULES = "tests/unit/test_after_order_rules.py"
+WEBHOOKS = "tests/acceptance/test_webhooks.py"
+WATCHING = "tests/acceptance/test_watching.py"
 ALLOCATION = "tests/unit/test_allocation.py"
 TRANSITIONS = "tests/unit/test_transitions.py"
 # A race that a mutant wins only now and then.
@@ -455,4 +459,114 @@ LOAD = [
     ),
 ]
 
-ALL = [*COMPENSATIONS, *SAGA, *PAYMENTS, *INVENTORY, *ACCEPTANCE, *MESSAGING, *LOAD]
+AFTER_THE_ORDER = [
+    Mutant(
+        "refunds at once are each decided for themselves",
+        "orders/standing.py",
+        "    await LOCK_PAYMENTS.run(tx, order_ids)\n    orders = await LOCKED.rows(tx, order_ids)\n",
+        "    orders = await LOCKED.rows(tx, order_ids)\n",
+        _of(AFTER, "test_fifty_refunds_at_once_never_exceed_what_was_captured"),
+    ),
+    Mutant(
+        "a refund takes what others were promised",
+        "orders/standing.sql",
+        "coalesce(payments.captured - payments.refunded - payments.refunding, 0)",
+        "coalesce(payments.captured - payments.refunded, 0)",
+        _of(AFTER, "test_a_refund_that_the_gateway_keeps_refusing_is_stuck_and_can_be_tried_again"),
+    ),
+    Mutant(
+        "more is given back than is left",
+        "orders/model.py",
+        "if amount > standing.left_to_refund:",
+        "if amount > standing.captured:",
+        _of(AFTER_RULES, "test_whatever_is_asked_nothing_exceeds_what_there_was"),
+    ),
+    Mutant(
+        "what was put back is shipped",
+        "orders/model.py",
+        "return self.ordered - self.shipped - self.withdrawn",
+        "return self.ordered - self.shipped",
+        _of(AFTER_RULES, "test_what_was_withdrawn_is_not_shipped"),
+    ),
+    Mutant(
+        "a refund that was called off stays promised",
+        "checkout/refund_saga.py",
+        "        await refunds.fail(tx, refund_ids)\n",
+        "",
+        _of(AFTER, "test_a_refund_that_was_given_up_is_free_again"),
+    ),
+    Mutant(
+        "what comes back goes to the first place of all",
+        "inventory/stock.py",
+        "            places[share.product_id, share.location] -= share.quantity\n",
+        "",
+        _of(AFTER, "test_units_go_back_to_where_they_were_sold_from"),
+    ),
+    Mutant(
+        "a shipped order is undone",
+        "checkout/after_order.py",
+        "return None if is_whole else HasFollowed()",
+        "return None",
+        _of(AFTER, "test_what_was_shipped_or_refunded_is_not_cancelled"),
+    ),
+    Mutant(
+        "a confirmed order is undone without its last step",
+        "checkout/after_order.py",
+        'is_done = one.state == "COMPLETED" or (step.is_remote and one.attempt > 0)',
+        "is_done = False",
+        _of(AFTER, "test_cancelling_races_the_charge"),
+    ),
+]
+
+EVENTS_TO_OTHERS = [
+    Mutant(
+        "an order's events overtake each other",
+        "webhooks/deliveries.py",
+        '    if row["is_behind"]:\n        return Later("WAITS_FOR_EARLIER", _BEHIND)\n',
+        "",
+        _of(WEBHOOKS, "test_a_receiver_that_was_down_for_an_hour_gets_everything_in_order"),
+    ),
+    Mutant(
+        "an address is not judged when it is connected to",
+        "webhooks/sender.py",
+        "            if why is not None:\n                raise OSError(None, why)",
+        "            if why is None and not host:\n                raise OSError(None, why)",
+        _of(WEBHOOKS, "test_nothing_is_ever_sent_to_where_it_does_not_belong"),
+    ),
+    Mutant(
+        "redirects are followed",
+        "webhooks/sender.py",
+        "headers=headers, allow_redirects=False",
+        "headers=headers, allow_redirects=True",
+        _of(WEBHOOKS, "test_a_redirect_is_followed_by_nobody"),
+    ),
+    Mutant(
+        "a stream begins anew after a cut",
+        "api/feed.py",
+        "        self._told.update(known)\n",
+        "",
+        _of(WATCHING, "test_streams_outlive_redis_and_are_handed_on_when_a_process_is_replaced"),
+    ),
+    Mutant(
+        "a page outlives the product on it",
+        "catalog/pages.py",
+        "if kept is None or kept[0] != version:",
+        "if kept is None:",
+        _of(
+            "tests/integration/test_api_products.py",
+            "test_a_page_that_a_client_has_is_not_sent_again_until_a_product_changes",
+        ),
+    ),
+]
+
+ALL = [
+    *COMPENSATIONS,
+    *SAGA,
+    *PAYMENTS,
+    *INVENTORY,
+    *ACCEPTANCE,
+    *MESSAGING,
+    *LOAD,
+    *AFTER_THE_ORDER,
+    *EVENTS_TO_OTHERS,
+]
