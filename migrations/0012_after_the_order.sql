@@ -55,7 +55,8 @@ ALTER TABLE payments
 -- Which refund brought goods back.
 ALTER TABLE movements ADD COLUMN reference uuid;
 
--- Messages of one kind may be about several occasions of an order: shipments, refunds.
+-- Messages of one kind may be about several occasions of an order: shipments, refunds. Workers of the release before store
+-- theirs under the constraint that goes here: stop them for this one.
 ALTER TABLE notifications ADD COLUMN occasion uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000';
 ALTER TABLE notifications DROP CONSTRAINT notifications_order_id_kind_channel_key;
 ALTER TABLE notifications ADD CONSTRAINT notifications_order_id_kind_channel_occasion_key

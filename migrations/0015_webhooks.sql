@@ -37,9 +37,11 @@ CREATE TABLE webhook_deliveries (
 CREATE UNIQUE INDEX webhook_deliveries_once ON webhook_deliveries (endpoint_id, event_id) WHERE NOT is_again;
 CREATE INDEX webhook_deliveries_waiting ON webhook_deliveries (endpoint_id, lane, seq) WHERE state = 'PENDING';
 CREATE INDEX webhook_deliveries_log ON webhook_deliveries (endpoint_id, id);
+CREATE INDEX webhook_deliveries_failed ON webhook_deliveries (endpoint_id, id) WHERE state = 'FAILED';
+CREATE INDEX webhook_deliveries_age ON webhook_deliveries (ended_at) WHERE ended_at IS NOT NULL;
 
 CREATE TABLE webhook_attempts (
-    delivery_id uuid NOT NULL REFERENCES webhook_deliveries,
+    delivery_id uuid NOT NULL,
     attempt     integer NOT NULL,
     at          timestamptz NOT NULL DEFAULT now(),
     headers     jsonb,

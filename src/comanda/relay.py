@@ -38,6 +38,7 @@ _MEASURE_EVERY = 2.0
 _SWEEP_EVERY = 60.0
 _BATCH = 500
 _KEYS_LIVE = timedelta(hours=48)
+_DELIVERIES_LIVE = timedelta(days=30)
 _GONE_AFTER = 600.0  # seconds after which a silent worker's name is dropped
 _STATUS = {"OrderConfirmed": "CONFIRMED", "OrderCancelled": "CANCELLED"}
 
@@ -77,10 +78,11 @@ async def run(assembly: Assembly, stop: asyncio.Event) -> None:
         async with database.connection(SWEEP) as tx:
             forgotten = await keys.forget(tx, _KEYS_LIVE, _BATCH)
             await sessions.forget(tx, _BATCH)
+            delivered = await deliveries.forget(tx, _DELIVERIES_LIVE, _BATCH)
             await keep_partitions(tx, assembly.settings.audit_days)
         for queue in QUEUES:
             await streams.forget_consumers(queue, _GONE_AFTER)
-        return forgotten == _BATCH
+        return _BATCH in (forgotten, delivered)
 
     async def measure() -> bool:
         async with database.connection() as tx:

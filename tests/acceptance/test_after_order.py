@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 from uuid import uuid4
 
-from up import Reply, Up, Visitor, captured, eventually
+from up import PASSWORD, Reply, Up, Visitor, captured, eventually
 
 
 def key() -> dict[str, str]:
@@ -47,6 +47,31 @@ async def test_a_refund_is_asked_for_once_under_its_key(up: Up, admin: Visitor) 
         "CONFIRMED", "PARTIALLY_REFUNDED", 250,
     )  # fmt: skip
     assert [one["amount"] for one in seen["refunds"]] == [250]
+
+
+async def test_a_repeat_while_the_first_runs_is_told_what_the_first_was_told(up: Up, admin: Visitor) -> None:
+    """All that is left, asked for by one intent several times at once: nobody hears that nothing is left."""
+    customer = await up.registered()
+    product = await admin.product()
+    for verb, body in (("refunds", {"reason": "lost"}), ("cancel", {})):
+        order_id = await sold(customer, product)
+        mine = key()
+        path = f"/orders/{order_id}/{verb}"
+        replies = await asyncio.gather(*(admin.ask("POST", path, body, **mine) for _ in range(8)))
+        assert {reply.status for reply in replies} == {202}, [reply.body for reply in replies]
+        assert len({str(reply.body) for reply in replies}) == 1
+
+
+async def test_who_may_only_look_cancels_nothing(up: Up, admin: Visitor) -> None:
+    customer = await up.registered()
+    names = {"password": PASSWORD, "firstName": "A", "lastName": "B", "role": "viewer"}
+    made = await admin.made("/users", {"email": f"{uuid4().hex}@example.com", **names})
+    viewer = await up.signed_in(made["email"])
+    order_id = await customer.order(await admin.product(), method="pm_slow_500")
+    refused = await viewer.ask("POST", f"/orders/{order_id}/cancel", {}, **key())
+    assert (refused.status, refused.body["code"]) == (403, "FORBIDDEN")
+    (ended,) = await customer.ended(order_id)
+    assert ended["status"] == "CONFIRMED"
 
 
 async def test_fifty_refunds_at_once_never_pass_the_capture(up: Up, admin: Visitor) -> None:

@@ -163,6 +163,41 @@ async def test_a_refund_that_was_given_up_is_free_again(database_url: str, redis
         assert isinstance(await here.ship(order_id), Shipment), "what was not withdrawn is shipped"
 
 
+async def test_a_refund_that_was_paid_by_hand_is_skipped_and_all_the_rest_follows(
+    database_url: str, redis_url: str
+) -> None:
+    gateway = FakeGateway()
+    async with shop(database_url, redis_url, gateway=gateway) as here:
+        goods = await here.sells(apple=10)
+        order_id = await here.order({goods["apple"]: 3})
+        await here.ended(order_id)
+        gateway.refunds_fail = True
+        asked = await here.refund(order_id, units={goods["apple"]: 3}, restock=True)
+        stuck = "SELECT count(*) FROM sagas WHERE subject = $1 AND state = 'COMPENSATION_FAILED'"
+        await until(lambda: _is(here, stuck, 1, asked.id))
+        async with here.database.transaction() as tx:
+            _, result = await verbs.act(tx, here.by_hand, [asked.id], "skip", actor="ana", reason="by bank transfer")
+        await here.assembly.streams.offer_all(result.onward)
+        await refunded(here, asked)
+        (payment,) = await here.ask("SELECT * FROM payments WHERE order_id = $1", order_id)
+        assert (payment["state"], payment["refunded"], payment["refunding"]) == ("REFUNDED", 3000, 0)
+        assert await state_of(here, order_id) == "REFUNDED"
+        assert await here.stock(goods["apple"]) == (10, 0)
+
+
+async def test_what_costs_nothing_comes_back_too(database_url: str, redis_url: str) -> None:
+    async with shop(database_url, redis_url) as here:
+        goods = await here.sells(sample=10)
+        await here.ask("UPDATE products SET price = 0 WHERE id = $1 RETURNING id", goods["sample"])
+        order_id = await here.order({goods["sample"]: 2})
+        await here.ended(order_id)
+        await here.ask("DELETE FROM payments WHERE order_id = $1 RETURNING id", order_id)  # as after a skipped charge
+        back = await here.refund(order_id, units={goods["sample"]: 2}, restock=True)
+        await refunded(here, back)
+        assert await here.stock(goods["sample"]) == (10, 0)
+        assert await state_of(here, order_id) == "REFUNDED"
+
+
 async def test_an_operator_cancels_a_confirmed_order_and_everything_is_given_back(
     database_url: str, redis_url: str
 ) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from api_client import Client, Person
 
@@ -150,3 +150,48 @@ async def test_the_list_is_filtered(api: Client) -> None:
     empty = await api.product(admin)
     assert await _stock(api, empty["id"]) == (0, 0, 0)
     assert (await api.get(f"/api/v1/inventory/product/{uuid4()}")).status == 404
+
+
+async def test_staff_hold_stock_and_let_it_go_or_send_it_out(api: Client) -> None:
+    admin = await api.person("admin")
+    product = await api.product(admin)
+    await api.post("/api/v1/inventory", {"productId": product["id"], "initialStock": 5}, token=admin.token)
+
+    async def counts() -> tuple[int, int]:
+        found = (await api.get(f"/api/v1/inventory/product/{product['id']}")).body
+        return found["physicalStock"], found["reservedStock"]
+
+    wish = {"productId": product["id"], "quantity": 3, "reason": "showroom"}
+    held = [await api.post("/api/v1/inventory/reserve", wish, token=admin.token) for _ in range(2)]
+    assert [one.status for one in held] == [201, 409]
+    assert held[1].body["code"] == "STOCK_TAKEN"
+    assert (held[0].body["status"], held[0].body["orderId"], await counts()) == ("ACTIVE", None, (5, 3))
+    body = {"reservationId": held[0].body["reservationId"], "reason": "over"}
+    for expected in (200, 409):
+        let_go = await api.ask("PUT", "/api/v1/inventory/release-reservation", token=admin.token, json=body)
+        assert let_go.status == expected
+    assert await counts() == (5, 0)
+    again = await api.post("/api/v1/inventory/reserve", wish, token=admin.token)
+    body = {"reservationId": again.body["reservationId"]}
+    sent = await api.ask("PUT", "/api/v1/inventory/fulfill-reservation", token=admin.token, json=body)
+    assert (sent.body["status"], await counts()) == ("FULFILLED", (2, 0))
+    path = f"/api/v1/inventory/movements?productId={product['id']}"
+    kinds = [one["kind"] for one in (await api.get(path, token=admin.token)).body["items"]]
+    assert kinds == ["SALE", "RESERVATION", "RELEASE_RESERVATION", "RESERVATION", "RESTOCK"]
+    first = (await api.get(f"{path}&limit=2", token=admin.token)).body
+    second = (await api.get(f"{path}&limit=2&cursor={first['nextCursor']}", token=admin.token)).body
+    assert [one["kind"] for one in second["items"]] == kinds[2:4]
+
+
+async def test_what_an_order_holds_nobody_sells_by_hand(api: Client) -> None:
+    admin = await api.person("admin")
+    product = await api.product(admin)
+    await api.post("/api/v1/inventory", {"productId": product["id"], "initialStock": 5}, token=admin.token)
+    held = await api.post("/api/v1/inventory/reserve", {"productId": product["id"], "quantity": 1}, token=admin.token)
+    mine = held.body["reservationId"]
+    async with api.database.transaction() as tx:
+        await tx.execute("UPDATE reservations SET order_id = $2 WHERE id = $1", UUID(mine), uuid4())
+    body = {"reservationId": mine}
+    refused = await api.ask("PUT", "/api/v1/inventory/fulfill-reservation", token=admin.token, json=body)
+    assert (refused.status, refused.body["code"]) == (409, "RESERVATION_OF_ORDER")
+    assert (await api.ask("PUT", "/api/v1/inventory/release-reservation", token=admin.token, json=body)).status == 200

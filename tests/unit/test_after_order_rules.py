@@ -21,7 +21,10 @@ def order(state: OrderState = OrderState.CONFIRMED, *, apples: int = 5, pears: i
 
 @pytest.mark.parametrize("state", [one for one in OrderState if one is not OrderState.CONFIRMED])
 def test_only_a_confirmed_order_is_shipped(state: OrderState) -> None:
-    refused = model.ship(order(state), None)
+    it = order(state)
+    if state is OrderState.SHIPPED:
+        it.sent, it.lines = 1, {APPLE: LineStanding(APPLE, 100, 5, shipped=5)}
+    refused = model.ship(it, None)
     assert isinstance(refused, model.WrongState)
     assert set(refused.onward) == model.MOVES[state]
 
@@ -37,6 +40,12 @@ def test_what_is_left_is_shipped_and_no_more() -> None:
     it.delivered = it.sent
     assert model.progress(it) == [OrderState.SHIPPED, OrderState.DELIVERED]
     assert model.ship(it, None) == NothingLeft()
+
+
+def test_what_was_to_be_put_back_and_was_not_is_shipped_after_all() -> None:
+    it = order(OrderState.SHIPPED)
+    it.sent, it.lines = 1, {APPLE: LineStanding(APPLE, 100, 3, shipped=2)}
+    assert model.ship(it, None) == {APPLE: 1}
 
 
 def test_what_was_withdrawn_is_not_shipped() -> None:

@@ -7,6 +7,7 @@ from comanda.resilience.loops import loop
 from comanda.saga import log
 
 _LOOK_EVERY = 0.25  # seconds
+_AT_LEISURE = ("webhook", "alert")  # what others are told, and when, is no reason to refuse an order
 
 
 class Admission:
@@ -26,5 +27,5 @@ class Admission:
 
     async def _look(self) -> bool:
         async with self._database.connection() as tx:
-            self.is_open = await log.backlog(tx, self._most) < self._most
+            self.is_open = await log.backlog(tx, self._most, without=_AT_LEISURE) < self._most
         return False

@@ -38,6 +38,7 @@ from comanda.orders.model import (
     WrongState,
 )
 from comanda.orders.notes import Draft, Note
+from comanda.orders.reads import Status
 from comanda.orders.shipments import Shipment
 from comanda.payments import refunds
 from comanda.payments.refunds import Refund
@@ -67,8 +68,10 @@ async def cancel(
 
     Money and stock are given back by the order's own process, in reverse.
     """
-    await _visible(parts, account, order_id)
+    found = await _visible(parts, account, order_id)
     wish = CancelWish(order_id, account.id, is_staff=account.role in {"admin", "operator"})
+    if not wish.is_staff and account.id != found.customer_id:
+        raise Problem("FORBIDDEN")  # who may look at everything may not do everything
 
     async def work(tx: Tx) -> Did:
         (decided,), result = await after_order.cancel(tx, [wish], parts.settling)
@@ -216,12 +219,13 @@ def _told(state: OrderState, onward: Sequence[OrderState], *, is_under_way: bool
     return f"The order is {state}; from there it can become {', '.join(onward)}.{still}"
 
 
-async def _visible(parts: Parts, account: Account, order_id: UUID) -> None:
+async def _visible(parts: Parts, account: Account, order_id: UUID) -> Status:
     """Another customer's order is not there."""
     async with parts.database.connection() as tx:
         (found,) = await reads.statuses(tx, [order_id])
     if found is None or not (account.id == found.customer_id or account.role in STAFF):
         raise Problem("ORDER_NOT_FOUND")
+    return found
 
 
 async def _refunds(parts: Parts, order_id: UUID) -> Sequence[Refund]:

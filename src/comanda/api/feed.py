@@ -5,7 +5,7 @@ One reader for the whole process, however many watch, and only while somebody do
 """
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +24,7 @@ _READ = 1000  # events at once
 _FILL = 500  # orders that are looked up at once
 _FILL_EVERY = 15.0  # seconds: what fell out of Redis unseen
 _OUTAGE_FILL_EVERY = 1.0
+_MOST = 10_000  # who watch at one process
 _MOST_UNREAD = 500  # events that a watcher may be behind; then it has to come again
 _log = telemetry.log("feed")
 
@@ -104,6 +105,7 @@ class Feed:
         self._streams = streams
         self._is_draining = is_draining
         self._watches: dict[UUID, set[Watch]] = defaultdict(set)
+        self._of_account: Counter[UUID] = Counter()
         self._wanted = asyncio.Event()
         self._reads = asyncio.Event()  # from now on nothing is missed
         self._at: str | None = None
@@ -115,27 +117,35 @@ class Feed:
         return sum(len(watches) for watches in self._watches.values())
 
     @contextmanager
-    def watch(self, order_id: UUID) -> Iterator[Watch]:
-        """Watch an order; call `begin` next."""
+    def watch(self, order_id: UUID, who: UUID) -> Iterator[Watch]:
+        """Watch an order; call `begin` next. `who`: the account, for `has_room`."""
         watch = Watch(order_id)
         self._watches[order_id].add(watch)
+        self._of_account[who] += 1
         self._wanted.set()
         try:
             yield watch
         finally:
+            self._of_account[who] -= 1
+            if not self._of_account[who]:
+                del self._of_account[who]
             self._watches[order_id].discard(watch)
             if not self._watches[order_id]:
                 del self._watches[order_id]
             if not self._watches:
                 self._wanted.clear()
 
-    async def begin(self, watch: Watch, last: UUID | None) -> None:
-        """Tell it what has happened so far, after the event `last`; an unknown one is as none."""
+    def has_room(self, who: UUID, most: int | None) -> bool:
+        """Whether one more may watch: of all, and of those of this account."""
+        return self.count < _MOST and (most is None or self._of_account[who] < most)
+
+    async def begin(self, watch: Watch, last: UUID | None, *, is_new_only: bool = False) -> None:
+        """Tell it what has happened so far, after the event `last` (an unknown one is as none), or only what comes."""
         await self._reads.wait()
         known = await self._look_up([watch.order_id])
         events = known.get(watch.order_id, [])
         ids = [one.id for one in events]
-        seen = ids.index(last) + 1 if last in ids else 0
+        seen = len(ids) if is_new_only else ids.index(last) + 1 if last in ids else 0
         watch.begin(ids[:seen], events[seen:])
 
     async def run(self, stop: asyncio.Event) -> None:

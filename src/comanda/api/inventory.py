@@ -138,9 +138,12 @@ async def release(account: Admin, body: EndReservationBody, parts: Given) -> Res
     return _reservation(_known(ended))
 
 
-@routes.put("/fulfill-reservation", responses=answers("RESERVATION_NOT_FOUND", "RESERVATION_ENDED"))
+@routes.put(
+    "/fulfill-reservation",
+    responses=answers("RESERVATION_NOT_FOUND", "RESERVATION_ENDED", "RESERVATION_OF_ORDER"),
+)
 async def fulfill(account: Admin, body: EndReservationBody, parts: Given) -> ReservationAnswer:
-    """What a reservation holds has left the house."""
+    """What a reservation that staff made holds has left the house."""
     async with parts.database.transaction(END_RESERVATION) as tx:
         (ended,) = await reservations.fulfill(tx, [body.reservation_id], actor=account.id, reason=body.reason)
     return _reservation(_known(ended))
@@ -284,10 +287,14 @@ async def _page(parts: Parts, wanted: Filter, number: int, limit: int) -> StockP
     )
 
 
-def _known(found: reservations.Reservation | reservations.Ended | None) -> reservations.Reservation:
+def _known(
+    found: reservations.Reservation | reservations.Ended | reservations.OfAnOrder | None,
+) -> reservations.Reservation:
     match found:
         case None:
             raise Problem("RESERVATION_NOT_FOUND")
+        case reservations.OfAnOrder():
+            raise Problem("RESERVATION_OF_ORDER", "Its order sells it when it is paid: ship the order instead.")
         case reservations.Ended(state):
             raise Problem("RESERVATION_ENDED", f"It is {state} already.")
     return found

@@ -50,6 +50,7 @@ CODES: dict[str, tuple[int, str]] = {
     "STOCK_EXISTS": (409, "That product has stock at this location already"),
     "STOCK_TAKEN": (409, "So many are not free"),
     "DELIVERY_UNDER_WAY": (409, "It is still being delivered"),
+    "RESERVATION_OF_ORDER": (409, "An order holds it"),
     "RESERVATION_ENDED": (409, "The reservation has ended"),
     "STOCK_HELD": (409, "Orders hold this stock"),
     "IDEMPOTENCY_KEY_IN_USE": (409, "A request with this key is still running"),

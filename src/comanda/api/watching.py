@@ -1,6 +1,7 @@
 """An order as it goes on: server-sent events, and a status that waits for news."""
 
 import asyncio
+import contextlib
 from typing import Annotated
 from uuid import UUID
 
@@ -21,8 +22,9 @@ from comanda.orders.reads import Status
 from comanda.saga.transitions import ENDED
 
 _ALIVE_EVERY = 15.0  # seconds without an event, then a comment is sent: proxies close what is silent
-_MOST = 10_000  # streams of one process
+_JUDGED_ANEW_AFTER = 300.0  # seconds
 _LONGEST_WAIT = 30
+_MOST_OF_CUSTOMER = 50
 
 routes = router("/orders", "orders")
 
@@ -32,22 +34,25 @@ class _Stream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, feed: Feed, order_id: UUID, last: UUID | None) -> None:
+    def __init__(self, feed: Feed, order_id: UUID, who: UUID, last: UUID | None) -> None:
         super().__init__(None, 200, {"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._feed = feed
         self._order_id = order_id
+        self._who = who
         self._last = last
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["comanda.unhurried"] = True
-        with self._feed.watch(self._order_id) as watch:
+        clock = asyncio.get_running_loop().time
+        over = clock() + _JUDGED_ANEW_AFTER
+        with self._feed.watch(self._order_id, self._who) as watch:
             gone = asyncio.ensure_future(_gone(receive, watch))
             try:
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 await send(_chunk(b"retry: 1000\n\n"))
                 await self._feed.begin(watch, self._last)
-                while (news := await _next(watch)) is not None:
+                while clock() < over and (news := await _next(watch)) is not None:
                     await send(_chunk(news))
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             finally:
@@ -73,11 +78,17 @@ async def events(
         UUID | None, Header(alias="Last-Event-ID", description="Of the last event that you have: go on after it")
     ] = None,
 ) -> Response:
-    """What happens to an order, as it happens, from its beginning or from where you were cut off."""
+    """What happens to an order, as it happens, from its beginning or from where you were cut off.
+
+    A stream ends after some minutes: come back with `Last-Event-ID`, as browsers do, and be judged anew.
+    """
     await _visible(parts, account, order_id)
-    if parts.feed.count >= _MOST or parts.is_draining():
+    if parts.is_draining():
+        # Not refused, sent on: a browser comes back after an answer like this, and never after a 503.
+        return Response(b"retry: 1000\n\n", media_type="text/event-stream")
+    if not parts.feed.has_room(account.id, _most(account)):
         raise Problem("OVERLOADED")
-    return _Stream(parts.feed, order_id, last_event_id)
+    return _Stream(parts.feed, order_id, account.id, last_event_id)
 
 
 @routes.get("/{order_id}/status", response_model=OrderStatusAnswer, responses=answers("ORDER_NOT_FOUND"))
@@ -93,28 +104,32 @@ async def status(
     """Where an order stands. With `wait` the answer comes when it has ended, or when `If-None-Match` is out of date."""
     found = await _visible(parts, account, order_id)
     known = request.headers.get("if-none-match")
-    if wait and not _is_news(found, known):
+    if wait and not _is_news(found, known) and parts.feed.has_room(account.id, _most(account)):
         request.scope["comanda.unhurried"] = True
-        found = await _news(parts, account, order_id, known, wait)
+        found = await _news(parts, account, request, found, known, wait)
     content = status_answer(found).model_dump_json(by_alias=True).encode()
     return tagged(request, _tag(found), content)
 
 
-async def _news(parts: Parts, account: Account, order_id: UUID, known: str | None, wait: float) -> Status:
-    """The status once it is news, or once time is over."""
+async def _news(
+    parts: Parts, account: Account, request: Request, found: Status, known: str | None, wait: float
+) -> Status:
+    """The status once it is news, once time is over, or once nobody waits for it any more."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + wait
-    with parts.feed.watch(order_id) as watch:
-        await parts.feed.begin(watch, None)
-        while True:
-            found = await _visible(parts, account, order_id)
-            if _is_news(found, known) or (left := deadline - clock()) <= 0:
-                return found
-            try:
-                if await watch.next(left) is None:
-                    return await _visible(parts, account, order_id)
-            except TimeoutError:
-                continue
+    with parts.feed.watch(found.id, account.id) as watch:
+        gone = asyncio.ensure_future(_gone(request.receive, watch))
+        try:
+            await parts.feed.begin(watch, None, is_new_only=True)
+            while True:
+                found = await _visible(parts, account, found.id)
+                if _is_news(found, known) or (left := deadline - clock()) <= 0:
+                    return found
+                with contextlib.suppress(TimeoutError):
+                    if await watch.next(left) is None:
+                        return found
+        finally:
+            gone.cancel()
 
 
 def _is_news(found: Status, known: str | None) -> bool:
@@ -123,6 +138,11 @@ def _is_news(found: Status, known: str | None) -> bool:
 
 def _tag(found: Status) -> str:
     return f'"{found.updated_at.timestamp():.6f}-{found.saga_state}-{found.reached}"'
+
+
+def _most(account: Account) -> int | None:
+    """Streams that an account may have; staff watch for many."""
+    return None if account.role in STAFF else _MOST_OF_CUSTOMER
 
 
 async def _visible(parts: Parts, account: Account, order_id: UUID) -> Status:

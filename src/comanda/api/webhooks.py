@@ -65,7 +65,7 @@ async def read(_account: Admin, webhook_id: UUID, parts: Given) -> WebhookAnswer
 
 @routes.patch("/{webhook_id}", responses=answers("WEBHOOK_NOT_FOUND"))
 async def change(_account: Admin, webhook_id: UUID, body: WebhookPatch, parts: Given) -> WebhookAnswer:
-    """Change an endpoint, or switch it off and on. What was missed meanwhile is redelivered when you ask for it."""
+    """Change an endpoint, or switch it off and on. What happens while it is off is not kept for it."""
     if body.url is not None:
         _check(parts, body.url)
     async with parts.database.transaction(CHANGE) as tx:

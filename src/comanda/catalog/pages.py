@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable, Hashable
 from comanda.catalog import products
 from comanda.db import Tx
 
-LIMIT = 512
+LIMIT = 32 * 2**20
+_LARGEST = LIMIT // 64
 
 
 class Pages:
@@ -14,20 +15,30 @@ class Pages:
     Never out of date: the version is read each time, before the page is, so a page is at least as new as its version.
 
     Args:
-        limit: pages at the most; what was not asked for the longest goes first.
+        limit: bytes at the most; what was not asked for the longest goes first, and what is very large is not kept.
     """
 
     def __init__(self, *, limit: int = LIMIT) -> None:
         self._limit = limit
+        self._size = 0
         self._kept: dict[Hashable, tuple[int, bytes]] = {}
 
     async def get(self, tx: Tx, asked: Hashable, write: Callable[[], Awaitable[bytes]]) -> tuple[int, bytes]:
         """The version, and what was asked for: from memory, or written anew."""
         version = await products.version(tx)
-        kept = self._kept.pop(asked, None)
+        kept = self._taken(asked)
         if kept is None or kept[0] != version:
             kept = version, await write()
-        self._kept[asked] = kept
-        if len(self._kept) > self._limit:
-            del self._kept[next(iter(self._kept))]
+        self._taken(asked)  # somebody else may have written it meanwhile
+        if len(kept[1]) <= _LARGEST:
+            self._kept[asked] = kept
+            self._size += len(kept[1])
+        while self._size > self._limit:
+            self._taken(next(iter(self._kept)))
+        return kept
+
+    def _taken(self, asked: Hashable) -> tuple[int, bytes] | None:
+        kept = self._kept.pop(asked, None)
+        if kept is not None:
+            self._size -= len(kept[1])
         return kept

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from comanda.clock import new_id
-from comanda.db import Record, Tx, twin
+from comanda.db import Record, Statement, Tx, twin
 
 _sql = twin(__file__)
 CREATE = _sql["create"]
@@ -214,10 +214,17 @@ async def search(tx: Tx, text: str, *, number: int, limit: int) -> tuple[list[Pr
         One page (from 1), the best first, and how many were found, looking at 500 at the most.
     """
     words = " & ".join(f"{word}:*" for word in _WORD.findall(text)[:_MOST_WORDS])
-    rows = await SEARCH.rows(tx, words, limit, (number - 1) * limit) if words else []
-    if not rows and number == 1:
-        rows = await RESEMBLING.rows(tx, text, limit, 0)
-    return [_product(row) for row in rows], rows[0]["total"] if rows else 0
+    found = await _found(tx, SEARCH, words, number, limit) if words else None
+    return found or await _found(tx, RESEMBLING, text, number, limit) or ([], 0)
+
+
+async def _found(tx: Tx, how: Statement, asked: str, number: int, limit: int) -> tuple[list[Product], int] | None:
+    """A page, and how many there are in all, on a page beyond the last one too; None where there is nothing at all."""
+    rows = await how.rows(tx, asked, limit, (number - 1) * limit)
+    if rows:
+        return [_product(row) for row in rows], rows[0]["total"]
+    first = await how.rows(tx, asked, 1, 0) if number > 1 else []
+    return ([], first[0]["total"]) if first else None
 
 
 async def version(tx: Tx) -> int:

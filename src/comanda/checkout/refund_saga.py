@@ -20,8 +20,14 @@ def refund_saga(give_back: GiveBack, notifications: Notifications, patience: Pat
     An operator who compensates it while nothing was given back makes it FAILED, and its amount free again.
     """
 
+    async def take_back(tx: Tx, refund_ids: Sequence[UUID]) -> Sequence[Outcome]:
+        """Whose giving back was skipped was given back otherwise, as whoever skipped it has seen."""
+        await refunds.succeed(tx, refund_ids)
+        return await inventory.take_back(tx, refund_ids)
+
     async def complete(tx: Tx, refund_ids: Sequence[UUID]) -> Sequence[Outcome]:
-        """The order is REFUNDED if that was all of its money, and the customer is told."""
+        """The order is REFUNDED if that was all of its money; the customer is told. Skipped steps are made up for."""
+        await take_back(tx, refund_ids)
         order_of = await refunds.orders_of(tx, refund_ids)
         standings = await standing.locked(tx, sorted(set(order_of.values())))
         await orders.progress(tx, standings.values(), actor="refund")
@@ -40,7 +46,7 @@ def refund_saga(give_back: GiveBack, notifications: Notifications, patience: Pat
         steps=[
             remote("refund_payment", give_back, compensate=nothing,
                    queue="payment-processing", under_way="REFUNDING", reached="REFUNDED", **pay),
-            local("take_back", inventory.take_back, compensate=nothing,
+            local("take_back", take_back, compensate=nothing,
                   queue="inventory-management", reached="TAKEN_BACK", locks="stock", **retry),
             local("complete_refund", complete, compensate=nothing,
                   queue="order-processing", reached="COMPLETED", **retry),

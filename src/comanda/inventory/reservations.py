@@ -83,6 +83,11 @@ class OutOfStock:
 
 
 @dataclass(frozen=True, slots=True)
+class OfAnOrder:
+    """Refused: an order holds it, and sells it by itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """Refused: the reservation has ended already, so."""
 
@@ -122,26 +127,32 @@ async def hold(
 
 async def release(
     tx: Tx, reservation_ids: Sequence[UUID], *, actor: UUID, reason: str | None
-) -> list[Reservation | Ended | None]:
+) -> list[Reservation | Ended | OfAnOrder | None]:
     """Let go of what they hold; None where there is no such reservation."""
     return await _end(tx, reservation_ids, "RELEASED", actor=actor, reason=reason)
 
 
 async def fulfill(
     tx: Tx, reservation_ids: Sequence[UUID], *, actor: UUID, reason: str | None
-) -> list[Reservation | Ended | None]:
-    """What they hold leaves the stock; None where there is no such reservation."""
+) -> list[Reservation | Ended | OfAnOrder | None]:
+    """What staff's own reservations hold leaves the stock; None where there is no such reservation."""
     return await _end(tx, reservation_ids, "FULFILLED", actor=actor, reason=reason)
 
 
 async def _end(
     tx: Tx, reservation_ids: Sequence[UUID], state: State, *, actor: UUID, reason: str | None
-) -> list[Reservation | Ended | None]:
+) -> list[Reservation | Ended | OfAnOrder | None]:
     ended = await END_NAMED.rows(tx, reservation_ids, "ACTIVE", state)
     kind, event, on_hand = _ENDINGS[state]
     await stock.settle(tx, ended, kind, event, on_hand=on_hand, held=-1, actor=str(actor), reason=reason)
     mine = {row["id"] for row in ended}
-    return [one if one is None or one.id in mine else Ended(one.state) for one in await find(tx, reservation_ids)]
+    return [_told(one, is_mine=one is not None and one.id in mine) for one in await find(tx, reservation_ids)]
+
+
+def _told(found: Reservation | None, *, is_mine: bool) -> Reservation | Ended | OfAnOrder | None:
+    if found is None or is_mine:
+        return found
+    return OfAnOrder() if found.state == "ACTIVE" else Ended(found.state)
 
 
 async def find(tx: Tx, ids: Sequence[UUID]) -> list[Reservation | None]:

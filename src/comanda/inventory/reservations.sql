@@ -5,9 +5,11 @@
 SELECT id FROM products WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL;
 
 -- name: end_named
--- From ACTIVE to another state, once, as `stock.sql` does it for orders.
+-- From ACTIVE to another state, once, as `stock.sql` does it for orders. What an order holds only its process sells: sold by
+-- hand before it is paid, it would be gone when the order is undone.
 UPDATE reservations SET state = $3, ended_at = coalesce(ended_at, now())
- WHERE id IN (SELECT id FROM reservations WHERE id = ANY($1::uuid[]) AND state = $2 ORDER BY id FOR UPDATE)
+ WHERE id IN (SELECT id FROM reservations WHERE id = ANY($1::uuid[]) AND state = $2 AND ($3 <> 'FULFILLED' OR order_id = id)
+               ORDER BY id FOR UPDATE)
    AND state = $2
 RETURNING id, order_id;
 

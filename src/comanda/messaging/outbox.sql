@@ -33,7 +33,8 @@ UPDATE outbox_cursors SET xid = $2::text::xid8, id = $3, published = published +
 -- Nobody wants events: the next that a sink is given comes after all that may still be written. Not at each look.
 UPDATE outbox_cursors SET xid = pg_snapshot_xmin(pg_current_snapshot()), id = '00000000-0000-0000-0000-000000000000',
        updated_at = now()
- WHERE sink = $1 AND updated_at < now() - interval '5 s';
+ WHERE sink = $1 AND updated_at < now() - interval '5 s'
+   AND NOT EXISTS (SELECT 1 FROM webhook_endpoints WHERE is_active AND deleted_at IS NULL);
 
 -- name: lag
 -- Events that a sink has not seen yet (counted up to 10,000), and the age of the oldest in seconds.

@@ -166,7 +166,9 @@ def wrong_state(standing: Standing) -> WrongState:
 
 def ship(standing: Standing, wanted: Units | None) -> Units | Refusal:
     """Units that leave the house now: these, or whatever is left."""
-    if standing.state != _S.CONFIRMED or not standing.is_settled:
+    # Shipped, and yet something is left: it was to be put back, and that came to nothing.
+    is_open = standing.state == _S.CONFIRMED or (standing.state == _S.SHIPPED and not standing.is_shipped)
+    if not is_open or not standing.is_settled:
         return wrong_state(standing)
     if wanted is None:
         units = {line.product_id: line.left_to_ship for line in standing.lines.values() if line.left_to_ship}

@@ -8,6 +8,7 @@ from comanda.orders.model import LineStanding, OrderState, Standing
 
 _sql = twin(__file__)
 LOCK_PAYMENTS = _sql["lock_payments"]
+LOCK_ORDERS = _sql["lock_orders"]
 LOCKED = _sql["locked"]
 LINES = _sql["lines"]
 SHIPMENTS = _sql["shipments"]
@@ -16,6 +17,7 @@ SHIPMENTS = _sql["shipments"]
 async def locked(tx: Tx, order_ids: Sequence[UUID]) -> dict[UUID, Standing]:
     """Orders as they stand, and stay until the commit; those that there are."""
     await LOCK_PAYMENTS.run(tx, order_ids)
+    await LOCK_ORDERS.run(tx, order_ids)
     orders = await LOCKED.rows(tx, order_ids)
     lines: dict[UUID, dict[UUID, LineStanding]] = {row["id"]: {} for row in orders}
     for row in await LINES.rows(tx, order_ids):

@@ -6,15 +6,18 @@
 -- orders, as the sagas lock them.
 SELECT 1 FROM payments WHERE order_id = ANY($1::uuid[]) ORDER BY order_id FOR UPDATE;
 
+-- name: lock_orders
+-- In a statement of its own: who waited here reads what is true now in the next one.
+SELECT 1 FROM orders WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE;
+
 -- name: locked
--- Orders with their payments, locked until the commit.
+-- Orders with their payments and where their processes stand.
 SELECT orders.id, orders.customer_id, orders.state, sagas.state AS saga_state, orders.currency, orders.correlation_id,
        coalesce(payments.captured, 0) AS captured, coalesce(payments.refunded, 0) AS refunded,
        coalesce(payments.captured - payments.refunded - payments.refunding, 0) AS left_to_refund
   FROM orders JOIN sagas ON sagas.id = orders.saga_id LEFT JOIN payments ON payments.order_id = orders.id
  WHERE orders.id = ANY($1::uuid[])
- ORDER BY orders.id
-   FOR UPDATE OF orders;
+ ORDER BY orders.id;
 
 -- name: lines
 -- Units of each line: ordered; shipped; refunded in any way; of these withdrawn (put back before they were shipped) and

@@ -125,7 +125,7 @@ class GiveBack:
     async def prepare(self, tx: Tx, jobs: Sequence[Job]) -> Sequence[_Request | Outcome]:
         """The intent was stored when the refund was asked for. What costs nothing needs no call."""
         asked = {row["id"]: row for row in await ASKED.rows(tx, [job.subject for job in jobs])}
-        await _succeed(tx, [one for one, row in asked.items() if not row["amount"]])
+        await succeed(tx, [one for one, row in asked.items() if not row["amount"]])
         return [
             _Request(row["key"], row["amount"]) if (row := asked[job.subject])["amount"] else Done() for job in jobs
         ]
@@ -135,13 +135,14 @@ class GiveBack:
         return True
 
     async def record(self, tx: Tx, jobs: Sequence[Job], answers: Sequence[Any]) -> Sequence[Outcome]:
-        await _succeed(tx, [job.subject for job, answer in zip(jobs, answers, strict=True) if answer is True])
+        await succeed(tx, [job.subject for job, answer in zip(jobs, answers, strict=True) if answer is True])
         return [
             Done() if answer is True else Failed(str(answer) or repr(answer), "REFUND_FAILED") for answer in answers
         ]
 
 
-async def _succeed(tx: Tx, refund_ids: Sequence[UUID]) -> None:
+async def succeed(tx: Tx, refund_ids: Sequence[UUID]) -> None:
+    """They are given back, by the gateway or by somebody's hand; each is counted once."""
     if not refund_ids:
         return
     await outbox.append(
@@ -161,5 +162,6 @@ async def _succeed(tx: Tx, refund_ids: Sequence[UUID]) -> None:
                 order_id=row["order_id"],
             )
             for row in await SETTLE.rows(tx, refund_ids, "SUCCEEDED")
+            if row["payment_id"] is not None
         ],
     )

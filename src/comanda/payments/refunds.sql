@@ -23,18 +23,19 @@ SELECT * FROM asked;
 
 -- name: asked
 -- What is to be given back, of which charge.
-SELECT refunds.id, refunds.order_id, refunds.amount, refunds.currency, payments.key, payments.id AS payment_id
-  FROM refunds JOIN payments ON payments.order_id = refunds.order_id
+SELECT refunds.id, refunds.order_id, refunds.amount, payments.key
+  FROM refunds LEFT JOIN payments ON payments.order_id = refunds.order_id
  WHERE refunds.id = ANY($1::uuid[]);
 
 -- name: settle
--- How refunds ended, each once: what was promised to them is given back, or free again.
+-- How refunds ended, each once: what was promised to them is given back, or free again. (An order whose charge was skipped
+-- has no payment, and of what costs nothing nothing is given back.)
 WITH locked AS (
     SELECT order_id FROM payments WHERE order_id IN (SELECT order_id FROM refunds WHERE id = ANY($1::uuid[]))
      ORDER BY order_id FOR UPDATE
 ), ended AS (
     UPDATE refunds SET state = $2, ended_at = now()
-     WHERE id = ANY($1::uuid[]) AND state = 'PENDING' AND order_id IN (SELECT order_id FROM locked)
+     WHERE id = ANY($1::uuid[]) AND state = 'PENDING' AND (SELECT count(*) FROM locked) >= 0
     RETURNING id, order_id, amount, currency
 ), changed AS (
     UPDATE payments
@@ -47,7 +48,7 @@ WITH locked AS (
     RETURNING payments.id, payments.order_id, payments.refunded, payments.captured
 )
 SELECT ended.id, ended.order_id, ended.amount, ended.currency, changed.id AS payment_id, changed.refunded, changed.captured
-  FROM ended JOIN changed ON changed.order_id = ended.order_id;
+  FROM ended LEFT JOIN changed ON changed.order_id = ended.order_id;
 
 -- name: orders_of
 SELECT id, order_id FROM refunds WHERE id = ANY($1::uuid[]);

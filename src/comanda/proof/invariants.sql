@@ -162,7 +162,7 @@ SELECT coalesce(due.order_id, booked.order_id) AS order_id, coalesce(due.id, boo
 SELECT refunds.id AS refund_id, refunds.order_id, refunds.state, sagas.state AS saga_state, count(*) OVER () AS count
   FROM refunds LEFT JOIN sagas ON sagas.subject = refunds.id AND sagas.kind = 'refund'
  WHERE refunds.order_id >= $1::uuid
-   AND NOT coalesce(CASE refunds.state WHEN 'PENDING' THEN sagas.ended_at IS NULL
+   AND NOT coalesce(CASE refunds.state WHEN 'PENDING' THEN sagas.id IS NOT NULL AND sagas.ended_at IS NULL
                                        WHEN 'FAILED' THEN sagas.state = 'COMPENSATED'
                                        ELSE sagas.id IS NOT NULL END, false)
  ORDER BY refunds.id LIMIT 20;

@@ -34,6 +34,7 @@ HISTORY = _sql["history"]
 LISTED = _sql["listed"]
 STUCK_COUNT = _sql["stuck_count"]
 HURRY = _sql["hurry"]
+FORGET = _sql["forget"]
 RESUME = _sql["resume"]
 
 
@@ -256,9 +257,9 @@ async def overdue(tx: Tx, age: timedelta, limit: int) -> list[Due]:
     return _due(await OVERDUE.rows(tx, age, limit))
 
 
-async def backlog(tx: Tx, most: int) -> int:
-    """How many sagas could go on right now; counted no further than `most`."""
-    count: int = await BACKLOG.value(tx, most)
+async def backlog(tx: Tx, most: int, *, without: Sequence[str] = ()) -> int:
+    """How many sagas could go on right now, but for some kinds; counted no further than `most`."""
+    count: int = await BACKLOG.value(tx, most, without)
     return count
 
 
@@ -291,3 +292,9 @@ async def resume(tx: Tx, ids: Sequence[UUID]) -> list[Due]:
 async def hurry(tx: Tx, ids: Sequence[UUID]) -> list[Due]:
     """End the waits of these sagas."""
     return _due(await HURRY.rows(tx, ids))
+
+
+async def forget(tx: Tx, subjects: Sequence[UUID], kind: str) -> None:
+    """Delete the ended sagas of subjects that are no more."""
+    if subjects:
+        await FORGET.run(tx, subjects, kind)

@@ -119,16 +119,21 @@ UPDATE sagas SET waits_until = NULL, updated_at = now()
 RETURNING id, queue, priority;
 
 -- name: overdue
--- Due for longer than $1 and not taken: their hints were lost, or their worker died.
-SELECT id, queue, priority FROM sagas
- WHERE waits_until IS NULL AND state IN ('RUNNING', 'COMPENSATING')
-   AND updated_at < now() - $1::interval AND (lease_until IS NULL OR lease_until < now())
- ORDER BY id LIMIT $2;
+-- Due for longer than $1 and not taken: their hints were lost, or their worker died. So many of each priority, so that mails
+-- and webhooks by the thousand don't hide an order.
+SELECT found.id, found.queue, found.priority
+  FROM generate_series(0, 2) AS wanted (priority)
+ CROSS JOIN LATERAL (
+    SELECT id, queue, priority FROM sagas
+     WHERE waits_until IS NULL AND state IN ('RUNNING', 'COMPENSATING') AND sagas.priority = wanted.priority
+       AND updated_at < now() - $1::interval AND (lease_until IS NULL OR lease_until < now())
+     ORDER BY id LIMIT $2) AS found
+ ORDER BY found.priority, found.id;
 
 -- name: backlog
--- How many sagas could go on right now; counted up to $1.
+-- How many sagas could go on right now, counted up to $1; those of kinds in $2 close the shop to nobody.
 SELECT count(*) FROM (SELECT 1 FROM sagas WHERE waits_until IS NULL AND state IN ('RUNNING', 'COMPENSATING')
-                       LIMIT $1) AS ready;
+                         AND kind <> ALL($2::text[]) LIMIT $1) AS ready;
 
 -- name: depths
 -- For each queue: what is ready, what waits, what is under way, each counted up to 100,000 in all.
@@ -161,6 +166,10 @@ SELECT * FROM sagas
 
 -- name: stuck_count
 SELECT count(*) FROM sagas WHERE state = 'COMPENSATION_FAILED';
+
+-- name: forget
+-- Sagas that have ended, of subjects that are no more; their history goes with its week.
+DELETE FROM sagas WHERE subject = ANY($1::uuid[]) AND kind = $2 AND ended_at IS NOT NULL;
 
 -- name: hurry
 -- What waits is due at once, its attempts as they are.

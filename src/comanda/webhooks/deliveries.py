@@ -1,5 +1,6 @@
 """Events on their way to the shop's systems: fanned out by the relay, each delivered by a saga of its own, in order."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,7 +23,9 @@ from comanda.webhooks.sender import Answered, NotSent, Request, Sender
 _sql = twin(__file__)
 FAN_OUT = _sql["fan_out"]
 SEND = _sql["send"]
-SEND_AGAIN = _sql["send_again"]
+SEND_THESE_AGAIN = _sql["send_these_again"]
+SEND_A_TIME_AGAIN = _sql["send_a_time_again"]
+FORGET = _sql["forget"]
 DUE = _sql["due"]
 ATTEMPTED = _sql["attempted"]
 SETTLE = _sql["settle"]
@@ -38,6 +41,8 @@ MOST_AGAIN = 10_000
 _BATCH = 500
 _AFTER_THE_ORDERS = 2  # priority
 _BEHIND = timedelta(minutes=1)  # who comes next is woken; this is for when that is lost
+_AT_ONCE = 50  # calls to one endpoint that a worker has out: one that hangs must not take the place of the others
+_FULL = timedelta(seconds=5)
 _NO_ID_IS_GREATER = UUID(int=2**128 - 1)
 
 State = Literal["PENDING", "DELIVERED", "FAILED"]
@@ -139,8 +144,18 @@ async def send_again(
     until: datetime | None = None,
 ) -> tuple[list[UUID], Sequence[Due]]:
     """Deliver once more what has ended: these, or all of a time, 10,000 at the most; the new deliveries."""
-    rows = await SEND_AGAIN.rows(tx, endpoint_id, ids, since, until, MOST_AGAIN)
+    if ids is not None:
+        rows = await SEND_THESE_AGAIN.rows(tx, endpoint_id, ids)
+    else:
+        rows = await SEND_A_TIME_AGAIN.rows(tx, endpoint_id, since, until, MOST_AGAIN)
     return [row["id"] for row in rows], await _begin(tx, saga, rows)
+
+
+async def forget(tx: Tx, age: timedelta, limit: int) -> int:
+    """Delete what ended longer than `age` ago, with its tries and its saga; how many."""
+    gone = [row["id"] for row in await FORGET.rows(tx, age, limit)]
+    await log.forget(tx, gone, "webhook")
+    return len(gone)
 
 
 async def page(tx: Tx, endpoint_id: UUID, state: State | None, *, before: UUID | None, limit: int) -> list[Delivery]:
@@ -168,15 +183,29 @@ async def attempts(tx: Tx, ids: Sequence[UUID]) -> dict[UUID, list[Attempt]]:
 class _Posting:
     def __init__(self, sender: Sender | None) -> None:
         self._sender = sender
+        self._out: Counter[UUID] = Counter()
 
     async def prepare(self, tx: Tx, jobs: Sequence[Job]) -> Sequence[Request | Outcome]:
         rows = {row["id"]: row for row in await DUE.rows(tx, [job.subject for job in jobs])}
-        return [_asked(rows[job.subject]) for job in jobs]
+        room = {row["endpoint_id"]: _AT_ONCE - self._out[row["endpoint_id"]] for row in rows.values()}
+        asked: list[Request | Outcome] = []
+        for job in jobs:
+            one = _asked(rows[job.subject])
+            if isinstance(one, Request):
+                room[one.endpoint_id] -= 1
+                if room[one.endpoint_id] < 0:
+                    one = Later("RECEIVER_BUSY", _FULL)
+            asked.append(one)
+        return asked
 
     async def call(self, request: Request, key: str) -> Answered:  # noqa: ARG002 - the message has an id of its own
         if self._sender is None:
             raise NotSent("nobody sends here", {}, 0)
-        return await self._sender.post(request)
+        self._out[request.endpoint_id] += 1
+        try:
+            return await self._sender.post(request)
+        finally:
+            self._out[request.endpoint_id] -= 1
 
     async def record(self, tx: Tx, jobs: Sequence[Job], answers: Sequence[Any]) -> Sequence[Outcome]:
         await ATTEMPTED.run(
@@ -205,9 +234,10 @@ def _asked(row: Record) -> Request | Outcome:
     if not row["is_wanted"]:
         return Refused("ENDPOINT_DISABLED")
     if row["is_behind"]:
-        return Later("WAITS_FOR_EARLIER", _BEHIND)
+        # As long as the first of its lane: an outage of days is not looked at each minute by all that wait.
+        return Later("WAITS_FOR_EARLIER", max(_BEHIND, row["first_waits"] or _BEHIND))
     signers = (row["secret"], *([row["old_secret"]] if row["old_secret"] else []))
-    return Request(row["url"], str(row["event_id"]), row["body"], signers)
+    return Request(row["url"], str(row["event_id"]), row["body"], signers, row["endpoint_id"])
 
 
 def _outcome(answer: Any) -> Outcome:
@@ -229,8 +259,12 @@ async def _disable_gone(tx: Tx, delivery_ids: Sequence[UUID]) -> None:
         await endpoints.disable(tx, sorted(set(gone)), "GONE")
 
 
-async def _given_up(tx: Tx, delivery_ids: Sequence[UUID], _reasons: Sequence[str]) -> Sequence[Due]:
-    """The log says so, and who comes next in the lane is let through."""
+async def _given_up(tx: Tx, delivery_ids: Sequence[UUID], reasons: Sequence[str]) -> Sequence[Due]:
+    """The log says so, and who comes next in the lane is let through. Who was mute for days is asked no more."""
+    mute = [one for one, reason in zip(delivery_ids, reasons, strict=True) if reason == "NOT_DELIVERED"]
+    if mute:
+        gone = {one.endpoint_id for one in await find(tx, mute) if one is not None}
+        await endpoints.disable(tx, sorted(gone), "UNREACHABLE")
     return await _end(tx, delivery_ids, "FAILED")
 
 
@@ -248,11 +282,11 @@ async def _begin(tx: Tx, saga: Saga, rows: Sequence[Record]) -> Sequence[Due]:
 
 
 def _lane(row: Record) -> UUID:
-    """What keeps its order: the order that it is about, or whatever else it is about."""
+    """What keeps its order: the order that it is about. What is of no order (stock of a product) waits for nobody."""
     if row["aggregate_type"] == "order":
         return UUID(str(row["aggregate_id"]))
     about = msgspec.json.decode(row["payload"]).get("orderId")
-    return UUID(about) if about else UUID(str(row["aggregate_id"]))
+    return UUID(about or str(row["id"]))
 
 
 def _body(row: Record) -> str:

@@ -20,26 +20,38 @@ SELECT id, endpoint_id, event_id, type, event_id, body, correlation_id
        AS given (id, endpoint_id, event_id, type, body, correlation_id)
 RETURNING id, correlation_id;
 
--- name: send_again
--- Deliveries that have ended, once more, in their order: of these ids, or of a time.
+-- name: send_these_again
+-- Deliveries that have ended, once more, in their order.
 INSERT INTO webhook_deliveries (id, endpoint_id, event_id, event_type, lane, body, correlation_id, is_again)
 SELECT uuid_v7(), endpoint_id, event_id, event_type, lane, body, correlation_id, true
   FROM webhook_deliveries
- WHERE endpoint_id = $1 AND state <> 'PENDING' AND NOT is_again
-   AND ($2::uuid[] IS NULL OR id = ANY($2::uuid[]))
-   AND ($3::timestamptz IS NULL OR created_at >= $3) AND ($4::timestamptz IS NULL OR created_at < $4)
- ORDER BY seq LIMIT $5
+ WHERE endpoint_id = $1 AND id = ANY($2::uuid[]) AND state <> 'PENDING'
+ ORDER BY seq
+RETURNING id, correlation_id;
+
+-- name: send_a_time_again
+-- The same for what was first sent from $2 up to $3 (null: now).
+INSERT INTO webhook_deliveries (id, endpoint_id, event_id, event_type, lane, body, correlation_id, is_again)
+SELECT uuid_v7(), endpoint_id, event_id, event_type, lane, body, correlation_id, true
+  FROM webhook_deliveries
+ WHERE endpoint_id = $1 AND id >= uuid_floor($2::timestamptz) AND created_at >= $2::timestamptz
+   AND ($3::timestamptz IS NULL OR created_at < $3) AND state <> 'PENDING' AND NOT is_again
+ ORDER BY webhook_deliveries.id, seq LIMIT $4
 RETURNING id, correlation_id;
 
 -- name: due
--- What to send, where, signed by what; and whether something before it in its lane has not ended.
+-- What to send, where, signed by what; and whether something before it in its lane has not ended, and how long that waits.
 SELECT deliveries.id, deliveries.event_id, deliveries.event_type, deliveries.body, deliveries.endpoint_id, url, secret,
        CASE WHEN old_secret_until > now() THEN old_secret END AS old_secret,
        webhook_endpoints.is_active AND webhook_endpoints.deleted_at IS NULL AS is_wanted,
-       EXISTS (SELECT 1 FROM webhook_deliveries AS earlier
-                WHERE earlier.endpoint_id = deliveries.endpoint_id AND earlier.lane = deliveries.lane
-                  AND earlier.state = 'PENDING' AND earlier.seq < deliveries.seq) AS is_behind
+       first.id IS NOT NULL AS is_behind, sagas.waits_until - now() AS first_waits
   FROM webhook_deliveries AS deliveries JOIN webhook_endpoints ON webhook_endpoints.id = endpoint_id
+  LEFT JOIN LATERAL (
+    SELECT earlier.id FROM webhook_deliveries AS earlier
+     WHERE earlier.endpoint_id = deliveries.endpoint_id AND earlier.lane = deliveries.lane
+       AND earlier.state = 'PENDING' AND earlier.seq < deliveries.seq
+     ORDER BY earlier.seq LIMIT 1) AS first ON true
+  LEFT JOIN sagas ON sagas.subject = first.id AND sagas.kind = 'webhook'
  WHERE deliveries.id = ANY($1::uuid[]);
 
 -- name: attempted
@@ -53,13 +65,15 @@ UPDATE webhook_deliveries SET state = $2, ended_at = now() WHERE id = ANY($1::uu
 
 -- name: following
 -- The sagas of those that come next in the lanes of these.
-SELECT DISTINCT ON (later.endpoint_id, later.lane) sagas.id
+SELECT DISTINCT sagas.id
   FROM webhook_deliveries AS ended
-  JOIN webhook_deliveries AS later ON later.endpoint_id = ended.endpoint_id AND later.lane = ended.lane
+ CROSS JOIN LATERAL (
+    SELECT later.id FROM webhook_deliveries AS later
+     WHERE later.endpoint_id = ended.endpoint_id AND later.lane = ended.lane
        AND later.state = 'PENDING' AND later.seq > ended.seq
-  JOIN sagas ON sagas.subject = later.id AND sagas.kind = 'webhook'
- WHERE ended.id = ANY($1::uuid[])
- ORDER BY later.endpoint_id, later.lane, later.seq;
+     ORDER BY later.seq LIMIT 1) AS following
+  JOIN sagas ON sagas.subject = following.id AND sagas.kind = 'webhook'
+ WHERE ended.id = ANY($1::uuid[]);
 
 -- name: page
 SELECT id, endpoint_id, event_id, event_type, body, is_again, state, created_at, ended_at FROM webhook_deliveries
@@ -73,3 +87,12 @@ SELECT id, endpoint_id, event_id, event_type, body, is_again, state, created_at,
 -- name: attempts
 SELECT delivery_id, attempt, at, headers::text AS headers, status, answer, error, duration_ms FROM webhook_attempts
  WHERE delivery_id = ANY($1::uuid[]) ORDER BY at, attempt;
+
+-- name: forget
+-- What ended longer than $1 ago, so many at a time, with its tries; the sagas' subjects.
+WITH old AS (
+    SELECT id FROM webhook_deliveries WHERE ended_at < now() - $1::interval ORDER BY ended_at LIMIT $2
+), tries AS (
+    DELETE FROM webhook_attempts WHERE delivery_id IN (SELECT id FROM old)
+)
+DELETE FROM webhook_deliveries WHERE id IN (SELECT id FROM old) RETURNING id;

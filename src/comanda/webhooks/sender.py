@@ -7,11 +7,14 @@ import asyncio
 import socket
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http import HTTPStatus
 from ipaddress import ip_address
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import aiohttp
 import msgspec
@@ -25,6 +28,9 @@ from comanda.webhooks.model import Network, signature, wrong_address, wrong_url
 
 POST = Boundary("webhook.post")
 
+_LOOKUPS = 4  # names that are looked up at once
+_QUESTIONS = 1000
+_NOT_AGAIN_FOR = 5.0  # seconds
 _MOST_ANSWER = 1000  # bytes of an answer that are kept
 
 
@@ -35,6 +41,7 @@ class Request(msgspec.Struct, frozen=True):
     message_id: str
     body: str
     secrets: tuple[bytes, ...]
+    endpoint_id: UUID
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -69,11 +76,15 @@ class _Judged(AbstractResolver):
 
     def __init__(self, allowed: Sequence[Network]) -> None:
         self._allowed = allowed
+        # Threads of its own: a name server that does not answer must not keep the others (the gateway's) waiting.
+        self._threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="webhook-names")
+        self._asked: dict[str, asyncio.Future[Any]] = {}
+        self._failed: dict[str, float] = {}
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+        found = await self._look_up(host, port, family)
         results = []
         for kind, _, proto, _, (address, *_) in found:
             why = wrong_address(ip_address(str(address).partition("%")[0]), self._allowed)
@@ -86,8 +97,32 @@ class _Judged(AbstractResolver):
             )
         return results
 
+    async def _look_up(self, host: str, port: int, family: socket.AddressFamily) -> Any:
+        """One question for a name at a time; one that failed is not asked again for some seconds."""
+        if self._failed.get(host, 0.0) > time.monotonic():
+            raise OSError(None, f"{host} could not be looked up a moment ago")
+        asked = self._asked.get(host)
+        if asked is None:
+            if len(self._asked) >= _QUESTIONS:
+                raise OSError(None, "too many names are being looked up")
+            question = partial(socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM)
+            asked = asyncio.get_running_loop().run_in_executor(self._threads, question)
+            self._asked[host] = asked
+            asked.add_done_callback(partial(self._answered, host))
+        return [
+            (kind, type_, proto, name, (address[0], port, *address[2:]))
+            for kind, type_, proto, name, address in await asyncio.shield(asked)
+        ]
+
+    def _answered(self, host: str, asked: "asyncio.Future[Any]") -> None:
+        self._asked.pop(host, None)
+        if asked.cancelled() or asked.exception() is not None:
+            if len(self._failed) >= _QUESTIONS:
+                self._failed.clear()
+            self._failed[host] = time.monotonic() + _NOT_AGAIN_FOR
+
     async def close(self) -> None:
-        return
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class Sender:
@@ -104,7 +139,7 @@ class Sender:
         self._client: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(resolver=_Judged(self._allowed), use_dns_cache=False, limit=200)
+        connector = aiohttp.TCPConnector(resolver=_Judged(self._allowed), use_dns_cache=False, limit=0)
         self._client = aiohttp.ClientSession(
             connector=connector, timeout=self._timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
         )
