@@ -1,5 +1,6 @@
 """What may still be shipped, refunded and brought back of an order: pure rules."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -7,8 +8,16 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from comanda.checkout.order_saga import Patience
+from comanda.checkout.refund_saga import refund_saga
+from comanda.notifications.notifications import Notifications
 from comanda.orders import model
 from comanda.orders.model import Granted, LineStanding, NothingLeft, OrderState, Standing, TooManyUnits, TooMuchMoney
+from comanda.payments.gateway import InstantGateway
+from comanda.payments.refunds import GiveBack
+from comanda.saga import verbs
+from comanda.saga.log import Claimed
+from comanda.saga.transitions import State
 
 APPLE, PEAR = UUID(int=1), UUID(int=2)
 
@@ -70,6 +79,23 @@ def test_no_more_than_its_price_is_given_back_for_a_line() -> None:
     assert model.refund(it, "REFUND", None, it.captured + 1, is_restocked=False) == TooMuchMoney(it.captured)
     assert model.refund(it, "REFUND", None, None, is_restocked=False) == Granted(it.captured, {})
     assert model.refund(it, "REFUND", None, None, is_restocked=False) == NothingLeft()
+
+
+def claimed(state: State, attempt: int) -> Claimed:
+    now = datetime.now(UTC)
+    return Claimed(
+        uuid4(), "refund", 1, uuid4(), state, "payment-processing", 1, now, now, None, 1, 0, None, "c",
+        "refund_payment", "forward", attempt, "STARTED", None, None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", ["compensate", "resolve"])
+def test_a_refund_that_may_have_gone_out_is_not_called_off(verb: verbs.Verb) -> None:
+    base = timedelta(seconds=2)
+    saga = refund_saga(GiveBack(InstantGateway()), Notifications(None), Patience(base, base, base))  # type: ignore[arg-type]
+    assert verbs.refused(verb, claimed("RUNNING", 0), saga) is None
+    assert "may have gone out" in str(verbs.refused(verb, claimed("RUNNING", 1), saga))
+    assert verbs.refused(verb, claimed("COMPENSATION_FAILED", 8), saga) is None, "somebody has looked"
 
 
 STEPS = st.lists(

@@ -52,5 +52,6 @@ def refund_saga(give_back: GiveBack, notifications: Notifications, patience: Pat
                   queue="order-processing", reached="COMPLETED", **retry),
         ],
         undone=undone,
+        is_for_good=True,
     )
     # fmt: on

@@ -184,6 +184,7 @@ class Saga:
         undone: told, in the same transaction, about those whose last compensation is done, and why; may start sagas.
         follow: told about each passage (see `Passage`).
         started: the mark before the first step.
+        is_for_good: what went out can't be called back: it is called off only once it is stuck, by who has looked.
     """
 
     name: str
@@ -192,6 +193,7 @@ class Saga:
     undone: Ending = _no_ending
     follow: Following = _no_following
     started: str = "STARTED"
+    is_for_good: bool = False
     _positions: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -82,6 +82,8 @@ def refused(verb: Verb, one: Claimed, saga: Saga) -> str | None:
     match verb:
         case "retry" if one.state != "COMPENSATION_FAILED" and not one.waits:
             return "it is due already: workers take it by themselves"
+        case "compensate" | "resolve" if saga.is_for_good and saga[one.step].is_remote and _may_be_out(one):
+            return "it may have gone out: retry it until it has, or is stuck; skip it if you have seen that it has"
         case "compensate" if one.direction == "backward":
             return "it is being undone already: retry, skip or resolve it"
         case "resolve" if one.direction == "forward" and saga.position(one.step):
@@ -122,6 +124,10 @@ def _standing(one: Claimed) -> str:
         return one.state
     undoing = " (undoing)" if one.direction == "backward" else ""
     return f"{'stuck' if one.state == 'COMPENSATION_FAILED' else one.state} at {one.step}{undoing}"
+
+
+def _may_be_out(one: Claimed) -> bool:
+    return one.attempt > 0 and one.state != "COMPENSATION_FAILED"
 
 
 def _is_live(until: datetime, now: datetime) -> bool:
