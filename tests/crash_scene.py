@@ -315,7 +315,7 @@ class Scene:
         order_id = await self.stuck()
 
         def heard() -> bool:
-            told = [body for _, body in self.pager.heard if body["subject"] == order_id]
+            told = [body for _, body in self.pager.heard if body.get("subject") == order_id]
             return any(body["type"] == "saga.stuck" and body["step"] == "reserve_inventory" for body in told)
 
         await eventually(heard)
