@@ -20,6 +20,13 @@ def _shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 
 @pytest.fixture
+def urls() -> Iterator[dict[str, str]]:
+    """Settings of an instance of the test's own: empty, or servers that were given from outside."""
+    with servers.settings_for_up() as found:
+        yield dict(found)
+
+
+@pytest.fixture
 async def up(_shared: Up) -> AsyncIterator[Up]:
     """A running Comanda that other tests use too: with a fast gateway that never fails by chance."""
     yield _shared

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import servers
 from up import running
 
 # A valid request is more than a schema can say: a price of 3.0, a blank name, half a surrogate pair are refused.
@@ -18,27 +17,28 @@ LEAST = 3000
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 
 
-async def test_no_request_is_answered_as_the_document_does_not_say(tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    with servers.settings_for_up() as urls:
-        async with running(tmp_path / "data", "--json", LOG_LEVEL="warning", **urls) as up:
-            admin = await up.signed_in()
-            before = await _resident(up.processes["api-1"])
-            process = await asyncio.create_subprocess_exec(
-                str(SCHEMATHESIS), "run", f"{up.api}/api/openapi.json",
-                "--header", f"Authorization: {admin.headers['Authorization']}",
-                "--checks", "all", "--exclude-checks", LEFT_OUT, "--phases", "fuzzing",
-                "--max-examples", str(pytestconfig.getoption("--examples")), "--exclude-path-regex", NOT_ASKED,
-                "--continue-on-failure", "--workers", "2", "--no-color",
-                cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            )  # fmt: skip
-            said = (await process.communicate())[0].decode(errors="replace")
-            made = re.search(r"^\s*(\d+) generated", said, re.MULTILINE)
-            assert process.returncode == 0, said[-6000:]
-            assert made is not None
-            assert int(made[1]) >= LEAST, said[-500:]
-            assert await _resident(up.processes["api-1"]) < before + 100, "memory is steady"
-            await admin.all_ended()
-            assert (await up.comanda("doctor", "--json")).code == 0
+async def test_no_request_is_answered_as_the_document_does_not_say(
+    tmp_path: Path, urls: dict[str, str], pytestconfig: pytest.Config
+) -> None:
+    async with running(tmp_path / "data", "--json", LOG_LEVEL="warning", **urls) as up:
+        admin = await up.signed_in()
+        before = await _resident(up.processes["api-1"])
+        process = await asyncio.create_subprocess_exec(
+            str(SCHEMATHESIS), "run", f"{up.api}/api/openapi.json",
+            "--header", f"Authorization: {admin.headers['Authorization']}",
+            "--checks", "all", "--exclude-checks", LEFT_OUT, "--phases", "fuzzing",
+            "--max-examples", str(pytestconfig.getoption("--examples")), "--exclude-path-regex", NOT_ASKED,
+            "--continue-on-failure", "--workers", "2", "--no-color",
+            cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        said = (await process.communicate())[0].decode(errors="replace")
+        made = re.search(r"^\s*(\d+) generated", said, re.MULTILINE)
+        assert process.returncode == 0, said[-6000:]
+        assert made is not None
+        assert int(made[1]) >= LEAST, said[-500:]
+        assert await _resident(up.processes["api-1"]) < before + 100, "memory is steady"
+        await admin.all_ended()
+        assert (await up.comanda("doctor", "--json")).code == 0
 
 
 async def _resident(pid: int) -> int:

@@ -10,7 +10,6 @@ from uuid import uuid4
 import aiohttp
 import redis.asyncio
 
-import servers
 from up import Up, Visitor, eventually, running
 
 LAST = {"OrderConfirmed", "OrderCancelled"}
@@ -111,27 +110,28 @@ async def test_a_status_waits_until_the_order_has_ended(up: Up, admin: Visitor) 
     assert (await waiting).body["status"] == "SHIPPED"
 
 
-async def test_streams_outlive_redis_and_are_handed_on_when_a_process_is_replaced(tmp_path: Path) -> None:
-    with servers.settings_for_up() as urls:
-        async with running(tmp_path / "data", "--json", **urls) as up:
-            admin, customer = await up.signed_in(), await up.registered()
-            product = await admin.product()
-            order_id = await customer.order(product, method="pm_slow_1500")
-            async with stream(customer, order_id) as events:
-                assert await events.next() is not None
-                client = redis.asyncio.Redis.from_url(up.facts["redisUrl"])
-                await client.flushdb()
-                await client.aclose()
-                found = await events.until_ended()
-                assert found[-1][1] == "OrderConfirmed"
-            waiting = await customer.order(product)
-            await customer.ended(waiting)
-            async with stream(customer, waiting) as events:
-                first = await events.until_ended()
-                ran = await up.comanda("restart", "--only", "api")
-                assert ran.code == 0, ran.err
-                async with asyncio.timeout(20):
-                    assert await events.next() is None, "sent away, not cut off"
-            async with stream(customer, waiting, first[2][0]) as events:
-                assert await events.until_ended() == first[3:]
-            await eventually(lambda: up.process.poll() is None)
+async def test_streams_outlive_redis_and_are_handed_on_when_a_process_is_replaced(
+    tmp_path: Path, urls: dict[str, str]
+) -> None:
+    async with running(tmp_path / "data", "--json", **urls) as up:
+        admin, customer = await up.signed_in(), await up.registered()
+        product = await admin.product()
+        order_id = await customer.order(product, method="pm_slow_1500")
+        async with stream(customer, order_id) as events:
+            assert await events.next() is not None
+            client = redis.asyncio.Redis.from_url(up.facts["redisUrl"])
+            await client.flushdb()
+            await client.aclose()
+            found = await events.until_ended()
+            assert found[-1][1] == "OrderConfirmed"
+        waiting = await customer.order(product)
+        await customer.ended(waiting)
+        async with stream(customer, waiting) as events:
+            first = await events.until_ended()
+            ran = await up.comanda("restart", "--only", "api")
+            assert ran.code == 0, ran.err
+            async with asyncio.timeout(20):
+                assert await events.next() is None, "sent away, not cut off"
+        async with stream(customer, waiting, first[2][0]) as events:
+            assert await events.until_ended() == first[3:]
+        await eventually(lambda: up.process.poll() is None)

@@ -15,7 +15,6 @@ from uuid import uuid4
 import pytest
 from standardwebhooks import Webhook
 
-import servers
 from comanda.db.database import connect
 from up import Reply, Up, Visitor, eventually, running
 
@@ -268,32 +267,33 @@ SOMEWHERE_ELSE = [
 ]  # fmt: skip
 
 
-async def test_nothing_is_ever_sent_to_where_it_does_not_belong(tmp_path: Path, receiver: Receiver) -> None:
+async def test_nothing_is_ever_sent_to_where_it_does_not_belong(
+    tmp_path: Path, urls: dict[str, str], receiver: Receiver
+) -> None:
     """Refused at once where it can be seen, else at delivery, when the name is looked up."""
     port = receiver.url.rpartition(":")[2].partition("/")[0]
-    with servers.settings_for_up() as urls:
-        async with running(tmp_path / "data", "--json", WEBHOOK_NETWORKS="none", **urls) as up:
-            admin = await up.signed_in()
-            tried = []
-            for url in SOMEWHERE_ELSE:
-                reply: Reply = await admin.ask("POST", "/webhooks", {"url": url.format(port=port)})
-                assert reply.status in {201, 422}, reply
-                if reply.status == 201:
-                    await admin.made(f"/webhooks/{reply.body['id']}/test", None)
-                    tried.append(reply.body["id"])
+    async with running(tmp_path / "data", "--json", WEBHOOK_NETWORKS="none", **urls) as up:
+        admin = await up.signed_in()
+        tried = []
+        for url in SOMEWHERE_ELSE:
+            reply: Reply = await admin.ask("POST", "/webhooks", {"url": url.format(port=port)})
+            assert reply.status in {201, 422}, reply
+            if reply.status == 201:
+                await admin.made(f"/webhooks/{reply.body['id']}/test", None)
+                tried.append(reply.body["id"])
 
-            async def all_were_refused() -> bool:
-                for one in tried:
-                    (log,) = (await admin.get(f"/webhooks/{one}/deliveries"))["items"]
-                    told = await admin.get(f"/webhooks/{one}/deliveries/{log['id']}")
-                    if not told["attempts"]:
-                        return False
-                    assert {attempt["status"] for attempt in told["attempts"]} == {None}, told
-                return True
+        async def all_were_refused() -> bool:
+            for one in tried:
+                (log,) = (await admin.get(f"/webhooks/{one}/deliveries"))["items"]
+                told = await admin.get(f"/webhooks/{one}/deliveries/{log['id']}")
+                if not told["attempts"]:
+                    return False
+                assert {attempt["status"] for attempt in told["attempts"]} == {None}, told
+            return True
 
-            await eventually(all_were_refused)
-            assert tried, "some are names, which are looked up at delivery"
-            assert receiver.heard == []
+        await eventually(all_were_refused)
+        assert tried, "some are names, which are looked up at delivery"
+        assert receiver.heard == []
 
 
 async def test_webhooks_that_nobody_knows_are_not_there(admin: Visitor) -> None:
