@@ -496,25 +496,11 @@ AFTER_THE_ORDER = [
         _of(AFTER, "test_a_refund_that_was_given_up_is_free_again"),
     ),
     Mutant(
-        "what comes back goes to the first place of all",
-        "inventory/stock.py",
-        "            places[share.product_id, share.location] -= share.quantity\n",
-        "",
-        _of(AFTER, "test_units_go_back_to_where_they_were_sold_from"),
-    ),
-    Mutant(
         "a shipped order is undone",
         "checkout/after_order.py",
         "return None if is_whole else HasFollowed()",
         "return None",
         _of(AFTER, "test_what_was_shipped_or_refunded_is_not_cancelled"),
-    ),
-    Mutant(
-        "a confirmed order is undone without its last step",
-        "checkout/after_order.py",
-        'is_done = one.state == "COMPLETED" or (step.is_remote and one.attempt > 0)',
-        "is_done = False",
-        _of(AFTER, "test_cancelling_races_the_charge"),
     ),
 ]
 
@@ -539,13 +525,6 @@ EVENTS_TO_OTHERS = [
         "headers=headers, allow_redirects=False",
         "headers=headers, allow_redirects=True",
         _of(WEBHOOKS, "test_a_redirect_is_followed_by_nobody"),
-    ),
-    Mutant(
-        "a stream begins anew after a cut",
-        "api/feed.py",
-        "        self._told.update(known)\n",
-        "",
-        _of(WATCHING, "test_streams_outlive_redis_and_are_handed_on_when_a_process_is_replaced"),
     ),
     Mutant(
         "a page outlives the product on it",
