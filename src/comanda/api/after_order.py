@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import Request, Response
 
-from comanda.accounts.accounts import STAFF, Account
+from comanda.accounts.accounts import Account
 from comanda.api.answers import (
     NoteAnswer,
     OrderStatusAnswer,
@@ -22,6 +22,7 @@ from comanda.api.once import Did, Key, hint, once
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import FieldError, Problem
 from comanda.api.security import Operator, SignedIn, router
+from comanda.api.visible import visible
 from comanda.checkout import after_order
 from comanda.checkout.after_order import CancelWish, HasFollowed, ParcelWish, RefundWish
 from comanda.db import Tx
@@ -38,7 +39,6 @@ from comanda.orders.model import (
     WrongState,
 )
 from comanda.orders.notes import Draft, Note
-from comanda.orders.reads import Status
 from comanda.orders.shipments import Shipment
 from comanda.payments import refunds
 from comanda.payments.refunds import Refund
@@ -68,7 +68,7 @@ async def cancel(
 
     Money and stock are given back by the order's own process, in reverse.
     """
-    found = await _visible(parts, account, order_id)
+    found = await visible(parts, account, order_id)
     wish = CancelWish(order_id, account.id, is_staff=account.role in {"admin", "operator"})
     if not wish.is_staff and account.id != found.customer_id:
         raise Problem("FORBIDDEN")  # who may look at everything may not do everything
@@ -113,7 +113,7 @@ async def ship(
 @routes.get("/shipments", responses=answers("ORDER_NOT_FOUND"))
 async def parcels(account: SignedIn, order_id: UUID, parts: Given) -> ShipmentList:
     """The parcels of an order, oldest first."""
-    await _visible(parts, account, order_id)
+    await visible(parts, account, order_id)
     async with parts.database.connection() as tx:
         found = (await shipments.of_orders(tx, [order_id]))[order_id]
     return ShipmentList(items=[shipment_answer(one) for one in found])
@@ -160,14 +160,14 @@ async def take_back(
 @routes.get("/refunds", responses=answers("ORDER_NOT_FOUND"))
 async def given_back(account: SignedIn, order_id: UUID, parts: Given) -> RefundList:
     """The refunds and returns of an order, oldest first."""
-    await _visible(parts, account, order_id)
+    await visible(parts, account, order_id)
     return RefundList(items=[refund_answer(one) for one in await _refunds(parts, order_id)])
 
 
 @routes.get("/refunds/{refund_id}", responses=answers("ORDER_NOT_FOUND", "REFUND_NOT_FOUND"))
 async def one_refund(account: SignedIn, order_id: UUID, refund_id: UUID, parts: Given) -> RefundAnswer:
     """How far a refund or a return has come."""
-    await _visible(parts, account, order_id)
+    await visible(parts, account, order_id)
     for one in await _refunds(parts, order_id):
         if one.id == refund_id:
             return refund_answer(one)
@@ -177,7 +177,7 @@ async def one_refund(account: SignedIn, order_id: UUID, refund_id: UUID, parts: 
 @routes.post("/notes", status_code=201, responses=answers("ORDER_NOT_FOUND"))
 async def write(account: Operator, order_id: UUID, body: NoteBody, parts: Given) -> NoteAnswer:
     """Write a note beside the order's history; the customer sees it if it is public."""
-    await _visible(parts, account, order_id)
+    await visible(parts, account, order_id)
     async with parts.database.transaction(NOTE) as tx:
         (note,) = await notes.write(tx, [Draft(order_id, body.text, body.is_public, account.id)])
     return note_answer(note)
@@ -217,15 +217,6 @@ def _told(state: OrderState, onward: Sequence[OrderState], *, is_under_way: bool
         return f"The order is {state}: that is its end."
     still = " Its process is under way: ask again when it has ended." if is_under_way else ""
     return f"The order is {state}; from there it can become {', '.join(onward)}.{still}"
-
-
-async def _visible(parts: Parts, account: Account, order_id: UUID) -> Status:
-    """Another customer's order is not there."""
-    async with parts.database.connection() as tx:
-        (found,) = await reads.statuses(tx, [order_id])
-    if found is None or not (account.id == found.customer_id or account.role in STAFF):
-        raise Problem("ORDER_NOT_FOUND")
-    return found
 
 
 async def _refunds(parts: Parts, order_id: UUID) -> Sequence[Refund]:

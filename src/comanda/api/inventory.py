@@ -114,7 +114,7 @@ async def reserve(account: Admin, body: ReserveBody, parts: Given, response: Res
     async with parts.database.transaction(RESERVE) as tx:
         (made,) = await reservations.hold(tx, [wish], ttl=ttl, actor=account.id, reason=body.reason)
     match made:
-        case reservations.UnknownProduct():
+        case UnknownProduct():
             raise _unknown_product()
         case reservations.OutOfStock(free):
             raise Problem("STOCK_TAKEN", f"Only {free} units are free")

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import Header, Query, Response
 
-from comanda.accounts.accounts import STAFF, Account
+from comanda.accounts.accounts import STAFF
 from comanda.api.after_order import note_answer, refund_answer, shipment_answer
 from comanda.api.answers import (
     MoveAnswer,
@@ -22,6 +22,7 @@ from comanda.api.paging import Cursor, cursor_of, next_link, read_cursor
 from comanda.api.parts import Given
 from comanda.api.problems import Problem
 from comanda.api.security import SignedIn, router
+from comanda.api.visible import may_see
 from comanda.orders import notes, reads, shipments
 from comanda.orders.reads import Line, Order, Payment, State
 from comanda.payments import refunds
@@ -86,7 +87,7 @@ async def read(account: SignedIn, order_id: UUID, parts: Given) -> OrderDetailAn
     """One order with its lines, its payment and its history."""
     async with parts.database.connection() as tx:
         order = (await reads.find(tx, [order_id]))[0]
-        if order is None or not _may_see(account, order.customer_id):
+        if order is None or not may_see(account, order.customer_id):
             raise Problem("ORDER_NOT_FOUND")
         lines = (await reads.lines(tx, [order_id]))[order_id]
         payment = (await reads.payments(tx, [order_id])).get(order_id)
@@ -109,10 +110,6 @@ async def read(account: SignedIn, order_id: UUID, parts: Given) -> OrderDetailAn
         refunds=[refund_answer(one) for one in given_back],
         remarks=[note_answer(one) for one in remarks],
     )
-
-
-def _may_see(account: Account, customer_id: UUID) -> bool:
-    return account.id == customer_id or account.role in STAFF
 
 
 def _order(order: Order, lines: list[Line]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from comanda.api.feed import Feed, Told, Watch
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
 from comanda.api.security import SignedIn, router
-from comanda.orders import reads
+from comanda.api.visible import visible
 from comanda.orders.reads import Status
 from comanda.saga.transitions import ENDED
 
@@ -82,7 +82,7 @@ async def events(
 
     A stream ends after some minutes: come back with `Last-Event-ID`, as browsers do, and be judged anew.
     """
-    await _visible(parts, account, order_id)
+    await visible(parts, account, order_id)
     if parts.is_draining():
         # Not refused, sent on: a browser comes back after an answer like this, and never after a 503.
         return Response(b"retry: 1000\n\n", media_type="text/event-stream")
@@ -102,7 +102,7 @@ async def status(
     ] = 0,
 ) -> Response:
     """Where an order stands. With `wait` the answer comes when it has ended, or when `If-None-Match` is out of date."""
-    found = await _visible(parts, account, order_id)
+    found = await visible(parts, account, order_id)
     known = request.headers.get("if-none-match")
     if wait and not _is_news(found, known) and parts.feed.has_room(account.id, _most(account)):
         request.scope["comanda.unhurried"] = True
@@ -122,7 +122,7 @@ async def _news(
         try:
             await parts.feed.begin(watch, None, is_new_only=True)
             while True:
-                found = await _visible(parts, account, found.id)
+                found = await visible(parts, account, found.id)
                 if _is_news(found, known) or (left := deadline - clock()) <= 0:
                     return found
                 with contextlib.suppress(TimeoutError):
@@ -143,14 +143,6 @@ def _tag(found: Status) -> str:
 def _most(account: Account) -> int | None:
     """Streams that an account may have; staff watch for many."""
     return None if account.role in STAFF else _MOST_OF_CUSTOMER
-
-
-async def _visible(parts: Parts, account: Account, order_id: UUID) -> Status:
-    async with parts.database.connection() as tx:
-        found = (await reads.statuses(tx, [order_id]))[0]
-    if found is None or not (account.id == found.customer_id or account.role in STAFF):
-        raise Problem("ORDER_NOT_FOUND")
-    return found
 
 
 async def _gone(receive: Receive, watch: Watch) -> None:

@@ -13,6 +13,7 @@ from uuid import UUID
 from comanda.clock import new_id
 from comanda.db import Tx, twin
 from comanda.inventory import stock
+from comanda.inventory.admin import UnknownProduct
 from comanda.inventory.model import Demand, Place, allocate
 
 _sql = twin(__file__)
@@ -68,11 +69,6 @@ class Movement:
     reason: str | None
     reference: UUID | None
     at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class UnknownProduct:
-    """Refused: there is no such product."""
 
 
 @dataclass(frozen=True, slots=True)
