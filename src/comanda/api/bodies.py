@@ -18,6 +18,7 @@ _MOST_MONEY = 9_000_000_000_000  # a million units of it still fit a bigint
 _MOST_UNITS = 1_000_000_000
 _MOST_DEPTH = 8
 _MOST_VALUES = 1000
+_MOST_TAGS = 50
 _EMAIL = re.compile(
     r"[^@\s\x00-\x20\x7f<>()\[\]\\,;:\"]{1,64}@[^@\s\x00-\x20\x7f<>()\[\]\\,;:\"]+\.[^@\s.<>()\\,;:\"]+"
 )
@@ -79,8 +80,8 @@ def _storable_json(value: Any) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    """`?tags=a,b` and `?tags=a&tags=b` are one."""
-    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+    """`?tags=a,b` and `?tags=a&tags=b` are one; empty ones count for the document's limit and for nothing else."""
+    if isinstance(value, list) and len(value) <= _MOST_TAGS and all(isinstance(one, str) for one in value):
         return [tag for one in value for tag in one.split(",") if tag]
     return value
 
@@ -121,7 +122,7 @@ MovementKind = Literal[
     "MANUAL_CORRECTION",
     "SYSTEM_CORRECTION",
 ]
-Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=50), Storable]], Field(max_length=50)]
+Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=50), Storable]], Field(max_length=_MOST_TAGS)]
 Images = Annotated[list[Annotated[str, Field(min_length=1, max_length=2000), Storable]], Field(max_length=50)]
 Attributes = Annotated[dict[str, JsonValue], BeforeValidator(_storable_json)]
 EventType = Literal[
@@ -153,7 +154,7 @@ Limit = Annotated[int, Field(ge=1, le=100)]
 Bound = Annotated[int, Field(ge=0, le=MOST)]
 Shown = Literal["active", "inactive", "all"]
 IS_ACTIVE: Mapping[Shown, bool | None] = {"active": True, "inactive": False, "all": None}
-QueryTags = Annotated[list[Search], BeforeValidator(_listed), Field(max_length=50)]
+QueryTags = Annotated[list[Search], BeforeValidator(_listed), Field(max_length=_MOST_TAGS)]
 
 
 class Body(BaseModel):

@@ -26,7 +26,7 @@ _OPEN_FILES = 65_536
 
 
 @contextmanager
-def _process(settings: Settings, kind: str) -> Iterator[str]:
+def process(settings: Settings, kind: str) -> Iterator[str]:
     """Logs under the process's name; fewer pauses for garbage than the default has."""
     name = os.environ.get("COMANDA_PROCESS_NAME") or f"{kind}-{os.getpid()}"
     telemetry.configure(level=settings.log_level, directory=settings.log_dir, process=name)
@@ -41,9 +41,20 @@ def _process(settings: Settings, kind: str) -> Iterator[str]:
     gc.set_threshold(50_000, 20, 50)
     try:
         yield name
-    except Fault as fault:
-        telemetry.log(kind).error("ends", error=str(fault))  # a line of the log like any other
-        raise SystemExit(fault.exit_code) from None
+    except Exception as raised:  # noqa: BLE001 - whatever ends a process is a line of the log like any other
+        fault = _single(raised)
+        if isinstance(fault, Fault):
+            telemetry.log(kind).error("ends", error=str(fault))
+            raise SystemExit(fault.exit_code) from None
+        telemetry.log(kind).critical("ends by a defect", error=repr(fault), exc_info=raised)
+        raise SystemExit(1) from None
+
+
+def _single(raised: Exception) -> Exception:
+    """What a task of a group raised, when it was one; a group of several as it is."""
+    while isinstance(raised, ExceptionGroup) and len(raised.exceptions) == 1:
+        raised = raised.exceptions[0]
+    return raised
 
 
 def _switch_failpoints_on(settings: Settings) -> None:
@@ -80,7 +91,7 @@ async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> No
     key = settings.secret_key.get_secret_value()
     if not key:
         raise ConfigurationFault("COMANDA_SECRET_KEY is not set: it signs the tokens (32 bytes or more)")
-    with _process(settings, "api") as name:
+    with process(settings, "api") as name:
         # A statement may take no longer than whoever asked is made to wait.
         async with assemble(settings, name=name, pool=_POOL["api"], patience=settings.request_seconds) as assembly:
             admission = Admission(assembly.database, most=settings.max_backlog)
@@ -107,7 +118,7 @@ async def worker(settings: Settings, queues: Sequence[str]) -> None:
     unknown = [queue for queue in queues if queue not in QUEUES]
     if unknown or not queues:
         raise ConfigurationFault(f"No such queue: {', '.join(unknown) or '(none)'}. There are {', '.join(QUEUES)}.")
-    with _process(settings, "worker") as name:
+    with process(settings, "worker") as name:
         stop = _stopped_by_signal()
         async with assemble(settings, name=name, pool=_POOL["worker"]) as assembly:
             one = Worker(
@@ -130,7 +141,7 @@ async def relay(settings: Settings) -> None:
     from comanda.proof import watch
     from comanda.proof.ledger import NoLedger
 
-    with _process(settings, "relay") as name:
+    with process(settings, "relay") as name:
         stop = _stopped_by_signal()
         async with assemble(settings, name=name, pool=_POOL["relay"]) as assembly, asyncio.TaskGroup() as running:
             running.create_task(relaying.run(assembly, stop))
@@ -143,7 +154,7 @@ async def gateway(settings: Settings, *, data_dir: Path, port: int, fd: int | No
     """Serve the mock gateway until SIGTERM."""
     from comanda.gateway.serve import serve
 
-    with _process(settings, "gateway"):
+    with process(settings, "gateway"):
         listener = socket.socket(fileno=fd) if fd is not None else socket.create_server(("127.0.0.1", port))
         if fd is None:
             typer.echo(f"http://127.0.0.1:{listener.getsockname()[1]}")
