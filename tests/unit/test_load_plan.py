@@ -87,6 +87,7 @@ def test_a_week_of_baskets() -> None:
     prices = {good.sku: good.price for good in plan.goods}
     assert min(prices.values()) >= 1
     assert max(wanted.total(prices) for wanted in plan.orders) <= 1_000_000, "none is suspected of fraud"
+    assert "Fluid Milk White Only, 1/2 Gal" in {good.name for good in plan.goods}
 
 
 def test_without_the_data_set_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from comanda.clock import new_id
-from comanda.db import Record, Statement, Tx, twin
+from comanda.db import Record, Tx, twin
 
 _sql = twin(__file__)
 CREATE = _sql["create"]
@@ -24,7 +24,7 @@ PRICES = _sql["prices"]
 PAGE = _sql["page"]
 COUNT = _sql["count"]
 SEARCH = _sql["search"]
-RESEMBLING = _sql["resembling"]
+LIKENED = _sql["likened"]
 VERSION = _sql["version"]
 
 _MOST_WORDS = 8
@@ -206,24 +206,40 @@ async def page(tx: Tx, filter_: Filter, *, number: int, limit: int) -> tuple[lis
 
 
 async def search(tx: Tx, text: str, *, number: int, limit: int) -> tuple[list[Product], int]:
-    """Products on sale that are called so, or of which it is said; where there is none, what looks like it.
+    """Products on sale that are called so, or of which it is said; where there is none, words are read as their likes.
 
     Words may be cut short, in English or Spanish, and come in any order. `tx` is of `LISTS`.
 
     Returns:
         One page (from 1), the best first, and how many were found, looking at 500 at the most.
     """
-    words = " & ".join(f"{word}:*" for word in _WORD.findall(text)[:_MOST_WORDS])
-    found = await _found(tx, SEARCH, words, number, limit) if words else None
-    return found or await _found(tx, RESEMBLING, text, number, limit) or ([], 0)
+    words = _WORD.findall(text.lower())[:_MOST_WORDS]
+    if not words:
+        return [], 0
+    return (
+        await _found(tx, {word: [word] for word in words}, number, limit)
+        or await _found(tx, await _put_right(tx, words), number, limit)
+        or ([], 0)
+    )
 
 
-async def _found(tx: Tx, how: Statement, asked: str, number: int, limit: int) -> tuple[list[Product], int] | None:
+async def _put_right(tx: Tx, words: Sequence[str]) -> dict[str, list[str]]:
+    """Of each word what it may stand for: itself, and where no product is called so, what looks like it."""
+    likes = {
+        row["word"]: [like for like in row["likes"] if _WORD.fullmatch(like)] for row in await LIKENED.rows(tx, words)
+    }
+    return {word: [word, *likes.get(word, ())] for word in words}
+
+
+async def _found(
+    tx: Tx, words: Mapping[str, Sequence[str]], number: int, limit: int
+) -> tuple[list[Product], int] | None:
     """A page, and how many there are in all, on a page beyond the last one too; None where there is nothing at all."""
-    rows = await how.rows(tx, asked, limit, (number - 1) * limit)
+    asked = " & ".join("(" + " | ".join(f"{one}:*" for one in meant) + ")" for meant in words.values())
+    rows = await SEARCH.rows(tx, asked, limit, (number - 1) * limit)
     if rows:
         return [_product(row) for row in rows], rows[0]["total"]
-    first = await how.rows(tx, asked, 1, 0) if number > 1 else []
+    first = await SEARCH.rows(tx, asked, 1, 0) if number > 1 else []
     return ([], first[0]["total"]) if first else None
 
 

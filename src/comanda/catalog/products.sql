@@ -105,8 +105,14 @@ SELECT count(*) FROM products
 -- name: search
 -- Products on sale by the beginnings of words, in either of two languages or as they stand: those that are called so, the
 -- best first, then those of which it is said. Of each no more than 500 are looked at, whatever the word.
-WITH asked AS (
-    SELECT to_tsquery('english', $1) || to_tsquery('spanish', $1) || to_tsquery('simple', $1) AS words
+WITH languages AS (
+    SELECT to_tsquery('english', $1) AS english, to_tsquery('spanish', $1) AS spanish, to_tsquery('simple', $1) AS simple
+), asked AS (  -- what is the same in two languages is looked for once
+    SELECT CASE WHEN english = simple AND spanish = simple THEN simple
+                WHEN english = simple THEN spanish || simple
+                WHEN spanish IN (english, simple) THEN english || simple
+                ELSE english || spanish || simple END AS words
+      FROM languages
 ), called AS (
     SELECT id, lower(name) AS name, ts_rank(products.words, asked.words) AS rank FROM products, asked
      WHERE products.words @@ asked.words AND deleted_at IS NULL AND is_active LIMIT 500
@@ -125,18 +131,14 @@ SELECT products.id, sku, products.name, description, brand, tags, images, attrib
   FROM shown JOIN products USING (id)
  ORDER BY shown.rank DESC, shown.name, products.id;
 
--- name: resembling
--- Products on sale whose names hold something that looks like what was asked for; of 300 the likest first.
-WITH found AS (
-    SELECT id, lower(name) AS name, word_similarity(lower($1::text), lower(name)) AS likeness FROM products
-     WHERE lower($1::text) <% lower(name) AND deleted_at IS NULL AND is_active LIMIT 300
-), shown AS (
-    SELECT *, count(*) OVER () AS total FROM found ORDER BY likeness DESC, name, id LIMIT $2 OFFSET $3
-)
-SELECT products.id, sku, products.name, description, brand, tags, images, attributes, category_id, weight, price, currency,
-       cost_price, compare_at_price, track_inventory, minimum_stock, is_active, created_at, updated_at, deleted_at, total
-  FROM shown JOIN products USING (id)
- ORDER BY shown.likeness DESC, shown.name, products.id;
+-- name: likened
+-- Of each word that no product is called by, nor by one that begins so: the likest three of those that one is.
+SELECT asked.word,
+       ARRAY(SELECT word FROM product_words WHERE word % asked.word ORDER BY similarity(word, asked.word) DESC, word LIMIT 3)
+           AS likes
+  FROM unnest($1::text[]) AS asked (word)
+ WHERE NOT EXISTS (SELECT FROM product_words AS known
+                    WHERE known.word >= asked.word AND known.word < asked.word || chr(1114111));
 
 -- name: version
 -- Of the catalogue: it stands while no product changes.

