@@ -146,8 +146,17 @@ async def test_products_are_found_by_words_in_two_languages_and_mistyped(api: Cl
     assert await found("cof") == ["COF-2"], "cut short, and only what is on sale"
     assert await found("cofee") == ["COF-2"], "mistyped"
     assert await found("snoes") == ["RUN-7"]
+    assert await found("ground cofee") == ["COF-2"], "one word right, one mistyped"
+    assert await found("the shoes of running") == ["RUN-7"], "words that tell nothing are passed over"
+    assert await found("camiseta de algodón") == ["CAM-1"]
+    assert await found("cof 2") == ["COF-2"], "signs only keep words apart"
     for nothing in ("xyzzy", "%", "'", "& | ! :* <->", "\\"):
         assert await found(nothing) == []
+    beyond = (await api.get("/api/v1/products/search?q=shoe&page=9")).body
+    assert (beyond["items"], beyond["total"]) == ([], 1)
+    (shoes,) = (await api.get("/api/v1/products/search?q=shoe")).body["items"]
+    await api.ask("PATCH", f"/api/v1/products/{shoes['id']}", token=admin.token, json={"name": "Trainers"})
+    assert await found("trainrs") == ["RUN-7"], "by the words that it is called by now"
 
 
 async def test_a_page_that_a_client_has_is_not_sent_again_until_a_product_changes(api: Client) -> None:

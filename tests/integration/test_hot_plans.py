@@ -21,6 +21,19 @@ async def test_hot_statements_read_by_key(database: Database) -> None:
     assert {"stock.DEMANDS", "place_order.ACCEPT", "log.MOVE", "outbox.FOLLOWING"} <= found.keys()
 
 
+async def test_they_do_in_a_shop_where_nearly_all_has_ended(database: Database) -> None:
+    """Of what is open there is next to nothing then, and reading all of it would seem cheap."""
+    async with database.transaction() as tx:
+        await tx.execute("SET LOCAL session_replication_role = replica")  # rows without the orders they belong to
+        await tx.execute(
+            "INSERT INTO reservations (id, order_id, state, expires_at, ended_at)"
+            " SELECT uuid_v7(), uuid_v7(), 'FULFILLED', now(), now() FROM generate_series(1, 20000)"
+        )
+        await tx.execute("ANALYZE reservations")
+        found = {name: plans.read_whole(plan) for name, plan in (await plans.of_all(tx)).items()}
+    assert {name: whole for name, whole in found.items() if whole} == {}
+
+
 def test_an_index_without_a_condition_is_read_whole() -> None:
     assert plans.read_whole(FULL_INDEX) == ["reservations_one_for_an_order"]
     assert plans.read_whole("Seq Scan on orders  (cost=0.00..1.00 rows=1 width=1)") == ["orders"]

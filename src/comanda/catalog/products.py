@@ -216,31 +216,21 @@ async def search(tx: Tx, text: str, *, number: int, limit: int) -> tuple[list[Pr
     words = _WORD.findall(text.lower())[:_MOST_WORDS]
     if not words:
         return [], 0
-    return (
-        await _found(tx, {word: [word] for word in words}, number, limit)
-        or await _found(tx, await _put_right(tx, words), number, limit)
-        or ([], 0)
-    )
+    found, total = await _found(tx, [[word] for word in words], number, limit)
+    return (found, total) if total else await _found(tx, await _put_right(tx, words), number, limit)
 
 
-async def _put_right(tx: Tx, words: Sequence[str]) -> dict[str, list[str]]:
-    """Of each word what it may stand for: itself, and where no product is called so, what looks like it."""
-    likes = {
-        row["word"]: [like for like in row["likes"] if _WORD.fullmatch(like)] for row in await LIKENED.rows(tx, words)
-    }
-    return {word: [word, *likes.get(word, ())] for word in words}
+async def _put_right(tx: Tx, words: Sequence[str]) -> list[list[str]]:
+    """What each word may stand for: itself, and where no product is called so, what looks like it."""
+    likes = {row["word"]: row["likes"] for row in await LIKENED.rows(tx, words)}
+    return [[word, *(like for like in likes.get(word, ()) if _WORD.fullmatch(like))] for word in words]
 
 
-async def _found(
-    tx: Tx, words: Mapping[str, Sequence[str]], number: int, limit: int
-) -> tuple[list[Product], int] | None:
-    """A page, and how many there are in all, on a page beyond the last one too; None where there is nothing at all."""
-    asked = " & ".join("(" + " | ".join(f"{one}:*" for one in meant) + ")" for meant in words.values())
-    rows = await SEARCH.rows(tx, asked, limit, (number - 1) * limit)
-    if rows:
-        return [_product(row) for row in rows], rows[0]["total"]
-    first = await SEARCH.rows(tx, asked, 1, 0) if number > 1 else []
-    return ([], first[0]["total"]) if first else None
+async def _found(tx: Tx, places: Sequence[Sequence[str]], number: int, limit: int) -> tuple[list[Product], int]:
+    """A page of those that have one of the words of each place, and how many there are in all."""
+    words = [(word, at) for at, place in enumerate(places) for word in place]
+    rows = await SEARCH.rows(tx, [one for one, _ in words], [at for _, at in words], limit, (number - 1) * limit)
+    return [_product(row) for row in rows if row["id"]], rows[0]["total"]
 
 
 async def version(tx: Tx) -> int:

@@ -104,15 +104,22 @@ SELECT count(*) FROM products
 
 -- name: search
 -- Products on sale by the beginnings of words, in either of two languages or as they stand: those that are called so, the
--- best first, then those of which it is said. Of each no more than 500 are looked at, whatever the word.
-WITH languages AS (
-    SELECT to_tsquery('english', $1) AS english, to_tsquery('spanish', $1) AS spanish, to_tsquery('simple', $1) AS simple
-), asked AS (  -- what is the same in two languages is looked for once
-    SELECT CASE WHEN english = simple AND spanish = simple THEN simple
-                WHEN english = simple THEN spanish || simple
-                WHEN spanish IN (english, simple) THEN english || simple
-                ELSE english || spanish || simple END AS words
-      FROM languages
+-- best first, then those of which it is said. Of each no more than 500 are looked at, whatever the word. $1 are words, $2
+-- which of them stand for the same. One row without a product where the page is empty.
+WITH given AS (
+    SELECT word, place, ts_lexize('english_stem', word) AS english, ts_lexize('spanish_stem', word) AS spanish
+      FROM unnest($1::text[], $2::int[]) AS given (word, place)
+), told AS (  -- "the" and "de" tell nothing beside another word
+    SELECT *, '{}' IN (english, spanish) AS is_idle, bool_and('{}' IN (english, spanish)) OVER () AS are_idle FROM given
+), meant AS (
+    SELECT DISTINCT place, lexeme FROM told, unnest(english || spanish || word) AS lexeme WHERE are_idle OR NOT is_idle
+), asked AS (  -- the shortest beginnings: they find the others
+    SELECT string_agg('(' || alternatives || ')', ' & ')::tsquery AS words
+      FROM (SELECT string_agg(quote_literal(lexeme) || ':*', ' | ') AS alternatives FROM meant
+             WHERE NOT EXISTS (SELECT 1 FROM meant AS shorter
+                                WHERE shorter.place = meant.place AND shorter.lexeme <> meant.lexeme
+                                  AND starts_with(meant.lexeme, shorter.lexeme))
+             GROUP BY place) AS places
 ), called AS (
     SELECT id, lower(name) AS name, ts_rank(products.words, asked.words) AS rank FROM products, asked
      WHERE products.words @@ asked.words AND deleted_at IS NULL AND is_active LIMIT 500
@@ -124,11 +131,11 @@ WITH languages AS (
     SELECT id, max(name) AS name, max(rank) AS rank FROM (SELECT * FROM called UNION ALL SELECT * FROM said) AS matches
      GROUP BY id
 ), shown AS (
-    SELECT *, count(*) OVER () AS total FROM found ORDER BY rank DESC, name, id LIMIT $2 OFFSET $3
+    SELECT * FROM found ORDER BY rank DESC, name, id LIMIT $3 OFFSET $4
 )
 SELECT products.id, sku, products.name, description, brand, tags, images, attributes, category_id, weight, price, currency,
        cost_price, compare_at_price, track_inventory, minimum_stock, is_active, created_at, updated_at, deleted_at, total
-  FROM shown JOIN products USING (id)
+  FROM (SELECT count(*) AS total FROM found) AS counted LEFT JOIN (shown JOIN products USING (id)) ON true
  ORDER BY shown.rank DESC, shown.name, products.id;
 
 -- name: likened

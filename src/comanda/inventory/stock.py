@@ -109,7 +109,7 @@ async def hold(
 
 async def extend(tx: Tx, order_ids: Sequence[UUID], *, ttl: timedelta) -> Sequence[Outcome]:
     """Prolong each order's reservation; one that has expired meanwhile is made anew, or the order is refused."""
-    active = {row["order_id"] for row in await EXTEND.rows(tx, order_ids, ttl)}
+    active = {row["order_id"] for row in await EXTEND.rows(tx, order_ids, ttl, "ACTIVE")}
     lapsed = [order_id for order_id in order_ids if order_id not in active]
     again = dict(zip(lapsed, await reserve(tx, lapsed, ttl=ttl), strict=True)) if lapsed else {}
     return [EXPIRED if isinstance(again.get(order_id), Refused) else Done() for order_id in order_ids]

@@ -54,10 +54,11 @@ UPDATE stock SET held = held + taken.quantity, updated_at = now()
  WHERE stock.product_id = taken.product_id AND stock.location = taken.location;
 
 -- name: extend
--- Those whose reservation is still theirs; the ones that would end soon are prolonged.
+-- Those whose reservation is still theirs, that is 'ACTIVE'; the ones that would end soon are prolonged. The state is not
+-- written out here: the planner, knowing it, would read all that are active by their expiry rather than these by their order.
 WITH active AS (
     SELECT id, order_id, expires_at FROM reservations
-     WHERE order_id = ANY($1::uuid[]) AND state = 'ACTIVE' ORDER BY id FOR UPDATE
+     WHERE order_id = ANY($1::uuid[]) AND state = $3 ORDER BY id FOR UPDATE
 ), prolonged AS (
     UPDATE reservations SET expires_at = now() + $2::interval FROM active
      WHERE reservations.id = active.id AND active.expires_at < now() + 0.9 * $2::interval
@@ -101,7 +102,7 @@ RETURNING stock.product_id, stock.location, stock.on_hand, stock.held, stock.min
 -- Units that refunds put back into the stock, where that has not been booked yet.
 SELECT refunds.id AS refund_id, refunds.order_id, refund_lines.product_id, refund_lines.quantity
   FROM refunds JOIN refund_lines ON refund_lines.refund_id = refunds.id
- WHERE refunds.id = ANY($1::uuid[]) AND refunds.is_restocked
+ WHERE refunds.id = ANY($1::uuid[]) AND refund_lines.refund_id = ANY($1::uuid[]) AND refunds.is_restocked
    AND NOT EXISTS (SELECT 1 FROM movements
                     WHERE movements.order_id = refunds.order_id AND movements.reference = refunds.id)
  ORDER BY refunds.id, refund_lines.product_id;

@@ -31,7 +31,8 @@ class Named:
     @property
     def name(self) -> str:
         """`Fluid Milk White Only, 1/2 Gal`."""
-        return ", ".join(part for part in (self.kind.title(), self.size.title()) if part)
+        kind = self.kind or self.category or f"Product {self.number}"
+        return ", ".join(part for part in (kind.title(), self.size.title()) if part)
 
 
 def read(*, week: int, customers: int, orders: int | None, seed: int, methods: Mapping[str, int]) -> Plan:
