@@ -344,6 +344,14 @@ class Scene:
         await self.ask("DELETE FROM obstacles")
         await self.twice("dead-letters", "redrive", "--all", "--reason", "mended")
 
+    async def redelivering(self) -> None:
+        made = await self.persist(self.admin, "POST", "/webhooks", {"url": self.pager.url})
+        assert (await self.persist(self.admin, "POST", f"/webhooks/{made.body['id']}/test")).status == 202
+        ended = "SELECT 1 FROM webhook_deliveries WHERE endpoint_id = $1 AND state = 'DELIVERED'"
+        await eventually(lambda: self.ask(ended, made.body["id"]))
+        await self.twice("webhooks", "redeliver", made.body["id"], "--since", "1", "--reason", "mended")
+        await self.persist(self.admin, "DELETE", f"/webhooks/{made.body['id']}")
+
     async def acting(self) -> None:
         order_id = await self.stuck()
         await self.ask("DELETE FROM obstacles")
@@ -476,6 +484,7 @@ Scene.DRIVES = {
     "operator.act": Scene.acting,
     "operator.limit": Scene.limiting,
     "operator.pause": Scene.pausing,
+    "operator.redeliver": Scene.redelivering,
     "operator.redrive": Scene.redriving,
     "orders.accept": Scene.business,
     "orders.deliver": Scene.after_the_order,

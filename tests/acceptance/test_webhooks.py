@@ -4,8 +4,12 @@ import asyncio
 import http.server
 import json
 import shutil
+import signal
 import threading
-from collections.abc import Iterator
+import time
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,7 +20,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from comanda.db.database import connect
-from up import Reply, Up, Visitor, eventually, running
+from up import COMANDA, PASSWORD, Reply, Up, Visitor, environment, eventually, running
 
 NPM = Path(__file__).parents[1] / "foreign"
 
@@ -294,6 +298,83 @@ async def test_nothing_is_ever_sent_to_where_it_does_not_belong(
         await eventually(all_were_refused)
         assert tried, "some are names, which are looked up at delivery"
         assert receiver.heard == []
+
+
+@asynccontextmanager
+async def listening(up: Up, *options: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, list[dict[str, Any]]]]:
+    """`comanda webhooks listen`, and what it prints; ended by Ctrl-C at the end."""
+    command = (*COMANDA, "webhooks", "listen", "--json", "--data-dir", str(up.folder), *options)
+    process = await asyncio.create_subprocess_exec(
+        *command, env=environment({"ADMIN_PASSWORD": PASSWORD}), stdout=PIPE, stderr=PIPE
+    )
+    printed: list[dict[str, Any]] = []
+    assert process.stdout is not None
+    assert process.stderr is not None
+
+    async def read(out: asyncio.StreamReader) -> None:
+        while line := await out.readline():
+            printed.append(json.loads(line))
+
+    reading = asyncio.create_task(read(process.stdout))
+    try:
+        async with asyncio.timeout(30):
+            assert b"Ctrl-C ends it" in await process.stderr.readline(), (await process.stderr.read()).decode()
+        yield process, printed
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(30):
+            assert await process.wait() == 0, (await process.stderr.read()).decode()
+        await reading
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_a_developer_listens_to_what_an_order_tells(up: Up, admin: Visitor, receiver: Receiver) -> None:
+    customer = await up.registered()
+    product = await admin.product()
+    receiver.status = 202
+    async with listening(up, "--forward", receiver.url) as (_, printed):
+        (made,) = [one for one in (await up.comanda("webhooks", "list", "--json")).rows if one["is_active"]]
+        order_id = await customer.order(product)
+        await eventually(lambda: "OrderConfirmed" in [one["type"] for one in printed])
+        mine = [one for one in printed if one["orderId"] == order_id]
+        assert (mine[0]["type"], mine[-1]["type"]) == ("OrderCreated", "OrderConfirmed")
+        assert {(one["isVerified"], one["status"]) for one in printed} == {(True, 202)}
+        assert receiver.of_order(order_id) == [one["type"] for one in mine], "sent on, in that order"
+        # Unchanged: its signature is still of what was sent.
+        (sent,) = [one for one in receiver.heard if json.loads(one[1])["type"] == "OrderConfirmed"]
+        assert sent[0]["webhook-id"] == mine[-1]["id"]
+        receiver.heard.clear()
+
+        async def delivered() -> list[dict[str, Any]]:
+            rows = (await up.comanda("webhooks", "deliveries", made["id"], "--status", "DELIVERED", "--json")).rows
+            return [row for row in rows if row["type"] == "OrderConfirmed"]
+
+        await eventually(delivered)
+        (row,) = await delivered()
+        assert (row["event"], row["attempts"], row["answer"]) == (mine[-1]["id"], 1, 202)
+        again = await up.comanda("webhooks", "redeliver", made["id"], row["id"], "--reason", "a look", "--json")
+        assert (again.code, len(again.rows)) == (0, 1), again.err
+        await eventually(lambda: receiver.heard)
+        assert receiver.heard[0][0]["webhook-id"] == mine[-1]["id"]
+    assert made["id"] not in [one["id"] for one in (await up.comanda("webhooks", "list", "--json")).rows]
+
+
+async def test_who_listens_sees_that_a_delivery_was_forged(up: Up, admin: Visitor) -> None:
+    async with listening(up, "--type", "OrderConfirmed") as (_, printed):
+        (made,) = [one for one in (await admin.get("/webhooks"))["items"] if one["isActive"]]
+        forged = {"webhook-id": "x", "webhook-timestamp": str(int(time.time())), "webhook-signature": "v1,AAAA"}
+        async with admin.session.post(made["url"], json={"type": "OrderConfirmed"}, headers=forged) as response:
+            assert response.status == 204
+        await eventually(lambda: printed)
+        assert (printed[0]["type"], printed[0]["isVerified"]) == ("OrderConfirmed", False)
+
+
+async def test_a_redelivery_of_nothing_in_particular_is_refused(up: Up) -> None:
+    assert (await up.comanda("webhooks", "redeliver", str(uuid4()))).code == 2
+    assert (await up.comanda("webhooks", "redeliver", str(uuid4()), "--since", "1")).code == 1
+    assert (await up.comanda("webhooks", "deliveries", str(uuid4()), "--status", "LOST")).code == 2
 
 
 async def test_webhooks_that_nobody_knows_are_not_there(admin: Visitor) -> None:

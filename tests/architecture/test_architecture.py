@@ -48,6 +48,7 @@ SPEAKS_HTTP = (
     "proof/chaos/",
     "proof/load/",
     "proof/matrix/",
+    "proof/receiver.py",
 )
 # The mock gateway's own SQLite.
 OTHER_DATABASES = ("gateway/store.sql", "gateway/store.py")

@@ -7,7 +7,7 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from comanda.resilience.backoff import Policy
-from comanda.webhooks.model import shown, signature, wrong_address, wrong_url
+from comanda.webhooks.model import is_signed, shown, signature, unshown, wrong_address, wrong_url
 
 SECRET, OLD = bytes(range(32)), bytes(range(1, 33))
 BODY = '{"type":"OrderConfirmed","data":{"name":"Ñandú"}}'.encode()
@@ -30,6 +30,14 @@ def test_after_a_rotation_both_secrets_verify() -> None:
         Webhook(shown(one)).verify(BODY, headers(SECRET, OLD))
 
 
+def test_we_verify_what_the_foreign_library_signs() -> None:
+    now = datetime.now(UTC)
+    given = Webhook(shown(SECRET)).sign("msg-1", now, BODY.decode())
+    sent = headers(OLD, at=now)
+    sent["webhook-signature"] += f" {given}"
+    assert is_signed(unshown(shown(SECRET)), sent, BODY, now.timestamp())
+
+
 @pytest.mark.parametrize("change", ["secret", "body", "id", "time"])
 def test_it_refuses_what_was_changed(change: str) -> None:
     sent, body, secret = headers(SECRET), BODY, SECRET
@@ -44,6 +52,19 @@ def test_it_refuses_what_was_changed(change: str) -> None:
             sent = headers(SECRET, at=datetime.now(UTC) - timedelta(minutes=6))
     with pytest.raises(WebhookVerificationError):
         Webhook(shown(secret)).verify(body, sent)
+    assert not is_signed(secret, sent, body, datetime.now(UTC).timestamp()), "nor do we"
+
+
+@pytest.mark.parametrize("header", ["webhook-id", "webhook-timestamp", "webhook-signature"])
+@pytest.mark.parametrize("value", [None, "", "x", "\u0661", "v1,", "-1"])
+def test_what_is_no_header_of_ours_is_not_signed(header: str, value: str | None) -> None:
+    sent = headers(SECRET)
+    now = int(sent["webhook-timestamp"])
+    assert is_signed(SECRET, sent, BODY, now)
+    del sent[header]
+    if value is not None:
+        sent[header] = value
+    assert not is_signed(SECRET, sent, BODY, now)
 
 
 NOT_PUBLIC = [

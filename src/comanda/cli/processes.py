@@ -71,7 +71,8 @@ def _allow_many_connections() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _stopped_by_signal() -> asyncio.Event:
+def stopped_by_signal() -> asyncio.Event:
+    """Set at SIGTERM and SIGINT."""
     stop = asyncio.Event()
     for which in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(which, stop.set)
@@ -119,7 +120,7 @@ async def worker(settings: Settings, queues: Sequence[str]) -> None:
     if unknown or not queues:
         raise ConfigurationFault(f"No such queue: {', '.join(unknown) or '(none)'}. There are {', '.join(QUEUES)}.")
     with process(settings, "worker") as name:
-        stop = _stopped_by_signal()
+        stop = stopped_by_signal()
         async with assemble(settings, name=name, pool=_POOL["worker"]) as assembly:
             one = Worker(
                 assembly.database,
@@ -142,7 +143,7 @@ async def relay(settings: Settings) -> None:
     from comanda.proof.ledger import NoLedger
 
     with process(settings, "relay") as name:
-        stop = _stopped_by_signal()
+        stop = stopped_by_signal()
         async with assemble(settings, name=name, pool=_POOL["relay"]) as assembly, asyncio.TaskGroup() as running:
             running.create_task(relaying.run(assembly, stop))
             if settings.check_seconds:

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
@@ -12,6 +12,9 @@ SCHEDULE_SECONDS = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 """Waits between attempts, as the Standard Webhooks specification proposes."""
 
 TEST = "webhook.test"
+TOLERANCE_SECONDS = 300
+"""How old a signature may be, or how far ahead, where it is verified."""
+
 _PREFIX = "whsec_"
 _LONGEST = 2000
 # Addresses that stand for others: what is behind them is not looked at.
@@ -34,6 +37,32 @@ def signature(secrets: Sequence[bytes], message_id: str, timestamp: int, body: b
     return " ".join(
         "v1," + base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode() for secret in secrets
     )
+
+
+def is_signed(secret: bytes, headers: Mapping[str, str], body: bytes, now: float) -> bool:
+    """Whether a receiver may believe it: one of its signatures is of that secret, and of these minutes.
+
+    Args:
+        secret: as it is, not as it is shown.
+        headers: by their names in small letters.
+        body: as it came.
+        now: seconds since 1970.
+    """
+    message_id, timestamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
+    if (
+        not (message_id + timestamp).isascii()
+        or not timestamp.isdigit()
+        or abs(now - int(timestamp)) > TOLERANCE_SECONDS
+    ):
+        return False
+    right = signature([secret], message_id, int(timestamp), body).encode()
+    given = headers.get("webhook-signature", "").encode(errors="replace").split()
+    return any(hmac.compare_digest(right, one) for one in given)
+
+
+def unshown(secret: str) -> bytes:
+    """What was `shown`."""
+    return base64.b64decode(secret.removeprefix(_PREFIX))
 
 
 def wrong_url(url: str, allowed: Iterable[Network]) -> str | None:
