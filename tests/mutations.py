@@ -16,6 +16,7 @@ AFTER = "tests/integration/test_after_order.py"
 AFTER_RULES = "tests/unit/test_after_order_rules.py"
 WEBHOOKS = "tests/acceptance/test_webhooks.py"
 WATCHING = "tests/acceptance/test_watching.py"
+STREAMS = "tests/integration/test_streams.py"
 ALLOCATION = "tests/unit/test_allocation.py"
 TRANSITIONS = "tests/unit/test_transitions.py"
 # A race that a mutant wins only now and then.
@@ -475,6 +476,27 @@ AFTER_THE_ORDER = [
         _of(AFTER, "test_a_refund_that_the_gateway_keeps_refusing_is_stuck_and_can_be_tried_again"),
     ),
     Mutant(
+        "refunds of one call don't see each other",
+        "orders/model.py",
+        "    standing.left_to_refund -= amount\n",
+        "",
+        _of(AFTER, "test_refunds_of_one_call_are_decided_and_counted_together"),
+    ),
+    Mutant(
+        "of refunds of one call one is promised",
+        "payments/refunds.sql",
+        "(SELECT order_id, sum(amount) AS amount FROM given GROUP BY order_id)",
+        "(SELECT order_id, amount FROM given)",
+        _of(AFTER, "test_refunds_of_one_call_are_decided_and_counted_together"),
+    ),
+    Mutant(
+        "of refunds that end at once one is counted",
+        "payments/refunds.sql",
+        "(SELECT order_id, sum(amount) AS amount FROM ended GROUP BY order_id)",
+        "(SELECT order_id, amount FROM ended)",
+        _of(AFTER, "test_refunds_of_one_call_are_decided_and_counted_together"),
+    ),
+    Mutant(
         "more is given back than is left",
         "orders/model.py",
         "if amount > standing.left_to_refund:",
@@ -525,6 +547,27 @@ EVENTS_TO_OTHERS = [
         "headers=headers, allow_redirects=False",
         "headers=headers, allow_redirects=True",
         _of(WEBHOOKS, "test_a_redirect_is_followed_by_nobody"),
+    ),
+    Mutant(
+        "who reads too slowly is not told all",
+        "api/feed.py",
+        "            self.end()\n            return\n        self._told.add",
+        "            return\n        self._told.add",
+        _of(STREAMS, "test_who_resumes_and_reads_too_slowly_is_sent_away_and_misses_nothing"),
+    ),
+    Mutant(
+        "what comes meanwhile overtakes what was missed",
+        "api/feed.py",
+        "for event in (*missed, *early):",
+        "for event in (*early, *missed):",
+        _of(STREAMS, "test_who_resumes_and_reads_too_slowly_is_sent_away_and_misses_nothing"),
+    ),
+    Mutant(
+        "who resumes is told again what was seen",
+        "api/feed.py",
+        "        self._told.update(known)\n",
+        "",
+        _of(STREAMS, "test_what_was_read_from_postgresql_is_not_told_again_by_redis"),
     ),
     Mutant(
         "a page outlives the product on it",

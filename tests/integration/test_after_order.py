@@ -5,12 +5,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from comanda.checkout import after_order
-from comanda.checkout.after_order import CancelWish, HasFollowed
+from comanda.checkout.after_order import CancelWish, HasFollowed, RefundWish
 from comanda.orders.model import OrderState, TooManyUnits, TooMuchMoney, WrongState
 from comanda.orders.shipments import Shipment
+from comanda.payments import refunds
 from comanda.payments.refunds import Refund
 from comanda.saga import verbs
 from comanda.saga.log import Claimed
+from comanda.saga.rescue import by_queue
 from shop import FakeGateway, Shop, shop, until
 
 ANA = uuid4()
@@ -93,6 +95,35 @@ async def test_fifty_refunds_at_once_never_exceed_what_was_captured(database_url
         assert await here.stock(goods["apple"]) == (7, 0), "money alone"
         moves = await here.ask("SELECT to_state FROM order_moves WHERE order_id = $1 ORDER BY seq", order_id)
         assert [row["to_state"] for row in moves][-2:] == ["CONFIRMED", "REFUNDED"]
+
+
+async def test_refunds_of_one_call_are_decided_and_counted_together(database_url: str, redis_url: str) -> None:
+    gateway = FakeGateway()
+    async with shop(database_url, redis_url, gateway=gateway) as here:
+        goods = await here.sells(apple=10)
+        twice, once = await here.order({goods["apple"]: 3}), await here.order({goods["apple"]: 3})
+        await here.ended(twice, once)
+        gateway.gate = asyncio.Event()  # nothing is given back before it is looked at what was promised
+        wishes = [
+            RefundWish(order_id, "REFUND", None, amount, is_restocked=False, reason="broken", actor=ANA)
+            for order_id, amount in ((twice, 1400), (once, 900), (twice, 1700), (twice, 1600), (once, 2100), (twice, 1))
+        ]
+        async with here.database.transaction() as tx:
+            asked, due = await after_order.refund(tx, wishes, here.assembly.definitions.refund)
+        granted = [one for one in asked if isinstance(one, Refund)]
+        assert [one.amount for one in granted] == [1400, 900, 1600, 2100]
+        assert [one for one in asked if not isinstance(one, Refund)] == [TooMuchMoney(1600), TooMuchMoney(0)]
+        sums = "SELECT order_id, refunding, refunded FROM payments"
+        assert {tuple(row) for row in await here.ask(sums)} == {(twice, 3000, 0), (once, 3000, 0)}
+        async with here.database.transaction() as tx:
+            await refunds.succeed(tx, [one.id for one in granted])
+        assert {tuple(row) for row in await here.ask(sums)} == {(twice, 0, 3000), (once, 0, 3000)}
+        gateway.gate.set()
+        await here.assembly.streams.offer_all(by_queue(due))
+        await refunded(here, *granted)
+        assert {tuple(row) for row in await here.ask(sums)} == {(twice, 0, 3000), (once, 0, 3000)}, "each counts once"
+        assert (gateway.kept(twice), gateway.kept(once)) == (0, 0)
+        assert [await state_of(here, one) for one in (twice, once)] == ["REFUNDED", "REFUNDED"]
 
 
 async def test_units_go_back_to_where_they_were_sold_from(database_url: str, redis_url: str) -> None:
