@@ -463,7 +463,8 @@ async def main(folder, url, key):
     async with HttpGateway(url, timeout=5) as gateway:
         if await gateway.find(key) is None:
             await gateway.charge(ChargeRequest(uuid4(), 100, "USD", "pm_success", False), key)
-        await gateway.refund(key, 40, f"{key}:refund")
+        if await gateway.find_refund(f"{key}:refund") is None:
+            await gateway.refund(key, 40, f"{key}:refund")
 
 asyncio.run(main(*sys.argv[1:]))
 """
@@ -476,6 +477,7 @@ Scene.DRIVES = {
     "demo.stock_up": Scene.migrating,
     "gateway.charge": Scene.business,
     "gateway.find": Scene.business,
+    "gateway.find_refund": Scene.refunding,
     "gateway.refund": Scene.refunding,
     "gateway.void": Scene.undoing,
     "inventory.expire": Scene.expiring,

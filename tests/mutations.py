@@ -483,6 +483,20 @@ AFTER_THE_ORDER = [
         _of(AFTER, "test_refunds_of_one_call_are_decided_and_counted_together"),
     ),
     Mutant(
+        "nobody asks whether a refund has gone out",
+        "payments/refunds.py",
+        "await self._gateway.find_refund(key) if request.is_repeat else None",
+        "None",
+        _of(AFTER, "test_a_refund_that_went_out_unheard_is_asked_for_and_not_repeated"),
+    ),
+    Mutant(
+        "a refund that an operator tries again is a new one",
+        "saga/log.sql",
+        "WHEN 'forward' THEN least(attempt, 1) ELSE 0 END",
+        "WHEN 'forward' THEN 0 ELSE 0 END",
+        _of(AFTER, "test_a_refund_that_went_out_unheard_is_asked_for_and_not_repeated"),
+    ),
+    Mutant(
         "of refunds of one call one is promised",
         "payments/refunds.sql",
         "(SELECT order_id, sum(amount) AS amount FROM given GROUP BY order_id)",

@@ -44,16 +44,22 @@ BASE = timedelta(milliseconds=40)
 
 @dataclass
 class FakeGateway:
-    """Keeps a ledger as the real one does; `pm_…` methods as in INTERFACE.md. `is_down`: nobody answers."""
+    """Keeps a ledger as the real one does; `pm_…` methods as in INTERFACE.md. `is_down`: nobody answers.
+
+    `answers_lost`: refunds are made, and nobody hears of it; `forgets_keys`: a refund that is sent again is made again,
+    as by gateways that know a key for a day.
+    """
 
     captures: dict[str, int] = field(default_factory=dict)
     order_of: dict[str, UUID] = field(default_factory=dict)
     refunds: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    given_back: set[str] = field(default_factory=set)
+    given_back: dict[str, int] = field(default_factory=dict)
     voided: set[str] = field(default_factory=set)
     calls: list[tuple[str, str]] = field(default_factory=list)
     is_down: bool = False
     refunds_fail: bool = False
+    answers_lost: bool = False
+    forgets_keys: bool = False
     void_gives_back: bool = True
     gate: asyncio.Event | None = None
 
@@ -100,11 +106,20 @@ class FakeGateway:
             await self.gate.wait()
         if self.refunds_fail or self.is_down:
             raise GatewayBusy("down")
-        if key not in self.given_back:
+        if key not in self.given_back or self.forgets_keys:
             if self.refunds[charge_key] + amount > self.captures[charge_key]:
                 raise GatewayFault("REFUND_EXCEEDS_CAPTURE")
-            self.given_back.add(key)
+            self.given_back[key] = amount
             self.refunds[charge_key] += amount
+        if self.answers_lost:
+            self.is_down = True
+            raise GatewaySilent("it died before it answered")
+
+    async def find_refund(self, key: str) -> int | None:
+        self.calls.append(("find_refund", key))
+        if self.refunds_fail or self.is_down:
+            raise GatewayBusy("down")
+        return self.given_back.get(key)
 
     def kept(self, order_id: UUID) -> int:
         """What the shop has of the customer's money, in minor units."""

@@ -1,15 +1,21 @@
 """Orders after the order, on real engines: shipped, refunded, brought back, cancelled; never more than there was."""
 
 import asyncio
+import signal
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
+
+from test_gateway import Gateway
 
 from comanda.checkout import after_order
 from comanda.checkout.after_order import CancelWish, HasFollowed, RefundWish
 from comanda.orders.model import OrderState, TooManyUnits, TooMuchMoney, WrongState
 from comanda.orders.shipments import Shipment
 from comanda.payments import refunds
+from comanda.payments.gateway import Captured, ChargeRequest, Declined, HttpGateway
 from comanda.payments.refunds import Refund
+from comanda.proof.chaos.proxy import HttpProxy
 from comanda.saga import verbs
 from comanda.saga.log import Claimed
 from comanda.saga.rescue import by_queue
@@ -34,6 +40,12 @@ async def refunded(here: Shop, *found: Refund) -> None:
 
 async def _is(here: Shop, statement: str, wanted: int, *arguments: Any) -> bool:
     return bool(await here.value(statement, *arguments) == wanted)
+
+
+async def tried_again(here: Shop, found: Refund) -> None:
+    async with here.database.transaction() as tx:
+        _, result = await verbs.act(tx, here.by_hand, [found.id], "retry", actor="ana", reason="it is back")
+    await here.assembly.streams.offer_all(result.onward)
 
 
 async def state_of(here: Shop, order_id: UUID) -> str:
@@ -167,12 +179,109 @@ async def test_a_refund_that_the_gateway_keeps_refusing_is_stuck_and_can_be_trie
         await until(lambda: _is(here, stuck, 1, asked.id))
         assert await here.refund(order_id, 2001) == TooMuchMoney(2000), "promised is promised"
         gateway.refunds_fail = False
-        async with here.database.transaction() as tx:
-            _, result = await verbs.act(tx, here.by_hand, [asked.id], "retry", actor="ana", reason="it is back")
-        await here.assembly.streams.offer_all(result.onward)
+        await tried_again(here, asked)
         await refunded(here, asked)
         assert gateway.kept(order_id) == 2000
         assert len({key for call, key in gateway.calls if call == "refund"}) == 1, "one key, however often"
+
+
+async def test_a_refund_that_went_out_unheard_is_asked_for_and_not_repeated(database_url: str, redis_url: str) -> None:
+    gateway = FakeGateway(forgets_keys=True)
+    async with shop(database_url, redis_url, gateway=gateway) as here:
+        goods = await here.sells(apple=10)
+        order_id = await here.order({goods["apple"]: 3})
+        await here.ended(order_id)
+        gateway.answers_lost = True
+        asked = await here.refund(order_id, 1000)
+        stuck = "SELECT count(*) FROM sagas WHERE subject = $1 AND state = 'COMPENSATION_FAILED'"
+        await until(lambda: _is(here, stuck, 1, asked.id))
+        gateway.is_down = gateway.answers_lost = False
+        await tried_again(here, asked)
+        await refunded(here, asked)
+        assert gateway.kept(order_id) == 2000
+        assert [call for call, _ in gateway.calls].count("refund") == 1, "nobody asks for money again without a look"
+        assert len({key for call, key in gateway.calls if call in {"refund", "find_refund"}}) == 1
+
+
+async def test_a_refund_under_whose_key_another_sum_went_out_is_left_to_a_person(
+    database_url: str, redis_url: str
+) -> None:
+    gateway = FakeGateway()
+    async with shop(database_url, redis_url, gateway=gateway) as here:
+        goods = await here.sells(apple=10)
+        order_id = await here.order({goods["apple"]: 3})
+        await here.ended(order_id)
+        gateway.answers_lost = True
+        asked = await here.refund(order_id, 1000)
+        stuck = "SELECT count(*) FROM sagas WHERE subject = $1 AND state = 'COMPENSATION_FAILED' AND note LIKE $2"
+        await until(lambda: _is(here, stuck, 1, asked.id, "%down%"))
+        gateway.given_back = dict.fromkeys(gateway.given_back, 999)
+        gateway.is_down = gateway.answers_lost = False
+        await tried_again(here, asked)
+        await until(lambda: _is(here, stuck, 1, asked.id, "%999 under this key, 1000 were asked for%"))
+        assert [call for call, _ in gateway.calls].count("refund") == 1
+
+
+async def test_a_gateway_that_dies_of_a_refund_has_given_it_back_once(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """The mock itself, killed between the refund and its answer, and gone until the saga is stuck."""
+    bank = Gateway(tmp_path / "gateway")
+    proxy = HttpProxy(lambda: ("127.0.0.1", bank.port), name="gateway")
+    await proxy.start()
+    try:
+        async with (
+            HttpGateway(f"http://127.0.0.1:{proxy.port}", timeout=20) as client,
+            shop(database_url, redis_url, gateway=ByHttp(client)) as here,
+        ):
+            goods = await here.sells(apple=10)
+            order_id = await here.order({goods["apple"]: 3})
+            await here.ended(order_id)
+            proxy.hold(1, "/refunds")
+            asked = await here.refund(order_id, 1000)
+            await until(lambda: _arrived(proxy))
+            proxy.refuse(is_refusing=True)
+            bank.stop(signal.SIGKILL)
+            stuck = "SELECT count(*) FROM sagas WHERE subject = $1 AND state = 'COMPENSATION_FAILED'"
+            await until(lambda: _is(here, stuck, 1, asked.id))
+            bank.start()
+            proxy.refuse(is_refusing=False)
+            before = proxy.requests
+            await tried_again(here, asked)
+            await refunded(here, asked)
+            assert proxy.requests == before + 1, "it was asked, and nothing else"
+            lines = [line for line in await client.ledger(0, 100) if line["orderId"] == str(order_id)]
+            assert [(line["type"], line["amount"]) for line in lines] == [("capture", 3000), ("refund", 1000)]
+            (payment,) = await here.ask("SELECT * FROM payments WHERE order_id = $1", order_id)
+            assert (payment["state"], payment["refunded"], payment["refunding"]) == ("PARTIALLY_REFUNDED", 1000, 0)
+    finally:
+        await proxy.stop()
+        bank.close()
+
+
+async def _arrived(proxy: HttpProxy) -> bool:
+    """The gateway has made what its client hears nothing of."""
+    return await proxy.deliver_held() == [200]
+
+
+class ByHttp(FakeGateway):
+    """The mock, by Comanda's own client."""
+
+    def __init__(self, client: HttpGateway) -> None:
+        super().__init__()
+        self._client = client
+
+    async def charge(self, request: ChargeRequest, key: str) -> Captured | Declined:
+        return await self._client.charge(request, key)
+
+    async def find(self, key: str) -> Captured | Declined | None:
+        return await self._client.find(key)
+
+    async def refund(self, charge_key: str, amount: int, key: str) -> None:
+        await self._client.refund(charge_key, amount, key)
+
+    async def find_refund(self, key: str) -> int | None:
+        return await self._client.find_refund(key)
 
 
 async def test_a_refund_that_was_given_up_is_free_again(database_url: str, redis_url: str) -> None:

@@ -81,6 +81,9 @@ class Client:
     async def find(self, key: str) -> tuple[int, Any]:
         return await self.get("/charges", key=key)
 
+    async def find_refund(self, key: str) -> tuple[int, Any]:
+        return await self.get("/refunds", key=key)
+
     async def movements(self, key: str) -> list[tuple[str, int]]:
         """What the ledger holds of the order that `charge` makes for this key."""
         _, lines = await self.get("/ledger")
@@ -266,6 +269,15 @@ async def test_a_refund_is_made_once_however_often_it_is_sent(client: Client, ke
         {"id": answers[0][1]["id"], "key": f"{key}:r", "chargeKey": key, "amount": 400, "status": "refunded"},
     )
     assert (await client.refund(f"{key}:r", key, 401))[1]["code"] == "KEY_REUSED"
+    assert await client.movements(key) == [("capture", 1000), ("refund", 400)]
+
+
+async def test_a_refund_is_found_by_its_key(client: Client, key: str) -> None:
+    await client.charge(key)
+    assert (await client.find_refund(f"{key}:r"))[0] == 404
+    made = await client.refund(f"{key}:r", key, 400)
+    assert await client.find_refund(f"{key}:r") == made
+    assert (await client.find_refund(key))[0] == 404, "a charge's key is none of a refund"
     assert await client.movements(key) == [("capture", 1000), ("refund", 400)]
 
 

@@ -20,6 +20,7 @@ from comanda.gateway.model import (
     Charging,
     Declined,
     Finding,
+    FindingRefund,
     Found,
     KeyVoided,
     Refunded,
@@ -67,7 +68,7 @@ _STATUS_OF_REFUSAL = {
 _METHODS = {
     "/charges": ("GET", "POST"),
     "/void": ("POST",),
-    "/refunds": ("POST",),
+    "/refunds": ("GET", "POST"),
     "/ledger": ("GET",),
     "/health": ("GET",),
 }
@@ -142,6 +143,13 @@ class Gateway:
                 query = _query(scope, "key")
                 answer = (
                     query if isinstance(query, Refusal) else await self._store.submit(Finding(query.get("key", "")))
+                )
+            case "GET", "/refunds":
+                query = _query(scope, "key")
+                answer = (
+                    query
+                    if isinstance(query, Refusal)
+                    else await self._store.submit(FindingRefund(query.get("key", "")))
                 )
             case "GET", "/health":
                 return b'{"status":"ok"}'

@@ -51,7 +51,11 @@ class Finding(Struct, frozen=True):
     key: str
 
 
-Command = Charging | Replaying | Finding | VoidRequest | RefundRequest
+class FindingRefund(Struct, frozen=True):
+    key: str
+
+
+Command = Charging | Replaying | Finding | FindingRefund | VoidRequest | RefundRequest
 
 
 # What is answered.
@@ -187,6 +191,8 @@ class Book:
                 return self._settled(request)
             case Finding(key):
                 return self._find(key)
+            case FindingRefund(key):
+                return self._find_refund(key)
             case VoidRequest(key):
                 return self._void(key)
             case RefundRequest():
@@ -234,7 +240,7 @@ class Book:
         if known := self._refunds.get(request.key):
             if (known.charge_key, known.amount) != (request.charge_key, request.amount):
                 return Refusal("KEY_REUSED", "this key belongs to a refund of another charge or amount")
-            return Refunded(known.id, known.key, known.charge_key, known.amount)
+            return _given_back(known)
         charge = self._charges.get(request.charge_key)
         if charge is None or charge.status == "open":
             return Refusal("UNKNOWN_CHARGE", "no charge has this key")
@@ -245,7 +251,11 @@ class Book:
         refund = Refund(request.key, f"re_{self._new_id()}", charge.key, request.amount)
         self._refunds[refund.key] = refund
         self.refunded.append(refund)
-        return Refunded(refund.id, refund.key, refund.charge_key, refund.amount)
+        return _given_back(refund)
+
+    def _find_refund(self, key: str) -> Refunded | Refusal:
+        refund = self._refunds.get(key)
+        return Refusal("UNKNOWN_KEY", "no refund has this key") if refund is None else _given_back(refund)
 
     def _find(self, key: str) -> Found | Refusal:
         charge = self._charges.get(key)
@@ -275,6 +285,10 @@ class Book:
         assert charge.currency is not None
         charge.refunded_amount += amount
         self.lines.append(Line("refund", charge.order_id, amount, charge.currency, key, self._at))
+
+
+def _given_back(refund: Refund) -> Refunded:
+    return Refunded(refund.id, refund.key, refund.charge_key, refund.amount)
 
 
 def _told(charge: Charge) -> Captured | Declined:

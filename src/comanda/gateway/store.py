@@ -13,7 +13,17 @@ import msgspec
 
 from comanda import clock
 from comanda.db.batcher import Batcher
-from comanda.gateway.model import Answer, Book, Charge, Charging, Command, Refund, RefundRequest, Replaying
+from comanda.gateway.model import (
+    Answer,
+    Book,
+    Charge,
+    Charging,
+    Command,
+    FindingRefund,
+    Refund,
+    RefundRequest,
+    Replaying,
+)
 
 MAX_BATCH = 500
 PAGE = 2_000  # lines of the ledger that are read at once: a few milliseconds away from the next commit
@@ -109,6 +119,8 @@ class Store:
                 case RefundRequest():
                     charge_keys.add(command.charge_key)
                     refund_keys.add(command.key)
+                case FindingRefund(key):
+                    refund_keys.add(key)
                 case _:
                     charge_keys.add(command.key)
         charges = [Charge(*row) for row in self._select(LOAD_CHARGES, charge_keys)]

@@ -16,6 +16,7 @@ CHARGE = Boundary("gateway.charge")
 FIND = Boundary("gateway.find")
 VOID = Boundary("gateway.void")
 REFUND = Boundary("gateway.refund")
+FIND_REFUND = Boundary("gateway.find_refund")
 
 _DECLINED, _VOIDED, _UNKNOWN, _INTERNAL = 402, 409, 404, 500
 
@@ -66,6 +67,9 @@ class Gateway(Protocol):
     async def refund(self, charge_key: str, amount: int, key: str) -> None:
         """Give back so much of what a charge captured."""
 
+    async def find_refund(self, key: str) -> int | None:
+        """What was given back under a key, in minor units; None: the gateway has never seen it."""
+
 
 class InstantGateway:  # its arguments are the protocol's
     """In process, answers at once, remembers nothing: for benchmarks of everything else."""
@@ -81,6 +85,9 @@ class InstantGateway:  # its arguments are the protocol's
 
     async def refund(self, charge_key: str, amount: int, key: str) -> None:  # noqa: ARG002
         return
+
+    async def find_refund(self, key: str) -> int | None:  # noqa: ARG002
+        return None
 
 
 class HttpGateway:
@@ -147,6 +154,14 @@ class HttpGateway:
             body = {"key": key, "chargeKey": charge_key, "amount": amount}
             status, answer = await self._send("POST", "/refunds", body)
         self._expect(status, answer)
+
+    async def find_refund(self, key: str) -> int | None:
+        with FIND_REFUND:
+            status, answer = await self._send("GET", f"/refunds?key={key}", None)
+        if status == _UNKNOWN:
+            return None
+        self._expect(status, answer)
+        return int(answer["amount"])
 
     async def ledger(self, after: int, limit: int) -> list[dict[str, Any]]:
         """A page of the gateway's own ledger, for reconciliation."""

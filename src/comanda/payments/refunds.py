@@ -10,6 +10,7 @@ import msgspec
 
 from comanda.clock import new_id
 from comanda.db import Record, Tx, twin
+from comanda.errors import GatewayFault
 from comanda.messaging import outbox
 from comanda.messaging.outbox import Event
 from comanda.payments.gateway import Gateway
@@ -59,8 +60,11 @@ class Refund:
 
 
 class _Request(msgspec.Struct, frozen=True):
+    """`is_repeat`: an attempt before this one may have arrived."""
+
     charge_key: str
     amount: int
+    is_repeat: bool
 
 
 async def ask(tx: Tx, askings: Sequence[Asking]) -> list[Refund]:
@@ -117,7 +121,7 @@ def _refund(row: Record, units: Mapping[UUID, int]) -> Refund:
 
 
 class GiveBack:
-    """Give back part of a charge, once: the gateway knows the refund by its key."""
+    """Give back part of a charge, once: the gateway knows it by its key, and is asked for it before any repeat."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -127,11 +131,18 @@ class GiveBack:
         asked = {row["id"]: row for row in await ASKED.rows(tx, [job.subject for job in jobs])}
         await succeed(tx, [one for one, row in asked.items() if not row["amount"]])
         return [
-            _Request(row["key"], row["amount"]) if (row := asked[job.subject])["amount"] else Done() for job in jobs
+            _Request(row["key"], row["amount"], is_repeat=job.attempt > 1)
+            if (row := asked[job.subject])["amount"]
+            else Done()
+            for job in jobs
         ]
 
     async def call(self, request: _Request, key: str) -> bool:
-        await self._gateway.refund(request.charge_key, request.amount, key)
+        found = await self._gateway.find_refund(key) if request.is_repeat else None
+        if found is None:
+            await self._gateway.refund(request.charge_key, request.amount, key)
+        elif found != request.amount:
+            raise GatewayFault(f"the gateway has given back {found} under this key, {request.amount} were asked for")
         return True
 
     async def record(self, tx: Tx, jobs: Sequence[Job], answers: Sequence[Any]) -> Sequence[Outcome]:
