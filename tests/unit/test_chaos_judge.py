@@ -2,14 +2,16 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from comanda.proof.chaos.asked import Asked, Promised
 from comanda.proof.chaos.judge import Case, judge
-from comanda.proof.chaos.ledgers import Books, Capture, Order
+from comanda.proof.chaos.ledgers import Books, Capture, Event, Order
 from comanda.proof.chaos.recovery import recoveries
 from comanda.proof.chaos.schedule import Hurt, Kind, Planned
+from comanda.proof.receiver import Heard
 
 
 def asked(key: str, order: str, *, units: int = 2, sent: float = 100.0) -> Asked:
@@ -30,11 +32,24 @@ def fine() -> Case:
         put_back=Counter(tea=1),
         given_back=Counter(o1=300, o3=1500),
         captures=[Capture("o1", 1000, 100.5), Capture("o2", 500, 100.6), Capture("o3", 1500, 107.0)],
+        events=[
+            Event("e1", "OrderCreated", "o1"),
+            Event("e2", "OrderCreated", "o2"),
+            Event("e3", "OrderConfirmed", "o1"),
+            Event("e4", "OrderConfirmed", "o2"),
+        ],
     )
     twice = asked("k1", "o1")
     twice.answers.append(("o1", 1000))
     promised = [Promised("o1", "returns", 300, {"tea": 1})]
-    return Case([twice, asked("k2", "o2", units=1), asked("k3", "o3", units=3)], books, {"tea": 10}, promised)
+    # Orders are told beside each other, and what was not heard to be taken is told again.
+    told = [heard("e1", "o1"), heard("e1", "o1"), heard("e3", "o1"), heard("e2", "o2"), heard("e4", "o2")]
+    told += [heard("s1", ""), heard("e2", "o2")]
+    return Case([twice, asked("k2", "o2", units=1), asked("k3", "o3", units=3)], books, {"tea": 10}, promised, told)
+
+
+def heard(event: str, order: str, *, is_signed: bool = True) -> Heard:
+    return Heard(101.0, event, "OrderConfirmed", order, is_signed, {}, b"")
 
 
 def broken(case: Case) -> list[str]:
@@ -156,6 +171,34 @@ def not_put_back(case: Case) -> None:
     case.books.put_back["tea"], case.books.on_hand["tea"] = 0, 7
 
 
+def never_told(case: Case) -> None:
+    case.heard = [one for one in case.heard or () if one.id != "e3"]
+
+
+def told_nothing(case: Case) -> None:
+    case.heard = []
+
+
+def told_by_a_stranger(case: Case) -> None:
+    case.heard = [replace(one, is_signed=one.id != "e3") for one in case.heard or ()]
+
+
+def told_what_never_happened(case: Case) -> None:
+    case.heard = [*(case.heard or ()), heard("e9", "o1")]
+
+
+def told_in_another_order(case: Case) -> None:
+    case.heard = sorted(case.heard or (), key=lambda one: one.id, reverse=True)
+
+
+def overtaken(case: Case) -> None:
+    case.heard = [heard("e3", "o1"), *(case.heard or ())]
+
+
+def forged(case: Case) -> None:
+    case.heard = [*(case.heard or ()), heard("e4", "o2", is_signed=False)]
+
+
 @pytest.mark.parametrize(
     ("wrong", "found"),
     [
@@ -185,12 +228,33 @@ def not_put_back(case: Case) -> None:
         (kept_though_undone, "promised_is_given_back"),
         (not_cancelled, "promised_is_given_back"),
         (not_put_back, "promised_units_are_back"),
+        (never_told, "events_are_told"),
+        (told_nothing, "events_are_told"),
+        (told_by_a_stranger, "events_are_told"),
+        (told_what_never_happened, "events_are_told"),
+        (told_in_another_order, "events_are_told_in_order"),
+        (overtaken, "events_are_told_in_order"),
+        (told_by_a_stranger, "webhooks_are_signed"),
+        (forged, "webhooks_are_signed"),
     ],
 )
 def test_a_wrong_is_found(wrong: Callable[[Case], None], found: str) -> None:
     case = fine()
     wrong(case)
     assert found in broken(case)
+
+
+def test_of_what_has_not_ended_nothing_has_to_be_told_yet() -> None:
+    case = fine()
+    _order(case, "o1", state="PAYMENT_PENDING", ended=None)
+    never_told(case)
+    assert "events_are_told" not in broken(case)
+
+
+def test_where_nobody_listens_nothing_is_told() -> None:
+    case = fine()
+    case.heard = None
+    assert broken(case) == []
 
 
 def test_the_first_of_many_wrongs_are_told_and_all_are_counted() -> None:

@@ -60,8 +60,12 @@ class Receiver:
         self._runner: web.ServerRunner | None = None
 
     @property
+    def port(self) -> int:
+        return self._port
+
+    @property
     def url(self) -> str:
-        return f"http://{LOOPBACK}:{self._port}/"
+        return url_of(self._port)
 
     def learn(self, secret: str) -> None:
         """The secret of its endpoint, as it was shown."""
@@ -116,6 +120,11 @@ class Receiver:
         )
 
 
+def url_of(port: int) -> str:
+    """Of a receiver there, or of what passes its requests on."""
+    return f"http://{LOOPBACK}:{port}/"
+
+
 @asynccontextmanager
 async def forwarding(url: str) -> AsyncIterator[Answer]:
     """Answers as that URL does: each request is sent there as it came."""
@@ -148,14 +157,16 @@ async def signed_in(url: str, admin: Person) -> AsyncIterator[Api]:
         yield api
 
 
-async def register(api: Api, admin: Person, receiver: Receiver, *, description: str, types: Sequence[str] = ()) -> str:
-    """Make an endpoint of it, and tell it its secret; the endpoint's id.
+async def register(
+    api: Api, admin: Person, receiver: Receiver, *, description: str, types: Sequence[str] = (), url: str = ""
+) -> str:
+    """Make an endpoint of it, and tell it its secret; the endpoint's id. `url`: where it is reached, if not directly.
 
     Raises:
         ConfigurationFault: the instance sends nothing there.
         DependencyFault: it does not answer.
     """
-    body = {"url": receiver.url, "description": description, "eventTypes": list(types)}
+    body = {"url": url or receiver.url, "description": description, "eventTypes": list(types)}
     # Once: a repeat would make a second one.
     reply = await api.ask("POST", _PATH, body, token=admin.token, patience=0)
     if reply.status == 422:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from comanda.errors import DatabaseFault
 from comanda.proof.chaos import ledgers
-from comanda.proof.chaos.proxy import Proxy
+from comanda.proof.chaos.proxy import HttpProxy, Proxy
 from comanda.proof.chaos.schedule import Kind
 from comanda.proof.chaos.stage import APIS, LEASE_SECONDS, PAYMENT_PATIENCE_SECONDS, WORKERS, Stage
 
@@ -20,7 +20,7 @@ _CUTS = 3
 _LOST_ANSWERS = 5
 _HELD = "held"
 _EVERY = 1_000_000
-_FAILED, _LOST = "answered_500", "answer_lost"
+_FAILED, _LOST, _REFUSED = "answered_500", "answer_lost", "refused"
 _SOON = 8.0  # seconds within which something passes that can be hurt
 _PAST_THE_LEASE = LEASE_SECONDS + 1.5
 _UNTIL_UNDONE = PAYMENT_PATIENCE_SECONDS + 3.0
@@ -50,6 +50,14 @@ class Fault:
 
     kind: Kind
     hurt: Hurting
+
+
+def _gateway(stage: Stage) -> HttpProxy:
+    return stage.gateway_link
+
+
+def _receiver(stage: Stage) -> HttpProxy:
+    return stage.receiver_link
 
 
 def killed(role: str, many: int = 1) -> Hurting:
@@ -116,22 +124,57 @@ def slow(link: Callable[[Stage], Proxy], seconds: float) -> Hurting:
     return hurt
 
 
-def failing(*paths: str) -> Hurting:
-    """The gateway answers 500."""
+def failing(link: Callable[[Stage], HttpProxy], *paths: str) -> Hurting:
+    """It answers 500."""
 
     @asynccontextmanager
     async def hurt(stage: Stage, what: Happening) -> AsyncIterator[None]:
-        cuts, before = stage.gateway_link.cuts, stage.gateway_link.cuts[_FAILED]
-        stage.gateway_link.fail(*paths)
+        proxy = link(stage)
+        cuts, before = proxy.cuts, proxy.cuts[_FAILED]
+        proxy.fail(*paths)
         try:
             await _soon(lambda: cuts[_FAILED] > before)  # money is given back now and then only
             yield
         finally:
-            stage.gateway_link.fail()
+            proxy.fail()
         if failed := cuts[_FAILED] - before:
             what.happened(f"{failed} calls were answered 500")
 
     return hurt
+
+
+def losing(link: Callable[[Stage], HttpProxy], path: str, how: str) -> Hurting:
+    """It does what it was asked for, and nobody hears of it."""
+
+    @asynccontextmanager
+    async def hurt(stage: Stage, what: Happening) -> AsyncIterator[None]:
+        proxy = link(stage)
+        cuts, before = proxy.cuts, proxy.cuts[_LOST]
+        proxy.lose_answers(_LOST_ANSWERS, path)
+        try:
+            await _soon(lambda: cuts[_LOST] > before)
+            yield
+        finally:
+            proxy.lose_answers(0, path)
+        if lost := cuts[_LOST] - before:
+            what.happened(f"{lost} answers {how} were lost")
+
+    return hurt
+
+
+@asynccontextmanager
+async def receiver_down(stage: Stage, what: Happening) -> AsyncIterator[None]:
+    """Nobody takes webhooks any more."""
+    proxy = stage.receiver_link
+    cuts, before = proxy.cuts, proxy.cuts[_REFUSED]
+    proxy.refuse(is_refusing=True)
+    try:
+        await _soon(lambda: cuts[_REFUSED] > before)
+        yield
+    finally:
+        proxy.refuse(is_refusing=False)
+    if refused := cuts[_REFUSED] - before:
+        what.happened(f"{refused} connections were refused")
 
 
 @asynccontextmanager
@@ -143,20 +186,6 @@ async def gateway_down(stage: Stage, what: Happening) -> AsyncIterator[None]:
         yield
     finally:
         stage.gateway_link.refuse(is_refusing=False)
-
-
-@asynccontextmanager
-async def answers_lost(stage: Stage, what: Happening) -> AsyncIterator[None]:
-    """Money is taken, and nobody hears of it."""
-    cuts, before = stage.gateway_link.cuts, stage.gateway_link.cuts[_LOST]
-    stage.gateway_link.lose_answers(_LOST_ANSWERS)
-    try:
-        await _soon(lambda: cuts[_LOST] > before)
-        yield
-    finally:
-        stage.gateway_link.lose_answers(0)
-    if lost := cuts[_LOST] - before:
-        what.happened(f"{lost} answers after the capture were lost")
 
 
 @asynccontextmanager
@@ -242,10 +271,10 @@ FAULTS = [
     Fault(Kind("relay killed -9",             "relay",      0), killed("relay")),
     Fault(Kind("relay frozen",                "relay",      _PAST_THE_LEASE), frozen("relay")),
     Fault(Kind("gateway killed and down",     "gateway",    3), gateway_down),
-    Fault(Kind("gateway slow",                "gateway",    3), slow(lambda stage: stage.gateway_link, 0.8)),
-    Fault(Kind("gateway answers 500",         "gateway",    2.5), failing("*")),
-    Fault(Kind("answers lost after capture",  "gateway",    1.5), answers_lost),
-    Fault(Kind("refunds fail",                "gateway",    3), failing("/refunds", "/void")),
+    Fault(Kind("gateway slow",                "gateway",    3), slow(_gateway, 0.8)),
+    Fault(Kind("gateway answers 500",         "gateway",    2.5), failing(_gateway, "*")),
+    Fault(Kind("answers lost after capture",  "gateway",    1.5), losing(_gateway, "/charges", "after the capture")),
+    Fault(Kind("refunds fail",                "gateway",    3), failing(_gateway, "/refunds", "/void")),
     Fault(Kind("charges arrive too late",     "gateway",    _UNTIL_UNDONE), charges_held),
     Fault(Kind("immediate restart",           "PostgreSQL", 0), postgres_restarted),
     Fault(Kind("backends terminated",         "PostgreSQL", 0), backends_terminated),
@@ -259,7 +288,11 @@ FAULTS = [
     Fault(Kind("notifications lost",          "network",    3), notifications_lost),
     Fault(Kind("half-open to PostgreSQL",     "network",    3), half_open(lambda stage: stage.database_link)),
     Fault(Kind("half-open to Redis",          "network",    3), half_open(lambda stage: stage.redis_link)),
-    Fault(Kind("half-open to the gateway",    "network",    3), half_open(lambda stage: stage.gateway_link)),
+    Fault(Kind("half-open to the gateway",    "network",    3), half_open(_gateway)),
+    Fault(Kind("receiver answers 500",        "receiver",   3), failing(_receiver, "*")),
+    Fault(Kind("receiver hangs",              "receiver",   3), half_open(_receiver)),
+    Fault(Kind("receiver down",               "receiver",   3), receiver_down),
+    Fault(Kind("webhooks taken unheard",      "receiver",   1.5), losing(_receiver, "/", "to webhooks")),
 ]
 # fmt: on
 KINDS = [fault.kind for fault in FAULTS]

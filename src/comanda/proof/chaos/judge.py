@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from comanda.proof.chaos.asked import Asked, Promised
 from comanda.proof.chaos.ledgers import Books
 from comanda.proof.load.report import ENDED
+from comanda.proof.receiver import Heard
 
 SHOWN = 20
 _CANCELLED = "CANCELLED"
@@ -32,12 +33,16 @@ class Verdict:
 
 @dataclass(slots=True)
 class Case:
-    """All that is judged: what was asked, promised and written, and the units that were there at the start."""
+    """All that is judged: what was asked, promised and written, and the units that were there at the start.
+
+    `heard`: by the receiver of webhooks; None: there was none.
+    """
 
     asked: Sequence[Asked]
     books: Books
     units: Mapping[str, int]
     promised: Sequence[Promised] = ()
+    heard: Sequence[Heard] | None = None
 
 
 def accepted_are_orders(case: Case) -> list[str]:
@@ -175,6 +180,51 @@ def promised_units_are_back(case: Case) -> list[str]:
     ]
 
 
+def events_are_told(case: Case) -> list[str]:
+    """Of each order that has ended every event, however the receiver was hurt; and nothing that has not happened."""
+    if case.heard is None:
+        return []
+    happened, heard = {one.id for one in case.books.events}, {one.id for one in case.heard if one.is_signed}
+    wrong = [
+        f"{one.order}: {one.type} {one.id} was told to nobody"
+        for one in case.books.events
+        if one.id not in heard and _has_ended(case, one.order)
+    ]
+    return wrong + [
+        f"{one.order}: {one.type} {one.id} was told and has not happened"
+        for one in case.heard
+        if one.order and one.id not in happened
+    ]
+
+
+def events_are_told_in_order(case: Case) -> list[str]:
+    """Each order's, when they are told first: what was heard may come again later."""
+    turn = {one.id: n for n, one in enumerate(case.books.events)}
+    last: dict[str, Heard] = {}
+    wrong, seen = [], set[str]()
+    for one in case.heard or ():
+        if one.id in seen or one.id not in turn:
+            continue
+        seen.add(one.id)
+        before = last.get(one.order)
+        if before is not None and turn[before.id] > turn[one.id]:
+            wrong.append(f"{one.order}: {one.type} {one.id} was told after {before.type} {before.id}")
+        else:
+            last[one.order] = one
+    return wrong
+
+
+def webhooks_are_signed(case: Case) -> list[str]:
+    return [
+        f"{one.order}: the signature of {one.type} {one.id} is wrong" for one in case.heard or () if not one.is_signed
+    ]
+
+
+def _has_ended(case: Case, order_id: str) -> bool:
+    order = case.books.orders.get(order_id)
+    return order is not None and order.ended is not None
+
+
 # fmt: off
 PROMISES: Sequence[tuple[str, str, Callable[[Case], list[str]]]] = [
     ("accepted_are_orders", "Every 202 is an order of that id, customer and total.", accepted_are_orders),
@@ -186,6 +236,9 @@ PROMISES: Sequence[tuple[str, str, Callable[[Case], list[str]]]] = [
     ("promised_is_given_back", "What was promised was given back, no cent more.", promised_is_given_back),
     ("promised_units_are_back", "What was to be put back into the stock is there.", promised_units_are_back),
     ("nothing_is_taken_too_late", "Nothing was taken after an order was undone.", nothing_is_taken_too_late),
+    ("events_are_told", "The receiver of webhooks heard every event of every order that ended.", events_are_told),
+    ("events_are_told_in_order", "Each order's events came there in their order.", events_are_told_in_order),
+    ("webhooks_are_signed", "Every webhook had a valid signature.", webhooks_are_signed),
 ]
 # fmt: on
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from comanda.db import Tx, twin
 from comanda.proof.ledger import PAGE, Ledger
+from comanda.saga import log
 
 _sql = twin(__file__)
 ORDERS = _sql["orders"]
@@ -16,6 +17,9 @@ STOCK = _sql["stock"]
 SOLD = _sql["sold"]
 PUT_BACK = _sql["put_back"]
 PROGRESS = _sql["progress"]
+TOLD = _sql["told"]
+IS_ALL_TOLD = _sql["is_all_told"]
+NEXT_DELIVERIES = _sql["next_deliveries"]
 TERMINATE = _sql["terminate"]
 
 EVERYBODY = "comanda-%"
@@ -33,6 +37,15 @@ class Order:
     total: int
     created: float
     ended: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What the shop's own systems are to be told about an order."""
+
+    id: str
+    type: str
+    order: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +67,7 @@ class Books:
         on_hand: units of a product; `held`, `sold` (by the lines of confirmed orders) and `put_back` likewise.
         captures: of the gateway.
         given_back: of each order, by the gateway.
+        events: about orders, in their order.
     """
 
     orders: dict[str, Order] = field(default_factory=dict)
@@ -64,6 +78,7 @@ class Books:
     put_back: Counter[str] = field(default_factory=Counter)
     captures: Sequence[Capture] = ()
     given_back: Counter[str] = field(default_factory=Counter)
+    events: Sequence[Event] = ()
 
 
 async def read(tx: Tx, gateway: Ledger) -> Books:
@@ -86,6 +101,7 @@ async def read(tx: Tx, gateway: Ledger) -> Books:
         books.held[str(row["product_id"])] = row["held"]
     books.sold.update({str(row["product_id"]): row["quantity"] for row in await SOLD.rows(tx)})
     books.put_back.update({str(row["product_id"]): row["quantity"] for row in await PUT_BACK.rows(tx)})
+    books.events = [Event(str(row["id"]), row["type"], row["order_id"]) for row in await TOLD.rows(tx)]
     return books
 
 
@@ -94,6 +110,15 @@ async def progress(tx: Tx) -> tuple[int, int]:
     row = await PROGRESS.row(tx)
     assert row is not None
     return row["orders"], row["ended"]
+
+
+async def hurry_webhooks(tx: Tx) -> bool:
+    """Let those that wait for their next attempt have it now, as an operator may; whether all has been told."""
+    waiting = [row["id"] for row in await NEXT_DELIVERIES.rows(tx)]
+    if waiting:
+        await log.hurry(tx, waiting)
+    is_told: bool = await IS_ALL_TOLD.value(tx)
+    return is_told
 
 
 async def terminate(tx: Tx, whose: str) -> int:

@@ -12,7 +12,7 @@ import aiohttp
 from comanda.db.database import translated
 from comanda.errors import DatabaseFault
 from comanda.payments.gateway import HttpGateway
-from comanda.proof import invariants
+from comanda.proof import invariants, receiver
 from comanda.proof.chaos import judge, ledgers
 from comanda.proof.chaos.asked import Asked
 from comanda.proof.chaos.buyers import Buyers
@@ -37,6 +37,7 @@ _LOOK_EVERY = 0.25
 _PROBE_LEAST, _PROBE_MOST = 2.0, 40.0  # seconds
 _REPLAYED = 25
 _GATEWAY_SECONDS = 30.0
+_TOLD_WITHIN = 60.0  # seconds
 
 
 @dataclass
@@ -85,6 +86,7 @@ async def run(
         buyers = await ready(api, demand, stage.password)
         staff = Staff(api, Person(ADMIN, stage.password), demand.orders[0].key)
         await prepare.sign_in_admin(api, staff.person)
+        await _listened(api, staff.person, stage)
         retried.clear()
 
         def changed() -> None:
@@ -112,6 +114,8 @@ async def run(
             await all_ended(stage, calm)
             state.phase = "asking again"
             await _asked_again(buyers, demand)
+            state.phase = "waiting for the last webhooks"
+            await _all_told(stage)
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
@@ -119,7 +123,7 @@ async def run(
     changed()
     books, findings = await read(stage)
     units = {buyers.shelf[sku].id: count for sku, count in demand.units.items()}
-    verdicts = judge.judge(Case(buyers.asked, books, units, staff.promised))
+    verdicts = judge.judge(Case(buyers.asked, books, units, staff.promised, stage.heard))
     state.phase, state.ended = "", sum(order.ended is not None for order in books.orders.values())
     changed()
     return Result(began, calm, buyers.asked, nemesis.hurts, books, findings, verdicts, retried, stage.noticed())
@@ -135,6 +139,12 @@ async def ready(api: Api, demand: Demand, password: str, *, customers: int = CUS
         shelf |= await prepare.catalogue(api, admin, [good], units=demand.units[good.sku], advanced=_ignored)
     ids = {n: (await api.expect(200, "GET", "/auth/me", token=one.token))["id"] for n, one in people.items()}
     return Buyers(api, demand, people, ids, shelf)
+
+
+async def _listened(api: Api, admin: Person, stage: Stage) -> None:
+    """From now on every event is sent to the receiver, past a proxy that hurts it."""
+    url = receiver.url_of(stage.receiver_link.port)
+    await receiver.register(api, admin, stage.receiver, description="hurt by chaos", url=url)
 
 
 def _ignored(*_: object) -> None:
@@ -178,6 +188,19 @@ async def all_ended(stage: Stage, calm: float) -> None:
                 orders, ended = await ledgers.progress(tx)
             if orders == ended:
                 return
+        except DatabaseFault:
+            pass
+        await asyncio.sleep(_LOOK_EVERY)
+
+
+async def _all_told(stage: Stage) -> None:
+    """Now that it is well again the receiver is told what it missed: days of patience are cut short by an operator."""
+    give_up = time.time() + _TOLD_WITHIN
+    while time.time() < give_up:
+        try:
+            async with stage.database() as tx:
+                if await ledgers.hurry_webhooks(tx):
+                    return
         except DatabaseFault:
             pass
         await asyncio.sleep(_LOOK_EVERY)

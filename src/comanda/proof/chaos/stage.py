@@ -6,7 +6,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from comanda.engines.valkey import AOF_FOLDER, Valkey
 from comanda.errors import Fault, GatewayFault, RedisFault
 from comanda.proof.chaos.proxy import HttpProxy, PostgresProxy, Proxy
 from comanda.proof.instance import UP_FILE
+from comanda.proof.receiver import TAKEN, Answer, Heard, Receiver
 
 COMANDA = (sys.executable, "-m", "comanda")
 ADMIN = "admin@example.com"
@@ -36,6 +37,7 @@ SETTINGS: Mapping[str, str] = {
     "RETRY_BASE_SECONDS": "0.8",  # seven tries to give money back take 12 s: longer than faults of the gateway in a row
     "PAYMENT_PATIENCE_SECONDS": str(PAYMENT_PATIENCE_SECONDS),
     "GATEWAY_TIMEOUT_SECONDS": "1.5",
+    "WEBHOOK_TIMEOUT_SECONDS": "1.5",
     "GATEWAY_LATENCY_MS": "0-50",
     "GATEWAY_OUTCOMES": "85/10/5",
     "RATE_LIMITS": "off",
@@ -57,7 +59,8 @@ class Stage:
         folder: of everything; `up` has a folder of its own in it.
         supervisor: starts again what dies here; what is of `up` is started again by `up`.
         postgres, valkey: the engines behind the proxies.
-        database_link, redis_link, gateway_link: the proxies.
+        receiver: a system of the shop's own that takes webhooks; `heard`: what came there.
+        database_link, redis_link, gateway_link, receiver_link: the proxies.
         password: of the admin.
         settings: of every process.
     """
@@ -67,9 +70,12 @@ class Stage:
     postgres: Postgres
     valkey: Valkey
     gateway_url: str
+    receiver: Receiver
+    heard: Sequence[Heard]
     database_link: PostgresProxy
     redis_link: Proxy
     gateway_link: HttpProxy
+    receiver_link: HttpProxy
     password: str = field(repr=False)
     settings: Mapping[str, str] = field(default_factory=lambda: SETTINGS)
     cut_at: float | None = None
@@ -211,20 +217,25 @@ async def staged(
         database, index = postgres.place(root), valkey.place(root)
         gateway_url = url_of(listener)
         gateway_port = int(listener.getsockname()[1])
+        heard: list[Heard] = []
+        receiver = await stack.enter_async_context(Receiver(_keeping(heard)))
         stage = Stage(
             root,
             supervisor,
             database,
             index,
             gateway_url,
+            receiver,
+            heard,
             PostgresProxy(lambda: (LOOPBACK, database.port), name="postgres"),
             Proxy(lambda: (LOOPBACK, index.port), name="redis"),
             HttpProxy(lambda: (LOOPBACK, gateway_port), name="gateway"),
+            HttpProxy(lambda: (LOOPBACK, receiver.port), name="receiver"),
             secrets.token_urlsafe(18),
             settings,
         )
         ports = []
-        for link in (stage.database_link, stage.redis_link, stage.gateway_link):
+        for link in (stage.database_link, stage.redis_link, stage.gateway_link, stage.receiver_link):
             ports.append(await link.start())
             stack.push_async_callback(link.stop)
         told("PostgreSQL, Valkey and the gateway start")
@@ -239,6 +250,14 @@ async def staged(
         }
         await supervisor.start(_up(stage, urls, apis, workers))
         yield stage
+
+
+def _keeping(heard: list[Heard]) -> Answer:
+    async def keep(one: Heard) -> int:
+        heard.append(one)
+        return TAKEN
+
+    return keep
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ ROW, LANE_GAP, BAR = 19, 9, 12
 _LETTER = 5.9  # of a label, on average
 _NARROWEST = 4.0
 _LABEL_GAP = 5
-PARTS = ("API", "worker", "relay", "gateway", "PostgreSQL", "Redis", "network")
+PARTS = ("API", "worker", "relay", "gateway", "PostgreSQL", "Redis", "network", "receiver")
 _NICE = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 
