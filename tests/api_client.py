@@ -21,6 +21,7 @@ from comanda.api import app
 from comanda.api.admission import Admission
 from comanda.api.feed import Feed
 from comanda.api.place_order import PlaceOrderRoute
+from comanda.api.rate_limits import RateLimits
 from comanda.assembly import assemble
 from comanda.db import Database
 from comanda.settings import Settings
@@ -99,7 +100,9 @@ def token_of(account_id: UUID, role: str, seconds: int = 900) -> str:
 async def served(application: ASGIApp) -> AsyncIterator[str]:
     """Run it under uvicorn in this loop; where it listens."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(application, lifespan="off", ws="none", log_config=None, http="httptools"))
+    server = uvicorn.Server(
+        uvicorn.Config(application, lifespan="off", ws="none", log_config=None, http="httptools", proxy_headers=False)
+    )
     running = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:
         await asyncio.sleep(0.01)
@@ -113,9 +116,14 @@ async def served(application: ASGIApp) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def running_api(
-    database_url: str, redis_url: str, *, is_draining: Callable[[], bool] = lambda: False, **settings: Any
+    database_url: str,
+    redis_url: str,
+    *,
+    is_draining: Callable[[], bool] = lambda: False,
+    is_limited: bool = False,
+    **settings: Any,
 ) -> AsyncIterator[Client]:
-    """The API on these engines, with a client of it. Nothing works on its orders."""
+    """The API on these engines, with a client of it. Nothing works on its orders. `is_limited`: by `RATE_…`."""
     chosen = Settings(
         database_url=database_url, redis_url=redis_url, secret_key=SecretStr(KEY), gateway="instant",
         **{"request_seconds": SLOW_MACHINE, **settings},
@@ -124,10 +132,13 @@ async def running_api(
         admission = Admission(assembly.database, most=chosen.max_backlog)
         route = PlaceOrderRoute(assembly.place_order, BEARER, admission, patience=chosen.request_seconds)
         feed, stop = Feed(assembly.database, assembly.streams, is_draining=is_draining), asyncio.Event()
-        application = app.build(assembly, place_order=route, feed=feed, bearer=BEARER, is_draining=is_draining)
-        reading = asyncio.create_task(feed.run(stop))
+        rate_limits = RateLimits.of(chosen, BEARER, assembly.streams) if is_limited else None
+        application = app.build(
+            assembly, place_order=route, feed=feed, bearer=BEARER, rate_limits=rate_limits, is_draining=is_draining
+        )
+        loops = [asyncio.create_task(one.run(stop)) for one in (feed, rate_limits) if one is not None]
         async with served(application) as url, aiohttp.ClientSession() as session:
             yield Client(session, url, assembly.database)
             stop.set()
-            await reading
+            await asyncio.gather(*loops)
         await assembly.place_order.drain()

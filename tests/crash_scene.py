@@ -76,6 +76,9 @@ SETTINGS = {
     "RESERVATION_TTL_SECONDS": "2",
     "PAYMENT_PATIENCE_SECONDS": "3",
     "LOG_LEVEL": "warning",
+    # Limits that are counted and never reached.
+    "RATE_LIMITS": "on",
+    **{f"RATE_{name}": "1000000/60" for name in ("AUTH", "ORDERS", "STATUS", "READ", "WRITE")},
 }
 
 
@@ -512,6 +515,7 @@ Scene.DRIVES = {
     "redis.create": Scene.forgetting,
     "redis.forget": Scene.sweeping,
     "redis.grant": Scene.limited,
+    "redis.settle": Scene.business,
     "redis.offer": Scene.business,
     "redis.publish": Scene.business,
     "redis.read": Scene.business,

@@ -49,6 +49,16 @@ def _outcomes(value: object) -> object:
     return tuple(map(int, found.groups()))
 
 
+def _rate(value: object) -> object:
+    """`600/60`: so many requests in so many seconds."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"([1-9]\d{0,6})/([1-9]\d{0,4})", value.strip())
+    if not found:
+        raise ValueError("must read like 600/60 (requests in seconds)")
+    return int(found[1]), int(found[2])
+
+
 def _networks(value: object) -> object:
     """`10.1.0.0/16,fd00::/8`, or `none`."""
     if not isinstance(value, str):
@@ -63,6 +73,7 @@ Network = IPv4Network | IPv6Network
 PostgresUrl = Annotated[str, _url_of("postgresql", "postgres")]
 RedisUrl = Annotated[str, _url_of("redis", "rediss", "unix")]
 HttpUrl = Annotated[str, _url_of("http", "https")]
+Rate = Annotated[tuple[int, int], NoDecode, BeforeValidator(_rate)]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
 
 
@@ -97,6 +108,12 @@ class Settings(BaseSettings):
     pool_size: Annotated[int | None, Field(ge=2, le=1000)] = None
     max_backlog: Annotated[int, Field(ge=1)] = 20_000
     rate_limits: Literal["on", "off"] = "on"
+    rate_auth: Rate = (120, 60)
+    rate_orders: Rate = (600, 60)
+    rate_status: Rate = (1200, 60)
+    rate_read: Rate = (1200, 60)
+    rate_write: Rate = (600, 60)
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = ()
 
     check_seconds: Annotated[float, Field(ge=0, le=31_536_000)] = 60
     audit_days: Annotated[int, Field(ge=0)] = 0

@@ -19,7 +19,7 @@ TESTS = ROOT / "tests"
 OWNED = {
     "accounts": {"accounts", "refresh_tokens"},
     "audit": {"audit"},
-    "catalog": {"catalogue", "categories", "products"},
+    "catalog": {"catalogue", "categories", "product_words", "products"},
     "idempotency": {"idempotency_keys"},
     "inventory": {"movements", "reservation_lines", "reservations", "stock"},
     "messaging": {"dead_letters", "outbox", "outbox_cursors", "queues"},

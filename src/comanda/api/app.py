@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -33,12 +33,14 @@ from comanda.api.document import document_of, page_of
 from comanda.api.feed import Feed
 from comanda.api.parts import Parts
 from comanda.api.problems import Problem
+from comanda.api.rate_limits import RateLimits, Ruling, seen_through
 from comanda.api.security import Route
 from comanda.api.throttle import Throttle
 from comanda.assembly import Assembly
 from comanda.catalog.pages import Pages
 from comanda.errors import DependencyFault
 from comanda.saga.settling import Settling
+from comanda.settings import Network
 
 MOST_BODY = 1024 * 1024
 MOST_HEADERS = 32 * 1024
@@ -75,6 +77,7 @@ def build(
     place_order: ASGIApp,
     feed: Feed,
     bearer: Bearer | None = None,
+    rate_limits: RateLimits | None = None,
     is_draining: Callable[[], bool] = lambda: False,
     data_dir: Path = Path(),
 ) -> ASGIApp:
@@ -85,6 +88,7 @@ def build(
         place_order: answers `POST /api/v1/orders`; finds the correlation id in `scope["comanda.correlation_id"]`.
         feed: tells what happens to orders.
         bearer: reads tokens; shared with `place_order`.
+        rate_limits: whoever asks too often is refused; None: nobody is.
         is_draining: the process is about to stop: not ready any more.
         data_dir: whose free space is shown.
 
@@ -119,7 +123,8 @@ def build(
         if isinstance(route, Route) and route.guard is not None and route.guard.when is None
     ]
     _show(app, document_of(app, guarded))
-    return _Edge(_Timed(app, assembly.settings.request_seconds), place_order)
+    timed = _Timed(app, assembly.settings.request_seconds)
+    return _Edge(timed, place_order, rate_limits, assembly.settings.trusted_proxies)
 
 
 def _show(app: FastAPI, document: dict[str, Any]) -> None:
@@ -138,9 +143,17 @@ def _show(app: FastAPI, document: dict[str, Any]) -> None:
 class _Edge:
     """What holds for every request: correlation id, limits, headers, metric, log line, and an answer to any fault."""
 
-    def __init__(self, routes: ASGIApp, place_order: ASGIApp) -> None:
+    def __init__(
+        self,
+        routes: ASGIApp,
+        place_order: ASGIApp,
+        rate_limits: RateLimits | None = None,
+        proxies: Sequence[Network] = (),
+    ) -> None:
         self._routes = routes
         self._place_order = place_order
+        self._rate_limits = rate_limits
+        self._proxies = proxies
         self._log = telemetry.log("http")
         self._logger = logging.getLogger("http")
         self._observe_hot = telemetry.REQUESTS.labels(HOT, "POST").observe
@@ -152,10 +165,15 @@ class _Edge:
         began = perf_counter()
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}  # the server leaves the body out
-        correlation_id, refusal, is_measured = _look_at(scope["headers"])
+        if self._proxies:
+            scope = seen_through(scope, self._proxies)
+        correlation_id, refusal, is_measured, authorization = _look_at(scope["headers"])
         if not is_measured:
             receive = _limited(receive)
-        answer = _Answer(send, correlation_id)
+        ruling = self._rate_limits.rule(scope, authorization) if self._rate_limits is not None else None
+        if ruling is not None and not ruling.is_in:
+            refusal = "TOO_MANY_REQUESTS"
+        answer = _Answer(send, correlation_id, ruling)
         if scope["path"] == HOT and scope["method"] == "POST":
             scope["comanda.correlation_id"] = correlation_id
             await self._serve(self._place_order, scope, receive, answer, refusal)  # it has a clock of its own
@@ -263,10 +281,11 @@ def _forget(task: asyncio.Task[None]) -> None:
 class _Answer:
     """`send`, with the headers of every answer; `status` is 0 until one has begun."""
 
-    __slots__ = ("_send", "correlation_id", "status")
+    __slots__ = ("_ruling", "_send", "correlation_id", "status")
 
-    def __init__(self, send: Send, correlation_id: str) -> None:
+    def __init__(self, send: Send, correlation_id: str, ruling: Ruling | None) -> None:
         self._send = send
+        self._ruling = ruling
         self.correlation_id = correlation_id
         self.status = 0
 
@@ -278,6 +297,8 @@ class _Answer:
                 (b"x-correlation-id", self.correlation_id.encode("ascii")),
                 *_GUARDS,
             ]
+            if self._ruling is not None:
+                headers += self._ruling.headers
             if not any(name == b"cache-control" for name, _ in headers):
                 headers.append(_NOT_KEPT)
             message["headers"] = headers
@@ -290,9 +311,13 @@ class _Answer:
         await self({"type": "http.response.body", "body": body})
 
 
-def _look_at(headers: list[tuple[bytes, bytes]]) -> tuple[str, str | None, bool]:
-    """The correlation id, a problem's code where the headers alone say no, and whether the body's length is known."""
-    correlation_id = refusal = None
+def _look_at(headers: list[tuple[bytes, bytes]]) -> tuple[str, str | None, bool, bytes | None]:
+    """What the headers alone say.
+
+    The correlation id, a problem's code where they are refused, whether the body's length is known, and the
+    authorization.
+    """
+    correlation_id = refusal = authorization = None
     is_measured = True
     size = 0
     for name, value in headers:
@@ -300,6 +325,8 @@ def _look_at(headers: list[tuple[bytes, bytes]]) -> tuple[str, str | None, bool]
         if name == b"x-correlation-id":
             if 0 < len(value) <= _LONGEST_ID and not value.translate(None, _SAFE):
                 correlation_id = value.decode("ascii")
+        elif name == b"authorization":
+            authorization = value
         elif name == b"content-length":
             if not value.isdigit():
                 refusal = "MALFORMED_REQUEST"
@@ -311,7 +338,7 @@ def _look_at(headers: list[tuple[bytes, bytes]]) -> tuple[str, str | None, bool]
             refusal = "UNSUPPORTED_MEDIA_TYPE"
     if size > MOST_HEADERS:
         refusal = "HEADERS_TOO_LARGE"
-    return correlation_id or str(uuid7()), refusal, is_measured
+    return correlation_id or str(uuid7()), refusal, is_measured, authorization
 
 
 def _limited(receive: Receive) -> Receive:

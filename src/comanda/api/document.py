@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 import comanda
 from comanda.api.answers import ProblemAnswer
 from comanda.api.problems import CODES, MEDIA_TYPE
+from comanda.api.rate_limits import class_of
 
 _PROBLEM = {"$ref": "#/components/schemas/ProblemAnswer"}
 _DESCRIPTION = """A headless order engine: it accepts an order in milliseconds and ends it confirmed or wholly undone.
@@ -81,7 +82,7 @@ def document_of(app: FastAPI, guarded: Iterable[tuple[APIRoute, bool]]) -> dict[
     needs = {(route.path, method.lower()): has_roles for route, has_roles in guarded for method in route.methods or ()}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            _complete(operation, needs.get((path, method)))
+            _complete(operation, needs.get((path, method)), is_limited=class_of(method.upper(), path) is not None)
     schemas = document["components"]["schemas"]
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
@@ -89,11 +90,13 @@ def document_of(app: FastAPI, guarded: Iterable[tuple[APIRoute, bool]]) -> dict[
     return document
 
 
-def _complete(operation: dict[str, Any], has_roles: bool | None) -> None:
+def _complete(operation: dict[str, Any], has_roles: bool | None, *, is_limited: bool) -> None:
     """What every route of its kind can answer, said at each of them."""
     told: dict[str, Any] = operation["responses"]
     told.pop("422", None) if _is_generic(told.get("422")) else None
     common = ["INTERNAL", "UNAVAILABLE"]
+    if is_limited:
+        common.append("TOO_MANY_REQUESTS")
     if has_roles is not None:
         operation["security"] = [{"bearer": []}]
         common.append("UNAUTHENTICATED")

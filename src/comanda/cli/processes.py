@@ -86,6 +86,7 @@ async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> No
     from comanda.api.app import build
     from comanda.api.feed import Feed
     from comanda.api.place_order import PlaceOrderRoute
+    from comanda.api.rate_limits import RateLimits
     from comanda.api.serve import Server
     from comanda.assembly import assemble
 
@@ -100,11 +101,21 @@ async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> No
             route = PlaceOrderRoute(assembly.place_order, bearer, admission, patience=settings.request_seconds)
             stop = asyncio.Event()
             feed = Feed(assembly.database, assembly.streams, is_draining=lambda: server.is_draining)
-            app = build(assembly, place_order=route, feed=feed, bearer=bearer, is_draining=lambda: server.is_draining)
+            rate_limits = RateLimits.of(settings, bearer, assembly.streams)
+            app = build(
+                assembly,
+                place_order=route,
+                feed=feed,
+                bearer=bearer,
+                rate_limits=rate_limits,
+                is_draining=lambda: server.is_draining,
+            )
             server = Server(app, host=host, port=port, fd=fd)
             async with asyncio.TaskGroup() as beside:
                 beside.create_task(admission.run(stop))
                 beside.create_task(feed.run(stop))
+                if rate_limits is not None:
+                    beside.create_task(rate_limits.run(stop))
                 await server.serve()
                 await assembly.place_order.drain()
                 stop.set()

@@ -28,6 +28,7 @@ ACKNOWLEDGE = Boundary("redis.acknowledge")
 TAKE_OVER = Boundary("redis.take_over")
 READ = Boundary("redis.read")
 GRANT = Boundary("redis.grant")
+SETTLE = Boundary("redis.settle")
 PUBLISH = Boundary("redis.publish")
 FORGET = Boundary("redis.forget")
 CREATE = Boundary("redis.create")
@@ -48,6 +49,20 @@ local granted = math.min(wanted, math.floor(tokens))
 redis.call('HSET', KEYS[1], 'tokens', tostring(tokens - granted), 'at', tostring(at))
 redis.call('EXPIRE', KEYS[1], 60)
 return granted
+"""
+
+# KEYS the buckets of clients, each the time at which it is full again; ARGV the seconds in which what was taken since
+# fills up. Returns the seconds until each is full.
+_SETTLE = """
+local now = redis.call('TIME')
+local at = now[1] + now[2] / 1000000
+local ahead = {}
+for i, key in ipairs(KEYS) do
+    local full_at = math.max(tonumber(redis.call('GET', key)) or at, at) + tonumber(ARGV[i])
+    redis.call('SET', key, string.format('%.6f', full_at), 'PX', math.ceil((full_at - at) * 1000) + 1)
+    ahead[i] = string.format('%.6f', full_at - at)
+end
+return ahead
 """
 
 # KEYS[1] the stream; ARGV[1] its cap, then the events.
@@ -236,6 +251,17 @@ class Streams:
             granted, bucket = limits.take(self._local_buckets.get(queue), rate, wanted, time.monotonic())
             self._local_buckets[queue] = bucket
             return granted
+
+    async def settle(self, taken: Mapping[str, float]) -> list[float]:
+        """What this process let in, told to the others; the seconds until each client's bucket is full for all of them.
+
+        Args:
+            taken: by a client's name, the seconds that its bucket takes to fill up again.
+        """
+        keys = [f"comanda:{{limits}}:{name}" for name in taken]
+        with _translated(SETTLE):
+            ahead = await self._redis.eval(_SETTLE, len(keys), *keys, *(f"{seconds:.6f}" for seconds in taken.values()))
+        return [float(one) for one in cast("Sequence[bytes]", ahead)]
 
     async def publish(self, events: Sequence[bytes]) -> None:
         """Add events (JSON) to the stream that other systems read, each in a field `event`."""

@@ -1,0 +1,221 @@
+"""How many requests a client may make: judged in this process, settled with the others ten times a second.
+
+A request never waits for Redis. Each process admits by what it knows; what it has admitted it adds to the shared
+buckets with its next round, and learns there what the others have. What several let in at once beyond the limit is
+owed: no request of that client gets in until it is paid back. While Redis is away the limit holds for each process.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from math import ceil
+from typing import Literal, Protocol, Self
+from uuid import UUID
+
+from starlette.types import Scope
+
+from comanda import telemetry
+from comanda.accounts.accounts import STAFF
+from comanda.accounts.tokens import Bearer
+from comanda.errors import RedisFault
+from comanda.resilience import limits
+from comanda.resilience.limits import Quota
+from comanda.resilience.loops import nap
+from comanda.settings import Network, Settings
+
+Class = Literal["auth", "orders", "status", "read", "write"]
+
+STAFF_FACTOR = 10
+ROUND_SECONDS = 0.1
+_MOST_IN_A_ROUND = 1000  # clients in one call of Redis
+_TIDY_ABOVE = 10_000  # clients whose buckets are kept, full ones too
+_SUBNET_BITS = 64  # what one IPv6 customer has
+_POLLED = re.compile(r"/api/v1/orders/[^/]+/(status|events)")
+_NEVER = {"/metrics", *(f"/api/v1/health{what}" for what in ("", "/live", "/ready", "/detailed"))}
+_READING = {"GET", "HEAD", "OPTIONS"}
+_FORWARDED = b"x-forwarded-for"
+
+_Key = tuple[Class, UUID | str]
+
+
+class Shared(Protocol):
+    """Buckets that all processes see."""
+
+    async def settle(self, taken: Mapping[str, float]) -> list[float]:
+        """Add to the buckets; the seconds until each is full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """Whether a request may come in, and the headers that say what is left."""
+
+    is_in: bool
+    headers: Sequence[tuple[bytes, bytes]]
+
+
+class RateLimits:
+    """Buckets of this process.
+
+    Args:
+        quotas: of each class of routes; staff have ten times as much.
+        bearer: whose token it is.
+        shared: Redis.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        quotas: Mapping[Class, Quota],
+        bearer: Bearer,
+        shared: Shared,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._quotas = {
+            (name, is_staff): replace(quota, requests=quota.requests * (STAFF_FACTOR if is_staff else 1))
+            for name, quota in quotas.items()
+            for is_staff in (False, True)
+        }
+        self._policies = {
+            key: (b"ratelimit-policy", f'"{key[0]}";q={quota.requests};w={quota.seconds:.0f}'.encode())
+            for key, quota in self._quotas.items()
+        }
+        self._refused = {name: telemetry.LIMITED.labels(name) for name in quotas}
+        self._bearer = bearer
+        self._shared = shared
+        self._clock = clock
+        self._full_at: dict[_Key, float] = {}
+        self._untold: dict[_Key, float] = {}  # seconds of filling up
+
+    @classmethod
+    def of(cls, settings: Settings, bearer: Bearer, shared: Shared) -> Self | None:
+        """As they are set; None: off."""
+        if settings.rate_limits == "off":
+            return None
+        rates: Mapping[Class, tuple[int, int]] = {
+            "auth": settings.rate_auth,
+            "orders": settings.rate_orders,
+            "status": settings.rate_status,
+            "read": settings.rate_read,
+            "write": settings.rate_write,
+        }
+        return cls({name: Quota(*rate) for name, rate in rates.items()}, bearer, shared)
+
+    def rule(self, scope: Scope, authorization: bytes | None) -> Ruling | None:
+        """Count a request; None: such a one is not limited."""
+        kind = class_of(scope["method"], scope["path"])
+        if kind is None:
+            return None
+        claims = self._bearer.claims(authorization)
+        who: UUID | str
+        if claims is None:
+            client = scope["client"]
+            who, is_staff = network_of(client[0] if client else ""), False
+        else:
+            who, is_staff = claims.account_id, claims.role in STAFF
+        return self.take(kind, who, is_staff=is_staff)
+
+    def take(self, kind: Class, who: UUID | str, *, is_staff: bool = False) -> Ruling:
+        """Count a request of a class by an account, or by an address without one."""
+        quota, key, now = self._quotas[kind, is_staff], (kind, who), self._clock()
+        full_at = self._full_at.get(key, now)
+        after = limits.admit(quota, full_at, now)
+        if after is not None:
+            self._full_at[key] = full_at = after
+            self._untold[key] = self._untold.get(key, 0.0) + quota.interval
+        told = f'"{kind}";r={limits.left(quota, full_at, now)};t={ceil(max(0.0, full_at - now))}'
+        headers = [self._policies[kind, is_staff], (b"ratelimit", told.encode())]
+        if after is None:
+            self._refused[kind].inc()
+            headers.append((b"retry-after", str(max(1, ceil(limits.wait(quota, full_at, now)))).encode()))
+        return Ruling(after is not None, headers)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Settle with the other processes until told to stop."""
+        while not stop.is_set():
+            await self.settle()
+            await nap(ROUND_SECONDS, stop)
+
+    async def settle(self) -> None:
+        """Tell what was let in since the last time, and learn what the others have."""
+        untold, self._untold = list(self._untold.items()), {}
+        try:
+            for at in range(0, len(untold), _MOST_IN_A_ROUND):
+                await self._settle(dict(untold[at : at + _MOST_IN_A_ROUND]))
+        except RedisFault:
+            pass  # it counts here all the same; the breakdown itself is told by those who rest on Redis
+        if len(self._full_at) > _TIDY_ABOVE:
+            now = self._clock()
+            self._full_at = {key: full_at for key, full_at in self._full_at.items() if full_at > now}
+
+    async def _settle(self, taken: Mapping[_Key, float]) -> None:
+        ahead = await self._shared.settle({f"{kind}:{who}": seconds for (kind, who), seconds in taken.items()})
+        now = self._clock()
+        for key, seconds in zip(taken, ahead, strict=True):
+            # Each side knows only of requests that there were: Redis may have been emptied, this process is young.
+            shared = now + seconds + self._untold.get(key, 0.0)
+            self._full_at[key] = max(shared, self._full_at.get(key, 0.0))
+
+
+def class_of(method: str, path: str) -> Class | None:
+    """Which limit a request counts for; None: none. Paths that nothing answers to count as well."""
+    if path in _NEVER:
+        return None
+    if method not in _READING:
+        if path == "/api/v1/orders":
+            return "orders"
+        return "auth" if path.startswith("/api/v1/auth/") else "write"
+    return "status" if _POLLED.fullmatch(path) else "read"
+
+
+@lru_cache(maxsize=10_000)
+def network_of(address: str) -> str:
+    """Whom an address stands for: all that one customer of a provider has."""
+    parsed = _parsed(address)
+    if isinstance(parsed, IPv6Address):
+        return str(IPv6Network((int(parsed), _SUBNET_BITS), strict=False))
+    return "unknown" if parsed is None else str(parsed)
+
+
+def client_behind(peer: str, forwarded: Sequence[bytes], trusted: Sequence[Network]) -> str:
+    """The address of who asks: the last one in X-Forwarded-For that is none of our own proxies.
+
+    Args:
+        peer: who has connected.
+        forwarded: the values of X-Forwarded-For, in their order.
+        trusted: networks of proxies whose word is taken.
+    """
+    asks = peer
+    hops = [hop.strip() for hop in b",".join(forwarded).decode("latin-1").split(",")]
+    while hops and _is_within(asks, trusted):
+        before = hops.pop()
+        if _parsed(before) is None:
+            break
+        asks = before
+    return asks
+
+
+def _is_within(address: str, networks: Sequence[Network]) -> bool:
+    parsed = _parsed(address)
+    return parsed is not None and any(parsed.version == one.version and parsed in one for one in networks)
+
+
+def _parsed(address: str) -> IPv4Address | IPv6Address | None:
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return None
+    return (parsed.ipv4_mapped or parsed) if isinstance(parsed, IPv6Address) else parsed
+
+
+def seen_through(scope: Scope, trusted: Sequence[Network]) -> Scope:
+    """The same request with its true client, where a proxy of ours has passed it on."""
+    client = scope["client"]
+    forwarded = [value for name, value in scope["headers"] if name == _FORWARDED]
+    if client is None or not forwarded:
+        return scope
+    return {**scope, "client": (client_behind(client[0], forwarded, trusted), client[1])}
