@@ -16,6 +16,7 @@ AFTER = "tests/integration/test_after_order.py"
 AFTER_RULES = "tests/unit/test_after_order_rules.py"
 WEBHOOKS = "tests/acceptance/test_webhooks.py"
 WATCHING = "tests/acceptance/test_watching.py"
+HANGING = "tests/integration/test_webhooks.py"
 STREAMS = "tests/integration/test_streams.py"
 ALLOCATION = "tests/unit/test_allocation.py"
 TRANSITIONS = "tests/unit/test_transitions.py"
@@ -561,6 +562,20 @@ EVENTS_TO_OTHERS = [
         "headers=headers, allow_redirects=False",
         "headers=headers, allow_redirects=True",
         _of(WEBHOOKS, "test_a_redirect_is_followed_by_nobody"),
+    ),
+    Mutant(
+        "webhooks take the places of mails",
+        "webhooks/deliveries.py",
+        "if left <= 0 or room",
+        "if room",
+        _of(HANGING, "test_a_mail_is_sent_while_a_hundred_endpoints_hang"),
+    ),
+    Mutant(
+        "who does not answer is called as often as anybody",
+        "webhooks/deliveries.py",
+        "            self._mute.add(request.endpoint_id)\n",
+        "",
+        _of(HANGING, "test_who_did_not_answer_keeps_nobody_from_those_who_do"),
     ),
     Mutant(
         "who reads too slowly is not told all",

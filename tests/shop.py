@@ -37,6 +37,7 @@ from comanda.saga.rescue import by_queue
 from comanda.saga.settling import Settling
 from comanda.settings import Settings
 from comanda.webhooks.deliveries import webhook_saga
+from comanda.webhooks.sender import Sender
 from comanda.worker import Worker
 
 BASE = timedelta(milliseconds=40)
@@ -275,6 +276,7 @@ async def shop(
     queues: Sequence[str] = QUEUES,
     lease: float = 1.0,
     has_relay: bool = True,
+    sender: Sender | None = None,
 ) -> AsyncIterator[Shop]:
     """Open it: `workers` workers on all queues, and a relay."""
     gateway = gateway or FakeGateway()
@@ -287,7 +289,9 @@ async def shop(
     order = order_saga(charge, Refund(gateway), notifications, times)
     given_back = refund_saga(GiveBack(gateway), notifications, times)
     alert = alert_saga(None, times.delivery())
-    known = Definitions(order, given_back, delivery, alert, webhook_saga(None, times.webhook()), notifications, unheard)
+    known = Definitions(
+        order, given_back, delivery, alert, webhook_saga(sender, times.webhook()), notifications, unheard
+    )
     catalogue = Catalogue()
     placing = PlaceOrder(database, streams, catalogue, order, most_open=None)
     settings = Settings(database_url=database_url, redis_url=redis_url)

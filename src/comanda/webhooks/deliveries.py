@@ -41,7 +41,11 @@ MOST_AGAIN = 10_000
 _BATCH = 500
 _AFTER_THE_ORDERS = 2  # priority
 _BEHIND = timedelta(minutes=1)  # who comes next is woken; this is for when that is lost
-_AT_ONCE = 50  # calls to one endpoint that a worker has out: one that hangs must not take the place of the others
+# Calls that a worker has out. The places of its queue (500) are shared with the customers' mails, and who hangs takes
+# them for seconds: half of them is left to the mails, most of the other half to endpoints that answer.
+_AT_ONCE = 250
+_AT_ONCE_TO_ONE = 50
+_AT_ONCE_TO_THE_MUTE = 2
 _FULL = timedelta(seconds=5)
 _NO_ID_IS_GREATER = UUID(int=2**128 - 1)
 
@@ -184,26 +188,40 @@ class _Posting:
     def __init__(self, sender: Sender | None) -> None:
         self._sender = sender
         self._out: Counter[UUID] = Counter()
+        self._mute: set[UUID] = set()  # endpoints that did not answer the last call that has come back
 
     async def prepare(self, tx: Tx, jobs: Sequence[Job]) -> Sequence[Request | Outcome]:
         rows = {row["id"]: row for row in await DUE.rows(tx, [job.subject for job in jobs])}
-        room = {row["endpoint_id"]: _AT_ONCE - self._out[row["endpoint_id"]] for row in rows.values()}
+        room = {row["endpoint_id"]: self._room(row["endpoint_id"]) for row in rows.values()}
+        left = _AT_ONCE - self._out.total()
         asked: list[Request | Outcome] = []
         for job in jobs:
             one = _asked(rows[job.subject])
             if isinstance(one, Request):
-                room[one.endpoint_id] -= 1
-                if room[one.endpoint_id] < 0:
+                if left <= 0 or room[one.endpoint_id] <= 0:
                     one = Later("RECEIVER_BUSY", _FULL)
+                else:
+                    room[one.endpoint_id] -= 1
+                    left -= 1
             asked.append(one)
         return asked
+
+    def _room(self, endpoint_id: UUID) -> int:
+        most = _AT_ONCE_TO_THE_MUTE if endpoint_id in self._mute else _AT_ONCE_TO_ONE
+        return most - self._out[endpoint_id]
 
     async def call(self, request: Request, key: str) -> Answered:  # noqa: ARG002 - the message has an id of its own
         if self._sender is None:
             raise NotSent("nobody sends here", {}, 0)
         self._out[request.endpoint_id] += 1
         try:
-            return await self._sender.post(request)
+            answered = await self._sender.post(request)
+        except NotSent:
+            self._mute.add(request.endpoint_id)
+            raise
+        else:
+            self._mute.discard(request.endpoint_id)
+            return answered
         finally:
             self._out[request.endpoint_id] -= 1
 
