@@ -432,6 +432,39 @@ class Scene:
         assert await self.admin.stock(str(row["id"])) in {(7, 0, 7), (9, 0, 9)}, "added, once for each answer or crash"
         assert (await self.persist(self.admin, "DELETE", path)).status in {204, 404}
 
+    async def importing(self) -> None:
+        """Products by the API, their stock by the command: all of it once."""
+        name = uuid4().hex
+        skus = [f"{name}-{number}" for number in range(3)]
+        made = await self.send_file("products", "".join(f'{{"sku":"{sku}","name":"x","price":1}}\n' for sku in skus))
+        await eventually(lambda: self.ask("SELECT 1 FROM imports WHERE id = $1 AND ended_at IS NOT NULL", made))
+        assert [row["created"] for row in await self.ask("SELECT created FROM imports WHERE id = $1", made)] == [3]
+        file = self.up.folder / f"{name}.csv"
+        file.write_text("sku,quantity,mode\n" + "".join(f"{sku},7,add\n" for sku in skus))
+        while await self.comanda("import", "stock", str(file)) == DIED:
+            pass
+        for sku in skus:
+            rows = await self.ask("SELECT on_hand FROM stock JOIN products ON id = product_id WHERE sku = $1", sku)
+            assert [row["on_hand"] for row in rows] == [7]
+
+    async def cancelling_an_import(self) -> None:
+        made = await self.send_file("products", f'{{"sku":"{uuid4().hex}","name":"x","price":1}}\n')
+        assert (await self.persist(self.admin, "POST", f"/imports/{made}/cancel")).status in {200, 409}
+
+    async def send_file(self, kind: str, lines: str) -> str:
+        """Until it is accepted; the import's id."""
+        headers = {**self.admin.headers, "Content-Type": "application/x-ndjson"}
+        async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as session:
+            while True:
+                try:
+                    url = f"{self.up.api}/api/v1/imports?kind={kind}"
+                    async with session.post(url, data=lines.encode(), headers=headers) as reply:
+                        if reply.status == 202:
+                            return str((await reply.json())["id"])
+                except aiohttp.ClientError:
+                    pass
+                await asyncio.sleep(0.05)
+
     async def categories(self) -> None:
         draft = {"name": "Cups", "slug": f"cups-{uuid4().hex}"}
         assert (await self.persist(self.admin, "POST", "/categories", draft)).status in {201, 409}
@@ -483,10 +516,14 @@ Scene.DRIVES = {
     "gateway.find_refund": Scene.refunding,
     "gateway.refund": Scene.refunding,
     "gateway.void": Scene.undoing,
+    "imports.accept": Scene.importing,
+    "imports.batch": Scene.importing,
+    "imports.cancel": Scene.cancelling_an_import,
     "inventory.expire": Scene.expiring,
     "mailbox.send": Scene.business,
     "migrations.apply": Scene.migrating,
     "operator.act": Scene.acting,
+    "operator.import": Scene.importing,
     "operator.limit": Scene.limiting,
     "operator.pause": Scene.pausing,
     "operator.redeliver": Scene.redelivering,

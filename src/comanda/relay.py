@@ -1,20 +1,22 @@
-"""The relay: moves events on, hints at what is due, lets reservations expire, sweeps up. Any number may run."""
+"""The relay: moves events on, hints at what is due, ends reservations, works files off. Any number may run."""
 
 import asyncio
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 
 import msgspec
 
 from comanda import telemetry
 from comanda.accounts import sessions
 from comanda.assembly import Assembly
-from comanda.db import Record
+from comanda.db import Database, Record
 from comanda.db.listener import listen
 from comanda.db.partitions import keep_partitions
 from comanda.failpoints import Boundary
 from comanda.idempotency import keys
+from comanda.imports import batches
 from comanda.inventory import stock
 from comanda.messaging import dead_letters, outbox
 from comanda.messaging.relay import SINK, publish
@@ -34,6 +36,7 @@ _NOBODY_NAP = 1.0  # until it is looked again whether any system wants events
 _PROMOTE_EVERY = 0.1
 _RESCUE_EVERY = 1.0
 _EXPIRE_EVERY = 1.0
+_IMPORT_EVERY = 0.5
 _MEASURE_EVERY = 2.0
 _SWEEP_EVERY = 60.0
 _BATCH = 500
@@ -103,8 +106,18 @@ async def run(assembly: Assembly, stop: asyncio.Event) -> None:
         loops.create_task(loop("promote", promote, stop=stop, every=_PROMOTE_EVERY))
         loops.create_task(loop("rescue", offer_again, stop=stop, every=_RESCUE_EVERY))
         loops.create_task(loop("expire", expire, stop=stop, every=_EXPIRE_EVERY))
+        loops.create_task(loop("imports", partial(_import_lines, database), stop=stop, every=_IMPORT_EVERY))
         loops.create_task(loop("measure", measure, stop=stop, every=_MEASURE_EVERY))
         loops.create_task(loop("sweep", sweep, stop=stop, every=_SWEEP_EVERY))
+
+
+async def _import_lines(database: Database) -> bool:
+    worked = await batches.advance(database)
+    if worked is None:
+        return False
+    for outcome, count in worked.counts.items():
+        telemetry.IMPORTED.labels(worked.standing.kind, outcome).inc(count)
+    return True
 
 
 def _count(events: Sequence[Record]) -> None:

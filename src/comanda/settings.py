@@ -107,6 +107,7 @@ class Settings(BaseSettings):
     request_seconds: Seconds = 2.5
     pool_size: Annotated[int | None, Field(ge=2, le=1000)] = None
     max_backlog: Annotated[int, Field(ge=1)] = 20_000
+    import_max_bytes: Annotated[int, Field(ge=1, le=2**30)] = 64 * 2**20
     rate_limits: Literal["on", "off"] = "on"
     rate_auth: Rate = (120, 60)
     rate_orders: Rate = (600, 60)

@@ -27,6 +27,7 @@ REQUESTS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 LIMITED = Counter("http_requests_limited", "Requests that a rate limit refused, by class of routes", ["class"])
+IMPORTED = Counter("import_lines", "Lines of files that were worked off, by outcome", ["kind", "outcome"])
 ATTEMPTS = Counter("saga_attempts", "Attempts at steps, by outcome", ["outcome"])
 LEASES_LOST = Counter("saga_leases_lost", "Results that a fencing token refused")
 STUCK = Gauge("sagas_stuck", "Sagas that could not be undone", multiprocess_mode="mostrecent")

@@ -21,6 +21,7 @@ OWNED = {
     "audit": {"audit"},
     "catalog": {"catalogue", "categories", "product_words", "products"},
     "idempotency": {"idempotency_keys"},
+    "imports": {"import_pieces", "import_rejections", "imports"},
     "inventory": {"movements", "reservation_lines", "reservations", "stock"},
     "messaging": {"dead_letters", "outbox", "outbox_cursors", "queues"},
     "notifications": {"mailbox", "notifications"},
@@ -36,7 +37,7 @@ OWNED = {
 EDGES = (
     "api/", "cli/", "db/", "proof/", "relay.py", "worker.py", "saga/engine.py", "saga/rescue.py", "messaging/relay.py",
     "checkout/place_order.py", "catalog/cache.py", "notifications/providers.py", "payments/breaker.py",
-    "webhooks/deliveries.py",
+    "webhooks/deliveries.py", "imports/batches.py",
 )  # fmt: skip
 CALLS_OUTSIDE = ("payments/gateway.py", "messaging/streams.py", "notifications/alerts.py", "webhooks/sender.py")
 READS_OUTSIDE = {"ledger"}  # for the checker alone

@@ -178,7 +178,7 @@ class ReservationAnswer(Answer):
 
 
 class MovementAnswer(Answer):
-    """A line of the ledger of stock. `reference`: the refund that brought goods back."""
+    """A line of the ledger of stock. `reference`: the refund that brought goods back, or the import."""
 
     id: UUID
     product_id: UUID
@@ -481,3 +481,46 @@ class DetailedHealthAnswer(HealthAnswer):
     disk: Mapping[str, int]
     breaker: Mapping[str, Any] | None
     queues: Sequence[Mapping[str, Any]]
+
+
+class ImportAnswer(Answer):
+    """A file that is worked off. `lines`: the file's; created, changed, unchanged and rejected count what they say."""
+
+    id: UUID
+    kind: str
+    format: str
+    state: str
+    bytes: int
+    bytes_read: int
+    lines: int
+    lines_read: int
+    created: int
+    changed: int
+    unchanged: int
+    rejected: int
+    created_at: Time
+    ended_at: Time | None
+
+
+class ImportPage(Answer):
+    """`nextCursor`: where the next page begins; null on the last one."""
+
+    items: Sequence[ImportAnswer]
+    next_cursor: str | None
+
+
+class RejectionAnswer(Answer):
+    """A line that was not done. `field` is empty where it is about the whole line; `text` is cut where it is long."""
+
+    line: int
+    text: str
+    field: str
+    code: str
+    message: str
+
+
+class RejectionPage(Answer):
+    """`nextAfter`: the line after which the next page begins; null on the last one."""
+
+    items: Sequence[RejectionAnswer]
+    next_after: int | None

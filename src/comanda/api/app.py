@@ -19,6 +19,7 @@ from comanda.api import (
     auth,
     categories,
     health,
+    imports,
     inventory,
     kinds,
     mailbox,
@@ -45,6 +46,7 @@ from comanda.settings import Network
 MOST_BODY = 1024 * 1024
 MOST_HEADERS = 32 * 1024
 HOT = "/api/v1/orders"
+IMPORTS = "/api/v1/imports"
 _BODILESS = {"GET", "HEAD", "OPTIONS"}
 _SAFE = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.:"
 _LONGEST_ID = 128
@@ -60,6 +62,7 @@ _ROUTERS = (
     products.routes,
     categories.routes,
     inventory.routes,
+    imports.routes,
     watching.routes,
     orders.routes,
     after_order.routes,
@@ -124,7 +127,10 @@ def build(
     ]
     _show(app, document_of(app, guarded))
     timed = _Timed(app, assembly.settings.request_seconds)
-    return _Edge(timed, place_order, rate_limits, assembly.settings.trusted_proxies)
+    settings = assembly.settings
+    return _Edge(
+        timed, place_order, rate_limits, settings.trusted_proxies, most_of_import=settings.import_max_bytes
+    )
 
 
 def _show(app: FastAPI, document: dict[str, Any]) -> None:
@@ -149,11 +155,14 @@ class _Edge:
         place_order: ASGIApp,
         rate_limits: RateLimits | None = None,
         proxies: Sequence[Network] = (),
+        *,
+        most_of_import: int,
     ) -> None:
         self._routes = routes
         self._place_order = place_order
         self._rate_limits = rate_limits
         self._proxies = proxies
+        self._most_of_import = most_of_import
         self._log = telemetry.log("http")
         self._logger = logging.getLogger("http")
         self._observe_hot = telemetry.REQUESTS.labels(HOT, "POST").observe
@@ -167,9 +176,10 @@ class _Edge:
             scope = {**scope, "method": "GET"}  # the server leaves the body out
         if self._proxies:
             scope = seen_through(scope, self._proxies)
-        correlation_id, refusal, is_measured, authorization = _look_at(scope["headers"])
+        most = self._most_of_import if scope["path"] == IMPORTS else MOST_BODY
+        correlation_id, refusal, is_measured, authorization = _look_at(scope["headers"], most)
         if not is_measured:
-            receive = _limited(receive)
+            receive = _limited(receive, most)
         ruling = self._rate_limits.rule(scope, authorization) if self._rate_limits is not None else None
         if ruling is not None and not ruling.is_in:
             refusal = "TOO_MANY_REQUESTS"
@@ -311,11 +321,15 @@ class _Answer:
         await self({"type": "http.response.body", "body": body})
 
 
-def _look_at(headers: list[tuple[bytes, bytes]]) -> tuple[str, str | None, bool, bytes | None]:
+def _look_at(headers: list[tuple[bytes, bytes]], most: int) -> tuple[str, str | None, bool, bytes | None]:
     """What the headers alone say.
 
     The correlation id, a problem's code where they are refused, whether the body's length is known, and the
     authorization.
+
+    Args:
+        headers: of the request.
+        most: bytes that its body may have.
     """
     correlation_id = refusal = authorization = None
     is_measured = True
@@ -330,7 +344,7 @@ def _look_at(headers: list[tuple[bytes, bytes]]) -> tuple[str, str | None, bool,
         elif name == b"content-length":
             if not value.isdigit():
                 refusal = "MALFORMED_REQUEST"
-            elif len(value) > len(str(MOST_BODY)) + 9 or int(value) > MOST_BODY:
+            elif len(value) > len(str(most)) + 9 or int(value) > most:
                 refusal = "BODY_TOO_LARGE"
         elif name == b"transfer-encoding":
             is_measured = False
@@ -341,9 +355,9 @@ def _look_at(headers: list[tuple[bytes, bytes]]) -> tuple[str, str | None, bool,
     return correlation_id or str(uuid7()), refusal, is_measured, authorization
 
 
-def _limited(receive: Receive) -> Receive:
+def _limited(receive: Receive, most: int) -> Receive:
     """A body whose length nobody announced ends at the limit."""
-    left = MOST_BODY
+    left = most
 
     async def limited() -> Message:
         nonlocal left

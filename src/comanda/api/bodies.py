@@ -2,42 +2,36 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 
 from comanda.accounts.accounts import Role
 from comanda.accounts.passwords import LONGEST, SHORTEST
+from comanda.fields import (
+    MOST_MONEY,
+    MOST_TAGS,
+    Body,
+    Count,
+    Description,
+    Id,
+    Location,
+    Money,
+    Name,
+    ProductName,
+    Sku,
+    Storable,
+    not_blank,
+    refuse_no_change,
+)
 from comanda.inventory.admin import MOST, Addition, Removal
 
-_MOST_MONEY = 9_000_000_000_000  # a million units of it still fit a bigint
 _MOST_UNITS = 1_000_000_000
-_MOST_DEPTH = 8
-_MOST_VALUES = 1000
-_MOST_TAGS = 50
 _EMAIL = re.compile(
     r"[^@\s\x00-\x20\x7f<>()\[\]\\,;:\"]{1,64}@[^@\s\x00-\x20\x7f<>()\[\]\\,;:\"]+\.[^@\s.<>()\\,;:\"]+"
 )
 _PHONE = re.compile(r"\+?[0-9 ()./-]{5,30}")
-
-
-def storable(text: str) -> str:
-    """Refuse what PostgreSQL can't keep: NUL, and halves of surrogate pairs."""
-    if "\x00" in text:
-        raise ValueError("holds a NUL character")
-    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise ValueError("holds half of a surrogate pair")
-    return text
-
-
-def _not_blank(text: str) -> str:
-    if not text.strip():
-        raise ValueError("is blank")
-    return text
 
 
 def _email(text: str) -> str:
@@ -52,60 +46,22 @@ def _phone(text: str) -> str:
     return text
 
 
-def _storable_json(value: Any) -> Any:
-    """Refuse a document that is deep, long, or holds a text or number that can't be stored."""
-    seen = 0
-    level = [value]
-    for _ in range(_MOST_DEPTH):
-        following: list[Any] = []
-        for one in level:
-            seen += 1
-            match one:
-                case str():
-                    storable(one)
-                case float() if one - one != 0:
-                    raise ValueError("holds a number that is not finite")
-                case dict():
-                    for name in one:
-                        storable(name)
-                    following += one.values()
-                case list():
-                    following += one
-        level = following
-        if not level:
-            return value
-        if seen + len(level) > _MOST_VALUES:
-            raise ValueError(f"holds more than {_MOST_VALUES} values")
-    raise ValueError(f"is nested more than {_MOST_DEPTH} levels deep")
-
-
 def _listed(value: Any) -> Any:
     """`?tags=a,b` and `?tags=a&tags=b` are one; empty ones count for the document's limit and for nothing else."""
-    if isinstance(value, list) and len(value) <= _MOST_TAGS and all(isinstance(one, str) for one in value):
+    if isinstance(value, list) and len(value) <= MOST_TAGS and all(isinstance(one, str) for one in value):
         return [tag for one in value for tag in one.split(",") if tag]
     return value
 
 
-Storable = AfterValidator(storable)
-Text = Annotated[str, Storable]
-Name = Annotated[str, Field(min_length=1, max_length=100), Storable, AfterValidator(_not_blank)]
 Email = Annotated[str, Field(min_length=3, max_length=254), Storable, AfterValidator(_email)]
 Phone = Annotated[str, Storable, AfterValidator(_phone)]
 Password = Annotated[str, Field(min_length=SHORTEST, max_length=LONGEST), Storable]
 Token = Annotated[str, Field(min_length=1, max_length=200), Storable]
-Id = Annotated[UUID, Field(strict=False)]
-Money = Annotated[int, Field(ge=0, le=_MOST_MONEY, description="In minor units (cents)")]
-Currency = Annotated[str, Field(pattern="^[A-Z]{3}$")]
-Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Stocked = Annotated[int, Field(ge=0, le=MOST)]
 Quantity = Annotated[int, Field(ge=1, le=_MOST_UNITS)]
-Location = Annotated[str, Field(min_length=1, max_length=50), Storable, AfterValidator(_not_blank)]
 Reason = Annotated[str, Field(max_length=500), Storable]
 Notes = Annotated[str, Field(max_length=2000), Storable]
-Sku = Annotated[str, Field(min_length=1, max_length=100), Storable, AfterValidator(_not_blank)]
 Slug = Annotated[str, Field(min_length=1, max_length=100, pattern="^[a-z0-9]+(-[a-z0-9]+)*$")]
-ProductName = Annotated[str, Field(min_length=1, max_length=255), Storable, AfterValidator(_not_blank)]
-Description = Annotated[str, Field(max_length=10_000), Storable]
 MovementKind = Literal[
     "RESTOCK",
     "SALE",
@@ -122,9 +78,6 @@ MovementKind = Literal[
     "MANUAL_CORRECTION",
     "SYSTEM_CORRECTION",
 ]
-Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=50), Storable]], Field(max_length=_MOST_TAGS)]
-Images = Annotated[list[Annotated[str, Field(min_length=1, max_length=2000), Storable]], Field(max_length=50)]
-Attributes = Annotated[dict[str, JsonValue], BeforeValidator(_storable_json)]
 EventType = Literal[
     "OrderCreated",
     "OrderConfirmed",
@@ -145,7 +98,6 @@ EventType = Literal[
     "PaymentCancelled",
     "PaymentStatusUpdated",
 ]
-Weight = Annotated[float, Field(ge=0, le=999_999_999, allow_inf_nan=False)]
 
 # In a query everything is a text.
 Search = Annotated[str, Field(max_length=200), Storable]
@@ -154,21 +106,7 @@ Limit = Annotated[int, Field(ge=1, le=100)]
 Bound = Annotated[int, Field(ge=0, le=MOST)]
 Shown = Literal["active", "inactive", "all"]
 IS_ACTIVE: Mapping[Shown, bool | None] = {"active": True, "inactive": False, "all": None}
-QueryTags = Annotated[list[Search], BeforeValidator(_listed), Field(max_length=_MOST_TAGS)]
-
-
-class Body(BaseModel):
-    """Closed, strict, camelCase."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", alias_generator=to_camel, frozen=True)
-
-
-def _refuse_no_change(patch: Body, may_be_empty: AbstractSet[str]) -> None:
-    if not patch.model_fields_set:
-        raise ValueError("names nothing to change")
-    emptied = sorted(to_camel(name) for name in patch.model_fields_set - may_be_empty if getattr(patch, name) is None)
-    if emptied:
-        raise ValueError(f"{', '.join(emptied)} can't be null")
+QueryTags = Annotated[list[Search], BeforeValidator(_listed), Field(max_length=MOST_TAGS)]
 
 
 class RegisterBody(Body):
@@ -195,7 +133,7 @@ class UserPatch(Body):
 
     @model_validator(mode="after")
     def _is_a_change(self) -> "UserPatch":
-        _refuse_no_change(self, {"phone_number"})
+        refuse_no_change(self, {"phone_number"})
         return self
 
     def changes(self) -> dict[str, Any]:
@@ -218,25 +156,6 @@ class LogoutBody(Body):
     refresh_token: Token | None = None
 
 
-class ProductBody(Body):
-    name: ProductName
-    sku: Sku
-    price: Money
-    currency: Currency = "USD"
-    description: Description | None = None
-    brand: Name | None = None
-    tags: Tags = []
-    images: Images = []
-    attributes: Attributes = {}
-    category_id: Id | None = None
-    weight: Weight | None = None
-    cost_price: Money | None = None
-    compare_at_price: Money | None = None
-    track_inventory: bool = True
-    minimum_stock: Count = 0
-    is_active: bool = True
-
-
 class CategoryBody(Body):
     name: ProductName
     slug: Slug
@@ -244,38 +163,6 @@ class CategoryBody(Body):
     parent_id: Id | None = None
     position: Annotated[int, Field(ge=-(2**31), le=2**31 - 1)] = 0
     is_active: bool = True
-
-
-class ProductPatch(Body):
-    """What is left out stays as it is; null empties a field that may be empty."""
-
-    name: ProductName | None = None
-    price: Money | None = None
-    currency: Currency | None = None
-    description: Description | None = None
-    brand: Name | None = None
-    tags: Tags | None = None
-    images: Images | None = None
-    attributes: Attributes | None = None
-    category_id: Id | None = None
-    weight: Weight | None = None
-    cost_price: Money | None = None
-    compare_at_price: Money | None = None
-    track_inventory: bool | None = None
-    minimum_stock: Count | None = None
-    is_active: bool | None = None
-
-    @model_validator(mode="after")
-    def _is_a_change(self) -> "ProductPatch":
-        _refuse_no_change(self, _MAY_BE_EMPTY)
-        return self
-
-    def changes(self) -> dict[str, Any]:
-        """The fields that were sent."""
-        return {name: getattr(self, name) for name in self.model_fields_set}
-
-
-_MAY_BE_EMPTY = {"description", "brand", "category_id", "weight", "cost_price", "compare_at_price"}
 
 
 class StockBody(Body):
@@ -339,7 +226,7 @@ class UnitsBody(Body):
 
 
 Items = Annotated[Sequence[UnitsBody], Field(min_length=1, max_length=1000)]
-Why = Annotated[str, Field(min_length=1, max_length=500), Storable, AfterValidator(_not_blank)]
+Why = Annotated[str, Field(min_length=1, max_length=500), Storable, AfterValidator(not_blank)]
 
 
 class CancelBody(Body):
@@ -358,7 +245,7 @@ class RefundBody(Body):
     """An amount, what some units cost (or less), or, with neither, all that is left. Restocking needs units."""
 
     reason: Why
-    amount: Annotated[int, Field(ge=1, le=_MOST_MONEY, description="In minor units (cents)")] | None = None
+    amount: Annotated[int, Field(ge=1, le=MOST_MONEY, description="In minor units (cents)")] | None = None
     items: Items | None = None
     restock: bool = False
 
@@ -379,7 +266,7 @@ class ReturnBody(Body):
 
 
 class NoteBody(Body):
-    text: Annotated[str, Field(min_length=1, max_length=2000), Storable, AfterValidator(_not_blank)]
+    text: Annotated[str, Field(min_length=1, max_length=2000), Storable, AfterValidator(not_blank)]
     is_public: bool = False
 
 
@@ -388,7 +275,7 @@ class WebhookBody(Body):
 
     url: Annotated[str, Field(min_length=1, max_length=2000), Storable]
     description: Description | None = None
-    event_types: Annotated[list[EventType], Field(max_length=50)] = []
+    event_types: Annotated[list[EventType], Field(max_length=50)] = []  # noqa: RUF012 - each body has its own copy
 
 
 class WebhookPatch(Body):
@@ -401,7 +288,7 @@ class WebhookPatch(Body):
 
     @model_validator(mode="after")
     def _is_a_change(self) -> "WebhookPatch":
-        _refuse_no_change(self, {"description"})
+        refuse_no_change(self, {"description"})
         return self
 
     def changes(self) -> dict[str, Any]:

@@ -42,23 +42,30 @@ class _Taken(Exception):
     """Somebody else's commit had the key first: what was done is rolled back."""
 
 
-async def _required(
+async def _given(
     request: Request,
     idempotency_key: Annotated[
         str | None, Header(alias="Idempotency-Key", description="Your name for this intent: 1 to 255 characters")
     ] = None,
-) -> str:
+) -> str | None:
     if len(request.headers.getlist("idempotency-key")) > 1:
         raise Problem("MALFORMED_REQUEST", "Send one Idempotency-Key: which of two is meant, nobody can tell.")
-    if idempotency_key is None:
-        raise Problem(
-            "IDEMPOTENCY_KEY_REQUIRED", "Send an Idempotency-Key, the same for each repeat: this moves money."
-        )
-    if not is_key(idempotency_key):
+    if idempotency_key is not None and not is_key(idempotency_key):
         raise Problem(
             "VALIDATION_FAILED", errors=[FieldError("Idempotency-Key", "1 to 255 printable ASCII characters")]
         )
     return idempotency_key
+
+
+OptionalKey = Annotated[str | None, Depends(_given)]
+
+
+async def _required(key: OptionalKey) -> str:
+    if key is None:
+        raise Problem(
+            "IDEMPOTENCY_KEY_REQUIRED", "Send an Idempotency-Key, the same for each repeat: this moves money."
+        )
+    return key
 
 
 Key = Annotated[str, Depends(_required)]

@@ -7,13 +7,14 @@ from uuid import UUID
 from fastapi import Query, Request, Response
 
 from comanda.api.answers import AdminProductAnswer, ProductAnswer, ProductPage, numbered
-from comanda.api.bodies import Bound, Limit, Page, ProductBody, ProductPatch, QueryTags, Search
+from comanda.api.bodies import Bound, Limit, Page, QueryTags, Search
 from comanda.api.conditional import tagged
 from comanda.api.document import answers
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
 from comanda.api.security import Admin, AdminForDeleted, router
 from comanda.catalog import products
+from comanda.catalog.bodies import ProductBody, ProductPatch
 from comanda.catalog.products import Draft, Filter, Product, SkuTaken, SortBy, SortOrder, Status
 from comanda.db import Tx
 from comanda.failpoints import Boundary

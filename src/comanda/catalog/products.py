@@ -17,6 +17,8 @@ _sql = twin(__file__)
 CREATE = _sql["create"]
 FIND = _sql["find"]
 LOCKED = _sql["locked"]
+LOCKED_SKUS = _sql["locked_skus"]
+OF_SKUS = _sql["of_skus"]
 REWRITE = _sql["rewrite"]
 DELETE = _sql["delete"]
 SET_ACTIVE = _sql["set_active"]
@@ -90,6 +92,21 @@ class SkuTaken:
     """Refused: a product that is not deleted has that SKU."""
 
     sku: str
+
+
+@dataclass(frozen=True, slots=True)
+class Upserted:
+    """A product as it was wished for, and what that took."""
+
+    product_id: UUID
+    how: Literal["created", "changed", "unchanged"]
+
+
+@dataclass(frozen=True, slots=True)
+class Incomplete:
+    """Refused: a product that is new needs these fields."""
+
+    missing: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +184,56 @@ async def change(tx: Tx, changes: Sequence[tuple[UUID, Mapping[str, Any]]]) -> l
     rows = await REWRITE.rows(tx, [one.id for one in products], *_columns(products))
     written = {row["id"]: _product(row) for row in rows}
     return [written.get(product_id) for product_id, _ in changes]
+
+
+async def upsert(tx: Tx, wishes: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Upserted | Incomplete]:
+    """Make products, or set some fields of those that there are, by their SKUs (fields by the names of `Product`).
+
+    Each as if it had come alone, in the order given: of two with one SKU the second changes what the first has made.
+    """
+    rows = await LOCKED_SKUS.rows(tx, [sku for sku, _ in wishes])
+    before: dict[str, Draft | Product] = {row["sku"]: _product(row) for row in rows}
+    standing = dict(before)
+    answers: list[Upserted | Incomplete] = []
+    for sku, fields in wishes:
+        was = standing.get(sku)
+        if was is None:
+            missing = [name for name in ("name", "price") if name not in fields]
+            if missing:
+                answers.append(Incomplete(missing))
+                continue
+            made = Draft(sku=sku, **fields)
+            standing[sku] = made
+            answers.append(Upserted(made.id, "created"))
+            continue
+        standing[sku] = replace(was, **fields)
+        answers.append(Upserted(was.id, "unchanged" if _is_same(was, standing[sku]) else "changed"))
+    # A statement that changes nothing would still count as a change of the catalogue.
+    changed = [one for sku, one in standing.items() if sku in before and not _is_same(before[sku], one)]
+    if changed:
+        await REWRITE.rows(tx, [one.id for one in changed], *_columns(changed))
+    drafts = [one for one in standing.values() if isinstance(one, Draft)]
+    taken = {one.sku for one in await create(tx, drafts) if isinstance(one, SkuTaken)} if drafts else set()
+    # Somebody else has made those meanwhile: they are there to be changed now.
+    again = [position for position, (sku, _) in enumerate(wishes) if sku in taken]
+    for position, answer in zip(again, await upsert(tx, [wishes[one] for one in again]) if again else [], strict=True):
+        answers[position] = answer
+    return answers
+
+
+def _is_same(was: Draft | Product, now: Draft | Product) -> bool:
+    """JSON knows that true is not 1."""
+    return was == now and _sorted_json(was.attributes) == _sorted_json(now.attributes)
+
+
+def _sorted_json(value: Any) -> bytes:
+    return msgspec.json.encode(value, order="sorted")
+
+
+async def of_skus(tx: Tx, skus: Sequence[str]) -> list[UUID | None]:
+    """The products with these SKUs; None where there is none."""
+    found = {row["sku"]: row["id"] for row in await OF_SKUS.rows(tx, skus)}
+    return [found.get(one) for one in skus]
 
 
 async def delete(tx: Tx, ids: Sequence[UUID]) -> list[bool]:

@@ -28,6 +28,15 @@ SELECT id, sku, name, description, brand, tags, images, attributes, category_id,
   FROM products WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL
  ORDER BY id FOR NO KEY UPDATE;
 
+-- name: locked_skus
+SELECT id, sku, name, description, brand, tags, images, attributes, category_id, weight, price, currency, cost_price,
+       compare_at_price, track_inventory, minimum_stock, is_active, created_at, updated_at, deleted_at
+  FROM products WHERE sku = ANY($1::text[]) AND deleted_at IS NULL
+ ORDER BY id FOR NO KEY UPDATE;
+
+-- name: of_skus
+SELECT id, sku FROM products WHERE sku = ANY($1::text[]) AND deleted_at IS NULL;
+
 -- name: rewrite
 UPDATE products
    SET name = given.name, description = given.description, brand = given.brand,

@@ -7,7 +7,7 @@ import typer
 import uvloop
 
 from comanda import __version__, settings
-from comanda.cli import operate, processes, sagas, webhooks
+from comanda.cli import imports, operate, processes, sagas, webhooks
 from comanda.messaging.streams import QUEUES
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.add_typer(operate.letters_app, name="dead-letters")
 app.add_typer(operate.orders_app, name="orders")
 app.add_typer(operate.audit_app, name="audit")
 app.add_typer(webhooks.webhooks_app, name="webhooks")
+app.command("import")(imports.import_command)
 
 DataDir = Annotated[Path, typer.Option("--data-dir", help="Where everything is kept.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]

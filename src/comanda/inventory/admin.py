@@ -85,6 +85,24 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Level:
+    """So many units lie there, as somebody has counted."""
+
+    product_id: UUID
+    on_hand: int
+    location: str = "MAIN"
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """Stock as it was wished for, and what that took."""
+
+    stock: Stock
+    how: Literal["created", "changed", "unchanged"]
+
+
+@dataclass(frozen=True, slots=True)
 class UnknownProduct:
     """Refused: there is no such product."""
 
@@ -158,7 +176,7 @@ async def create(
             moves.append((made, Change(one.product_id, one.initial_stock, "RESTOCK", one.location, "initial stock")))
         else:
             answers.append(StockExists() if one.product_id in known else UnknownProduct())
-    await _record(tx, moves, actor=actor, correlation_id=correlation_id)
+    await _record(tx, moves, actor=str(actor), correlation_id=correlation_id)
     return answers
 
 
@@ -176,15 +194,70 @@ async def change(
         if isinstance(answer, Stock):
             standing[one.product_id, one.location] = answer
             moves.append((answer, one))
-    changed = {(stock.product_id, stock.location): stock for stock, _ in moves}
-    await SET_ON_HAND.run(
-        tx,
-        [product_id for product_id, _ in changed],
-        [location for _, location in changed],
-        [stock.on_hand for stock in changed.values()],
-    )
-    await _record(tx, moves, actor=actor, correlation_id=correlation_id)
+    await _write(tx, moves)
+    await _record(tx, moves, actor=str(actor), correlation_id=correlation_id)
     return answers
+
+
+async def bring(
+    tx: Tx, wishes: Sequence[Change | Level], *, actor: str, correlation_id: str | None, reference: UUID
+) -> list[Brought | NoStock | HeldStock | TooMuchStock]:
+    """Add and remove units, or set how many lie there, each as if it had come alone, in the order given.
+
+    Stock is opened where there was none, unless units would go. `reference` stands beside the movements.
+    """
+    fresh = await _opened(tx, [one for one in wishes if _units(one) >= 0])
+    rows = await LOCKED.rows(tx, [one.product_id for one in wishes], [one.location for one in wishes])
+    standing = {(row["product_id"], row["location"]): _stock(row) for row in rows}
+    answers: list[Brought | NoStock | HeldStock | TooMuchStock] = []
+    moves: list[tuple[Stock, Change]] = []
+    for one in wishes:
+        place = one.product_id, one.location
+        is_fresh = place in fresh
+        was = None if is_fresh and _units(one) < 0 else standing.get(place)
+        change = _as_change(one, was, is_fresh=is_fresh)
+        answer = _decide(was, change.quantity)
+        if not isinstance(answer, Stock):
+            answers.append(answer)
+            continue
+        fresh.discard(place)
+        standing[place] = answer
+        answers.append(Brought(answer, "created" if is_fresh else "changed" if change.quantity else "unchanged"))
+        if is_fresh or change.quantity:
+            moves.append((answer, change))
+    await _write(tx, moves)
+    await _record(tx, moves, actor=actor, correlation_id=correlation_id, reference=reference)
+    return answers
+
+
+def _units(wish: Change | Level) -> int:
+    return wish.on_hand if isinstance(wish, Level) else wish.quantity
+
+
+def _as_change(wish: Change | Level, was: Stock | None, *, is_fresh: bool) -> Change:
+    match wish:
+        case Level(product_id, on_hand, location, reason):
+            missing = on_hand - (0 if was is None else was.on_hand)
+            return Change(product_id, missing, "RESTOCK" if is_fresh else "ADJUSTMENT", location, reason)
+        case Change():
+            return wish
+
+
+async def _opened(tx: Tx, wishes: Sequence[Change | Level]) -> set[Place]:
+    """Places that had no stock, opened with nothing in it."""
+    places = sorted({(one.product_id, one.location) for one in wishes})
+    if not places:
+        return set()
+    none = [None] * len(places)
+    ids, locations = [one for one, _ in places], [one for _, one in places]
+    rows = await CREATE.rows(tx, ids, locations, [0] * len(places), none, none, none, none, none)
+    return {(row["product_id"], row["location"]) for row in rows if row["is_new"]}
+
+
+async def _write(tx: Tx, moves: Sequence[tuple[Stock, Change]]) -> None:
+    """What lies there after the last of these changes."""
+    changed = {(stock.product_id, stock.location): stock.on_hand for stock, _ in moves}
+    await SET_ON_HAND.run(tx, [one for one, _ in changed], [one for _, one in changed], list(changed.values()))
 
 
 def _decide(stock: Stock | None, quantity: int) -> Stock | NoStock | HeldStock | TooMuchStock:
@@ -196,7 +269,14 @@ def _decide(stock: Stock | None, quantity: int) -> Stock | NoStock | HeldStock |
     return TooMuchStock() if on_hand > MOST else replace(stock, on_hand=on_hand)
 
 
-async def _record(tx: Tx, moves: Sequence[tuple[Stock, Change]], *, actor: UUID, correlation_id: str | None) -> None:
+async def _record(
+    tx: Tx,
+    moves: Sequence[tuple[Stock, Change]],
+    *,
+    actor: str,
+    correlation_id: str | None,
+    reference: UUID | None = None,
+) -> None:
     """The ledger's rows and the events of changes that were made; the stock is as it was after each."""
     moved = [change for _, change in moves if change.quantity]
     if moved:
@@ -208,7 +288,8 @@ async def _record(tx: Tx, moves: Sequence[tuple[Stock, Change]], *, actor: UUID,
             [one.kind for one in moved],
             [one.quantity for one in moved],
             [one.reason for one in moved],
-            str(actor),
+            actor,
+            reference,
         )
     events = []
     for stock, one in moves:

@@ -39,8 +39,8 @@ UPDATE stock SET on_hand = given.on_hand, updated_at = now()
  WHERE stock.product_id = given.product_id AND stock.location = given.location;
 
 -- name: move
-INSERT INTO movements (id, product_id, location, kind, on_hand_delta, held_delta, reason, actor)
-SELECT id, product_id, location, kind, quantity, 0, reason, $7
+INSERT INTO movements (id, product_id, location, kind, on_hand_delta, held_delta, reason, actor, reference)
+SELECT id, product_id, location, kind, quantity, 0, reason, $7, $8
   FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[])
        AS given (id, product_id, location, kind, quantity, reason);
 

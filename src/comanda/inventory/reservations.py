@@ -56,7 +56,7 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """A line of the ledger. `reference`: the refund that brought goods back."""
+    """A line of the ledger. `reference`: the refund that brought goods back, or the import."""
 
     id: UUID
     product_id: UUID

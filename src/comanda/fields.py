@@ -1,0 +1,85 @@
+"""Fields of what may come in, in a request or a file, and what holds for every body: closed, strict, camelCase."""
+
+from collections.abc import Set as AbstractSet
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic.alias_generators import to_camel
+
+MOST_MONEY = 9_000_000_000_000  # a million units of it still fit a bigint
+MOST_TAGS = 50
+_MOST_DEPTH = 8
+_MOST_VALUES = 1000
+
+
+def storable(text: str) -> str:
+    """Refuse what PostgreSQL can't keep: NUL, and halves of surrogate pairs."""
+    if "\x00" in text:
+        raise ValueError("holds a NUL character")
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError("holds half of a surrogate pair")
+    return text
+
+
+def not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is blank")
+    return text
+
+
+def _storable_json(value: Any) -> Any:
+    """Refuse a document that is deep, long, or holds a text or number that can't be stored."""
+    seen = 0
+    level = [value]
+    for _ in range(_MOST_DEPTH):
+        following: list[Any] = []
+        for one in level:
+            seen += 1
+            match one:
+                case str():
+                    storable(one)
+                case float() if one - one != 0:
+                    raise ValueError("holds a number that is not finite")
+                case dict():
+                    for name in one:
+                        storable(name)
+                    following += one.values()
+                case list():
+                    following += one
+        level = following
+        if not level:
+            return value
+        if seen + len(level) > _MOST_VALUES:
+            raise ValueError(f"holds more than {_MOST_VALUES} values")
+    raise ValueError(f"is nested more than {_MOST_DEPTH} levels deep")
+
+
+Storable = AfterValidator(storable)
+Name = Annotated[str, Field(min_length=1, max_length=100), Storable, AfterValidator(not_blank)]
+Id = Annotated[UUID, Field(strict=False)]
+Money = Annotated[int, Field(ge=0, le=MOST_MONEY, description="In minor units (cents)")]
+Currency = Annotated[str, Field(pattern="^[A-Z]{3}$")]
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Location = Annotated[str, Field(min_length=1, max_length=50), Storable, AfterValidator(not_blank)]
+Sku = Annotated[str, Field(min_length=1, max_length=100), Storable, AfterValidator(not_blank)]
+ProductName = Annotated[str, Field(min_length=1, max_length=255), Storable, AfterValidator(not_blank)]
+Description = Annotated[str, Field(max_length=10_000), Storable]
+Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=50), Storable]], Field(max_length=MOST_TAGS)]
+Images = Annotated[list[Annotated[str, Field(min_length=1, max_length=2000), Storable]], Field(max_length=50)]
+Attributes = Annotated[dict[str, JsonValue], BeforeValidator(_storable_json)]
+Weight = Annotated[float, Field(ge=0, le=999_999_999, allow_inf_nan=False)]
+
+
+class Body(BaseModel):
+    """Closed, strict, camelCase."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", alias_generator=to_camel, frozen=True)
+
+
+def refuse_no_change(patch: Body, may_be_empty: AbstractSet[str]) -> None:
+    if not patch.model_fields_set:
+        raise ValueError("names nothing to change")
+    emptied = sorted(to_camel(name) for name in patch.model_fields_set - may_be_empty if getattr(patch, name) is None)
+    if emptied:
+        raise ValueError(f"{', '.join(emptied)} can't be null")
