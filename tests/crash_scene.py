@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -433,16 +433,29 @@ class Scene:
         assert (await self.persist(self.admin, "DELETE", path)).status in {204, 404}
 
     async def importing(self) -> None:
-        """Products by the API, their stock by the command: all of it once."""
+        """Stock of new products, by the API: once."""
         name = uuid4().hex
         skus = [f"{name}-{number}" for number in range(3)]
-        made = await self.send_file("products", "".join(f'{{"sku":"{sku}","name":"x","price":1}}\n' for sku in skus))
+        await self.make(skus)
+        made = await self.send_file("stock", "".join(f'{{"sku":"{sku}","quantity":7,"mode":"add"}}\n' for sku in skus))
         await eventually(lambda: self.ask("SELECT 1 FROM imports WHERE id = $1 AND ended_at IS NOT NULL", made))
-        assert [row["created"] for row in await self.ask("SELECT created FROM imports WHERE id = $1", made)] == [3]
+        await self.check_stock(skus)
+
+    async def importing_by_command(self) -> None:
+        name = uuid4().hex
+        skus = [f"{name}-{number}" for number in range(3)]
+        await self.make(skus)
         file = self.up.folder / f"{name}.csv"
         file.write_text("sku,quantity,mode\n" + "".join(f"{sku},7,add\n" for sku in skus))
-        while await self.comanda("import", "stock", str(file)) == DIED:
-            pass
+        await self.twice("import", "stock", str(file))
+        await self.check_stock(skus)
+
+    async def make(self, skus: Sequence[str]) -> None:
+        for sku in skus:
+            made = await self.persist(self.admin, "POST", "/products", {"name": "x", "sku": sku, "price": 1})
+            assert made.status in {201, 409}
+
+    async def check_stock(self, skus: Sequence[str]) -> None:
         for sku in skus:
             rows = await self.ask("SELECT on_hand FROM stock JOIN products ON id = product_id WHERE sku = $1", sku)
             assert [row["on_hand"] for row in rows] == [7]
@@ -523,7 +536,7 @@ Scene.DRIVES = {
     "mailbox.send": Scene.business,
     "migrations.apply": Scene.migrating,
     "operator.act": Scene.acting,
-    "operator.import": Scene.importing,
+    "operator.import": Scene.importing_by_command,
     "operator.limit": Scene.limiting,
     "operator.pause": Scene.pausing,
     "operator.redeliver": Scene.redelivering,

@@ -15,6 +15,7 @@ BREAKER = "tests/unit/test_breaker.py"
 AFTER = "tests/integration/test_after_order.py"
 AFTER_RULES = "tests/unit/test_after_order_rules.py"
 WEBHOOKS = "tests/acceptance/test_webhooks.py"
+FILES = "tests/integration/test_imports.py"
 WATCHING = "tests/acceptance/test_watching.py"
 HANGING = "tests/integration/test_webhooks.py"
 STREAMS = "tests/integration/test_streams.py"
@@ -610,6 +611,37 @@ EVENTS_TO_OTHERS = [
     ),
 ]
 
+IMPORTS = [
+    Mutant(
+        "two work at one import at once",
+        "imports/imports.sql",
+        "   FOR UPDATE SKIP LOCKED;",
+        "   ;",
+        _of(FILES, "test_two_workers_at_once_do_each_line_once"),
+    ),
+    Mutant(
+        "an import passes the one before it",
+        "imports/imports.sql",
+        " WHERE id = (SELECT id FROM imports WHERE ended_at IS NULL ORDER BY id LIMIT 1) AND ended_at IS NULL\n",
+        " WHERE id IN (SELECT id FROM imports WHERE ended_at IS NULL ORDER BY id) AND ended_at IS NULL LIMIT 1\n",
+        _of(FILES, "test_files_are_worked_off_in_the_order_in_which_they_came"),
+    ),
+    Mutant(
+        "stock is brought below what is held",
+        "inventory/admin.py",
+        "if on_hand < stock.held:",
+        "if on_hand < 0:",
+        _of(FILES, "test_stock_is_brought_there_with_its_movements"),
+    ),
+    Mutant(
+        "a line that raises holds the others",
+        "imports/batches.py",
+        "return await _batch(tx, wanted, 1, _give_up)",
+        "return await _batch(tx, wanted, 1, apply)",
+        _of(FILES, "test_a_line_that_raises_is_rejected_and_holds_no_other"),
+    ),
+]
+
 ALL = [
     *COMPENSATIONS,
     *SAGA,
@@ -620,4 +652,5 @@ ALL = [
     *LOAD,
     *AFTER_THE_ORDER,
     *EVENTS_TO_OTHERS,
+    *IMPORTS,
 ]

@@ -33,7 +33,7 @@ async def _ask(app: ASGIApp, path: str) -> list[Message]:
         sent.append(message)
 
     scope: dict[str, Any] = {"type": "http", "method": "POST", "path": path, "headers": []}
-    await _Edge(app, app, most_of_import=0)(scope, receive, send)
+    await _Edge(app, app)(scope, receive, send)
     return sent
 
 

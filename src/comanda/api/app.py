@@ -156,7 +156,7 @@ class _Edge:
         rate_limits: RateLimits | None = None,
         proxies: Sequence[Network] = (),
         *,
-        most_of_import: int,
+        most_of_import: int = MOST_BODY,
     ) -> None:
         self._routes = routes
         self._place_order = place_order
