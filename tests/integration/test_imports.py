@@ -220,8 +220,10 @@ async def test_files_are_worked_off_in_the_order_in_which_they_came(api: Client)
     admin = await api.person("admin")
     first = "sku,name,price\n" + "".join(f"S{n},x,1\n" for n in range(1200))
     second = "sku,name,price\n" + "".join(f"S{n},y,2\n" for n in range(1200))
-    for content in (first, second):
-        assert (await _post(api, admin, "products", content)).status == 202
+    ids = [UUID((await _post(api, admin, "products", content)).body["id"]) for content in (first, second)]
+    async with api.database.transaction() as tx:  # somebody is at the first
+        await tx.execute("SELECT 1 FROM imports WHERE id = $1 FOR UPDATE", ids[0])
+        assert await batches.advance(api.database) is None
     await asyncio.gather(*(_worked_off(api.database) for _ in range(3)))
     await _worked_off(api.database)
     assert await _ask(api.database, "SELECT DISTINCT name, price FROM products") == [("y", 2)]
@@ -235,6 +237,16 @@ async def test_a_line_that_raises_is_rejected_and_holds_no_other(api: Client) ->
     ended, rejected = await _imported(api, admin, "products", content)
     assert _counts(ended) == (19, 0, 0, 1)
     assert [(one["line"], one["text"], one["code"]) for one in rejected] == [(9, "S7,x,1", "INTERNAL")]
+
+
+async def test_an_import_that_has_lost_its_file_holds_no_other(api: Client) -> None:
+    admin = await api.person("admin")
+    for number in range(2):
+        assert (await _post(api, admin, "products", f"sku,name,price\nS{number},x,1\n")).status == 202
+    async with api.database.transaction() as tx:
+        await tx.execute("DELETE FROM import_pieces WHERE import_id = (SELECT min(id::text)::uuid FROM imports)")
+    await _worked_off(api.database)
+    assert await _ask(api.database, "SELECT state FROM imports ORDER BY id") == [("CANCELLED",), ("COMPLETED",)]
 
 
 async def test_an_import_is_cancelled_between_two_batches(api: Client) -> None:

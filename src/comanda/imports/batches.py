@@ -11,7 +11,7 @@ from comanda import telemetry
 from comanda.catalog import products
 from comanda.catalog.products import Incomplete, Upserted
 from comanda.db import Database, Tx
-from comanda.errors import DefinitionFault, DependencyFault
+from comanda.errors import DependencyFault
 from comanda.failpoints import Boundary
 from comanda.imports import files, imports
 from comanda.imports.files import MOST_OF_RECORD, Line, Read
@@ -100,8 +100,11 @@ async def _batch(tx: Tx, wanted: UUID | None, most: int, apply_: _Apply) -> Work
     content = await imports.window(tx, one, 2 * MOST_OF_RECORD)
     is_last = one.bytes_read + len(content) == one.bytes
     read = files.read(content, one.format, one.columns, number=one.lines_read + 1, is_last=is_last, most=most)
-    if not read.size and content:
-        raise DefinitionFault(f"Import {one.id} can't be read beyond byte {one.bytes_read}.")
+    if not read.size:  # somebody has deleted pieces of it: it must not hold those after it
+        _log.error("an import can't be read on", importId=str(one.id), bytesRead=one.bytes_read)
+        (cancelled,) = await imports.cancel(tx, [one.id])
+        assert cancelled is not None  # it is locked, and has not ended
+        return Worked(cancelled, Counter())
     answers = await apply_(tx, one, read.lines)
     return await _moved(tx, one, read, answers)
 
