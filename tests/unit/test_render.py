@@ -10,7 +10,7 @@ from babel.numbers import format_currency, get_currency_precision
 
 from comanda.errors import DefinitionFault
 from comanda.notifications import render as module
-from comanda.notifications.render import CHANNELS, KINDS, LANGUAGES, money, render
+from comanda.notifications.render import ACCOUNT_KINDS, CHANNELS, KINDS, LANGUAGES, money, render
 
 TEMPLATES = Path(module.__file__).parent / "templates"
 GSM_7 = frozenset(
@@ -88,6 +88,29 @@ def test_an_sms_fits_into_one_segment(kind: str, language: str) -> None:
     assert set(message.text) <= GSM_7
 
 
+@pytest.mark.parametrize("kind", sorted(ACCOUNT_KINDS))
+@EACH_LANGUAGE
+def test_a_mail_about_an_account_carries_its_token_and_nothing_of_an_order(kind: str, language: str) -> None:
+    token = "w_x-" * 10 + "abc"
+    message = render(kind, "email", language, {"first_name": "Ana", "token": token})
+    assert message.html is not None
+    assert 0 < len(message.subject) < 60
+    assert token not in message.subject
+    greeting = {"en": "Hello Ana,", "es": "Hola, Ana:"}[language]
+    assert f"\n{token}\n" in message.text
+    assert f">{token}<" in message.html
+    assert f'<html lang="{language}">' in message.html
+    for body in (message.text, message.html):
+        assert greeting in body
+        assert not any(part in body for part in ("{{", "{%", "Total", "https:", "src=", "href="))
+    assert "\n\n\n" not in message.text
+    with pytest.raises(DefinitionFault, match="by e-mail alone"):
+        render(kind, "sms", language, {"first_name": "Ana", "token": token})
+    for missing in ("first_name", "token"):
+        with pytest.raises(DefinitionFault, match=missing):
+            render(kind, "email", language, {name: "x" for name in ("first_name", "token") if name != missing})
+
+
 @EACH_LANGUAGE
 def test_every_kind_is_written_in_the_language_asked_for(language: str) -> None:
     greeting = {"en": "Hello Ana,", "es": "Hola, Ana:"}[language]
@@ -151,7 +174,7 @@ def test_a_region_falls_back_to_its_language(language: str) -> None:
 
 
 def test_an_unknown_kind_or_channel_is_a_fault() -> None:
-    with pytest.raises(DefinitionFault, match="known: order_cancellation"):
+    with pytest.raises(DefinitionFault, match="known: email_verification, order_cancellation"):
         render("../layout", "email", "en", _variables())
     with pytest.raises(DefinitionFault, match="known: email, sms"):
         render("order_confirmation", "pigeon", "en", _variables())

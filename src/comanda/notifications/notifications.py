@@ -1,14 +1,15 @@
 """Messages to customers: stored with the change that they tell of, delivered by a saga of their own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from comanda.db import Record, Tx, twin
+from comanda.errors import ConfigurationFault
 from comanda.notifications.providers import Outgoing, Provider
-from comanda.notifications.render import render
+from comanda.notifications.render import ACCOUNT_KINDS, AccountKind, render
 from comanda.resilience.backoff import Policy
 from comanda.saga import Done, Failed, Job, Outcome, Passage, Saga, Start, nothing, remote, start
 from comanda.saga.definition import Due
@@ -17,21 +18,29 @@ _sql = twin(__file__)
 STORE = _sql["store"]
 STORE_SHIPPED = _sql["store_shipped"]
 STORE_REFUNDED = _sql["store_refunded"]
+STORE_ACCOUNT = _sql["store_account"]
 PENDING = _sql["pending"]
 SETTLE = _sql["settle"]
 RETRACT = _sql["retract"]
 
 _AFTER_THE_ORDERS = 2  # priority: a mail may wait while orders don't
 
+TokenOf = Callable[[UUID], str]
+"""What an account's mail carries, by the id that is stored."""
 
-def delivery_saga(provider: Provider, retry: Policy) -> Saga:
+
+def _no_token(_token_id: UUID) -> str:
+    raise ConfigurationFault("nobody here can make what account mails carry")
+
+
+def delivery_saga(provider: Provider, retry: Policy, token_of: TokenOf = _no_token) -> Saga:
     """How a message gets out. One that can't be delivered waits for an operator: nobody is told less than promised."""
     return Saga(
         "notification",
         steps=[
             remote(
                 "deliver",
-                Delivery(provider),
+                Delivery(provider, token_of),
                 compensate=nothing,
                 queue="notification-sending",
                 reached="DELIVERED",
@@ -63,11 +72,20 @@ class Notifications:
 
     async def shipped(self, tx: Tx, shipment_ids: Sequence[UUID]) -> Sequence[Due]:
         """Tell the customers that parcels are on their way; the deliveries of these messages."""
-        return await self._deliver(tx, await STORE_SHIPPED.rows(tx, shipment_ids))
+        return await self._deliver(tx, _with_their_ids(await STORE_SHIPPED.rows(tx, shipment_ids)))
 
     async def refunded(self, tx: Tx, refund_ids: Sequence[UUID]) -> Sequence[Due]:
         """Tell the customers that money is on its way back."""
-        return await self._deliver(tx, await STORE_REFUNDED.rows(tx, refund_ids))
+        return await self._deliver(tx, _with_their_ids(await STORE_REFUNDED.rows(tx, refund_ids)))
+
+    async def account(
+        self, tx: Tx, kind: AccountKind, mails: Sequence[tuple[UUID, UUID]], correlation_ids: Sequence[str]
+    ) -> Sequence[Due]:
+        """Send accounts what shows that they can read their mail: (account, token), each token once."""
+        accounts, tokens = [account for account, _ in mails], [token for _, token in mails]
+        about = dict(zip(tokens, correlation_ids, strict=True))
+        rows = await STORE_ACCOUNT.rows(tx, accounts, tokens, kind)
+        return await self._deliver(tx, [(row["id"], about[row["occasion"]]) for row in rows])
 
     async def retract(self, tx: Tx, order_ids: Sequence[UUID]) -> Sequence[Outcome]:
         """Hold back confirmations that have not gone out yet."""
@@ -77,22 +95,25 @@ class Notifications:
     async def _store(
         self, tx: Tx, order_ids: Sequence[UUID], reasons: Sequence[str | None], kind: str
     ) -> Sequence[Due]:
-        return await self._deliver(tx, await STORE.rows(tx, order_ids, reasons, kind))
+        return await self._deliver(tx, _with_their_ids(await STORE.rows(tx, order_ids, reasons, kind)))
 
-    async def _deliver(self, tx: Tx, stored: Sequence[Record]) -> Sequence[Due]:
+    async def _deliver(self, tx: Tx, stored: Sequence[tuple[UUID, str]]) -> Sequence[Due]:
         if not stored:
             return []
-        starts = [
-            Start.of(self._delivery, row["id"], row["correlation_id"], priority=_AFTER_THE_ORDERS) for row in stored
-        ]
+        starts = [Start.of(self._delivery, one, about, priority=_AFTER_THE_ORDERS) for one, about in stored]
         return await start(tx, starts)
+
+
+def _with_their_ids(rows: Sequence[Record]) -> list[tuple[UUID, str]]:
+    return [(row["id"], row["correlation_id"]) for row in rows]
 
 
 class Delivery:
     """Hand a message to its provider. The key is the provider's: the same message twice is one message."""
 
-    def __init__(self, provider: Provider) -> None:
+    def __init__(self, provider: Provider, token_of: TokenOf = _no_token) -> None:
         self._provider = provider
+        self._token_of = token_of
 
     async def prepare(self, tx: Tx, jobs: Sequence[Job]) -> Sequence[Outgoing | Outcome]:
         rows = {row["id"]: row for row in await PENDING.rows(tx, [job.subject for job in jobs])}
@@ -115,9 +136,10 @@ class Delivery:
             for sent, answer in zip(is_sent, answers, strict=True)
         ]
 
-    @staticmethod
-    def _outgoing(row: Any) -> Outgoing:
+    def _outgoing(self, row: Any) -> Outgoing:
         variables = msgspec.json.decode(row["variables"])
+        if row["kind"] in ACCOUNT_KINDS:
+            variables["token"] = self._token_of(row["occasion"])
         message = render(row["kind"], row["channel"], row["language"], variables)
         return Outgoing(row["channel"], row["recipient"], message.subject, message.text, message.html, row["order_id"])
 

@@ -75,8 +75,18 @@ SELECT uuid_v7(), orders.id, 'order_refund', ways.channel, ways.recipient, accou
     ON CONFLICT (order_id, kind, channel, occasion) DO NOTHING
 RETURNING id, order_id, (SELECT correlation_id FROM orders WHERE orders.id = notifications.order_id) AS correlation_id;
 
+-- name: store_account
+-- By e-mail alone: who can read that mailbox is whom the token is for. The token itself is not stored.
+INSERT INTO notifications (id, order_id, kind, channel, recipient, language, occasion, variables)
+SELECT uuid_v7(), NULL, $3, 'email', accounts.email, accounts.language, given.token_id,
+       jsonb_build_object('first_name', accounts.first_name)
+  FROM unnest($1::uuid[], $2::uuid[]) AS given (account_id, token_id)
+  JOIN accounts ON accounts.id = given.account_id
+ ORDER BY accounts.id
+RETURNING id, occasion;
+
 -- name: pending
-SELECT id, order_id, kind, channel, recipient, language, variables::text AS variables FROM notifications
+SELECT id, order_id, occasion, kind, channel, recipient, language, variables::text AS variables FROM notifications
  WHERE id = ANY($1::uuid[]) AND state IN ('PENDING', 'FAILED');
 
 -- name: settle

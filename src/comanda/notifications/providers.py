@@ -24,7 +24,7 @@ class Outgoing(msgspec.Struct, frozen=True):
     subject: str
     text: str
     html: str | None
-    order_id: UUID
+    order_id: UUID | None
     correlation_id: str | None = None
 
 

@@ -18,6 +18,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, Und
 from comanda.errors import DefinitionFault
 
 KINDS = frozenset({"order_confirmation", "payment_failure", "order_cancellation", "order_shipped", "order_refund"})
+# About an account, not an order: they carry a token, and go by e-mail alone.
+ACCOUNT_KINDS = frozenset({"email_verification", "password_reset"})
+AccountKind = Literal["email_verification", "password_reset"]
 CHANNELS = frozenset({"email", "sms"})
 FALLBACK_LANGUAGE = "en"
 SUBJECT_LENGTH = 120
@@ -57,23 +60,25 @@ def render(kind: str, channel: str, language: str, variables: Mapping[str, Any])
     """Render one message.
 
     Args:
-        kind: one of `KINDS`.
+        kind: one of `KINDS` or, by e-mail, of `ACCOUNT_KINDS`.
         channel: one of `CHANNELS`.
         language: a tag such as `es` or `es-MX`; English where there are no templates for it.
         variables: `order_id`, `first_name`, `currency`, `total_amount` and `lines` (each with `name`, `quantity`,
             `unit_price`, `total`); amounts in minor units. `reason` is a stable code and may be unknown or absent, as
-            `carrier` and `tracking_number` of a parcel may.
+            `carrier` and `tracking_number` of a parcel may. About an account: `first_name` and `token`.
 
     Raises:
         DefinitionFault: an unknown kind or channel, or a variable that is missing.
     """
-    if kind not in KINDS:
-        raise DefinitionFault(f"no message of the kind {kind!r}; known: {', '.join(sorted(KINDS))}")
+    if kind not in KINDS | ACCOUNT_KINDS:
+        raise DefinitionFault(f"no message of the kind {kind!r}; known: {', '.join(sorted(KINDS | ACCOUNT_KINDS))}")
     if channel not in CHANNELS:
         raise DefinitionFault(f"no channel {channel!r}; known: {', '.join(sorted(CHANNELS))}")
+    if kind in ACCOUNT_KINDS and channel != "email":
+        raise DefinitionFault(f"{kind} goes by e-mail alone")
     spoken = _spoken(language)
     try:
-        shown = _shown(kind, spoken, variables)
+        shown = _about_account(spoken, variables) if kind in ACCOUNT_KINDS else _shown(kind, spoken, variables)
         if channel == "sms":
             text = _template(spoken, kind, "sms.txt").render(shown)
             return Message(subject="", text=_one_line(text.translate(_NARROW)), html=None)
@@ -140,6 +145,15 @@ def _shown(kind: str, language: str, variables: Mapping[str, Any]) -> dict[str, 
         "reason": reasons.get(variables.get("reason"), reasons[kind]) if kind in reasons else None,
         "carrier": _one_line(variables.get("carrier") or ""),
         "tracking_number": _one_line(variables.get("tracking_number") or ""),
+    }
+
+
+def _about_account(language: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "language": language,
+        "first_name": _one_line(variables["first_name"] or ""),
+        "token": _one_line(variables["token"]),
+        "reason": None,
     }
 
 
