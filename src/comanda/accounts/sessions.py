@@ -19,6 +19,7 @@ ADD = _sql["add"]
 SPEND = _sql["spend"]
 REVOKE_REUSED = _sql["revoke_reused"]
 REVOKE_FAMILIES = _sql["revoke_families"]
+LOCK_OWNERS = _sql["lock_owners"]
 REVOKE_ALL = _sql["revoke_all"]
 FORGET = _sql["forget"]
 
@@ -73,7 +74,8 @@ async def revoke(tx: Tx, account_id: UUID, tokens: Sequence[str]) -> None:
 
 
 async def revoke_all(tx: Tx, account_ids: Sequence[UUID]) -> None:
-    """Log out everywhere."""
+    """Log out everywhere. A refresh that is under way is waited for, and what it answers is revoked too."""
+    await LOCK_OWNERS.run(tx, account_ids)
     await REVOKE_ALL.run(tx, account_ids)
 
 

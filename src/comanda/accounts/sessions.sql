@@ -6,9 +6,14 @@ SELECT given.token_hash, given.account_id, given.family_id, now() + $4::interval
   FROM unnest($1::bytea[], $2::uuid[], $3::uuid[]) AS given (token_hash, account_id, family_id);
 
 -- name: spend
--- Use up those that are good. Of two at once the second waits for the first, and finds the token used.
-WITH mine AS (
-    SELECT token_hash FROM refresh_tokens WHERE token_hash = ANY($1::bytea[]) ORDER BY token_hash FOR UPDATE
+-- Use up those that are good. Of two at once the second waits for the first, and finds the token used. Whoever ends all
+-- sessions of an account holds its row: either they wait, and see the next token too, or this one is revoked.
+WITH owners AS (
+    SELECT id FROM accounts
+     WHERE id IN (SELECT account_id FROM refresh_tokens WHERE token_hash = ANY($1::bytea[])) ORDER BY id FOR SHARE
+), mine AS (
+    SELECT token_hash FROM owners JOIN refresh_tokens ON account_id = owners.id
+     WHERE token_hash = ANY($1::bytea[]) ORDER BY token_hash FOR UPDATE OF refresh_tokens
 )
 UPDATE refresh_tokens SET used_at = now()
   FROM mine
@@ -27,6 +32,9 @@ UPDATE refresh_tokens SET revoked_at = now()
 UPDATE refresh_tokens SET revoked_at = now()
  WHERE revoked_at IS NULL AND account_id = $1
    AND family_id IN (SELECT family_id FROM refresh_tokens WHERE token_hash = ANY($2::bytea[]) AND account_id = $1);
+
+-- name: lock_owners
+SELECT id FROM accounts WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE;
 
 -- name: revoke_all
 UPDATE refresh_tokens SET revoked_at = now() WHERE revoked_at IS NULL AND account_id = ANY($1::uuid[]);
