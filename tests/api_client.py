@@ -130,7 +130,13 @@ async def running_api(
     )  # fmt: skip
     async with assemble(chosen, name="api", patience=chosen.request_seconds) as assembly:
         admission = Admission(assembly.database, most=chosen.max_backlog)
-        route = PlaceOrderRoute(assembly.place_order, BEARER, admission, patience=chosen.request_seconds)
+        route = PlaceOrderRoute(
+            assembly.place_order,
+            BEARER,
+            admission,
+            patience=chosen.request_seconds,
+            needs_verified=chosen.require_verified_email == "on",
+        )
         feed, stop = Feed(assembly.database, assembly.streams, is_draining=is_draining), asyncio.Event()
         rate_limits = RateLimits.of(chosen, BEARER, assembly.streams) if is_limited else None
         application = app.build(

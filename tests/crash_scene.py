@@ -5,6 +5,7 @@ import contextlib
 import http.server
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -400,6 +401,46 @@ class Scene:
         assert reply.status in {201, 409}
         assert (await self.persist(self.customer, "POST", "/auth/login", body)).status == 200
 
+    async def verifying(self) -> None:
+        """Somebody asks for another code, and verifies the address."""
+        who = self.customer
+        assert (await self.persist(who, "POST", "/auth/verify-email/resend")).status == 202
+
+        async def is_verified() -> bool:
+            for code in await self._codes(who.email, "Confirm your e-mail%"):
+                await self.persist(who, "POST", "/auth/verify-email", {"token": code})
+            return bool((await self.persist(who, "GET", "/auth/me")).body["emailVerified"])
+
+        await eventually(is_verified)
+
+    async def recovering(self) -> None:
+        """Somebody forgets the password, chooses another one, and changes that."""
+        email, chosen, changed = self.customer.email, uuid4().hex, uuid4().hex
+        assert (await self.persist(self.customer, "POST", "/auth/forgot-password", {"email": email})).status == 202
+        tried: set[str] = set()  # each but once: wrong passwords are counted
+
+        async def is_chosen() -> bool:
+            for code in set(await self._codes(email, "Choose a new password%")) - tried:
+                tried.add(code)
+                body = {"token": code, "password": chosen}
+                await self.persist(self.customer, "POST", "/auth/reset-password", body)
+                if await self._lets_in(email, chosen):
+                    return True
+            return False
+
+        await eventually(is_chosen)
+        body = {"currentPassword": chosen, "newPassword": changed}
+        assert (await self.persist(self.customer, "POST", "/auth/change-password", body)).status in {200, 422}
+        assert await self._lets_in(email, changed)
+
+    async def _codes(self, email: str, subject: str) -> list[str]:
+        rows = await self.ask("SELECT body_text FROM mailbox WHERE recipient = $1 AND subject LIKE $2", email, subject)
+        return [code for row in rows for code in re.findall(r"^[\w-]{43}$", row["body_text"], re.MULTILINE)]
+
+    async def _lets_in(self, email: str, password: str) -> bool:
+        body = {"email": email, "password": password}
+        return (await self.persist(self.customer, "POST", "/auth/login", body)).status == 200
+
     async def session(self) -> None:
         body = {"email": self.customer.email, "password": "correct horse battery"}
         signed_in = await self.persist(self.customer, "POST", "/auth/login", body)
@@ -519,9 +560,15 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 Scene.DRIVES = {
+    "accounts.change_password": Scene.recovering,
     "accounts.ensure_admin": Scene.migrating,
+    "accounts.forgot": Scene.recovering,
     "accounts.register": Scene.new_customer,
+    "accounts.resend": Scene.verifying,
+    "accounts.reset": Scene.recovering,
+    "accounts.verify": Scene.verifying,
     "alert.post": Scene.calling_the_operator,
+    "attempts.take": Scene.session,
     "breaker.count": Scene.business,
     "demo.stock_up": Scene.migrating,
     "gateway.charge": Scene.business,
@@ -570,6 +617,7 @@ Scene.DRIVES = {
     "redis.publish": Scene.business,
     "redis.read": Scene.business,
     "redis.take_over": Scene.business,
+    "relay.reset": Scene.recovering,
     "relay.sweep": Scene.sweeping,
     "saga.advance": Scene.business,
     "saga.count_failure": Scene.raising,

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+from comanda.accounts.one_time import OneTime
 from comanda.catalog.cache import Catalogue
 from comanda.checkout.order_saga import Patience, order_saga
 from comanda.checkout.place_order import PlaceOrder
@@ -70,6 +71,10 @@ class Assembly:
         return self.definitions.sagas
 
     @property
+    def one_time(self) -> OneTime:
+        return OneTime(self.settings.secret_key.get_secret_value())
+
+    @property
     def alarm(self) -> Alarm:
         return self.definitions.alarm
 
@@ -133,7 +138,8 @@ def definitions(
     )
     # Half-way between the first two retries, as 5 s are with the usual base of 2 s.
     rule = Rule(threshold=5, pause=patience.base * 2.5)
-    delivery = delivery_saga(MockProvider(database), patience.delivery())
+    one_time = OneTime(settings.secret_key.get_secret_value())
+    delivery = delivery_saga(MockProvider(database), patience.delivery(), one_time.token)
     alert = alert_saga(webhook, patience.delivery())
     charge, refund = Charge(gateway, SharedBreaker(database, rule)), Refund(gateway)
     notifications = Notifications(delivery)

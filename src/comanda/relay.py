@@ -9,7 +9,7 @@ from functools import partial
 import msgspec
 
 from comanda import telemetry
-from comanda.accounts import sessions
+from comanda.accounts import attempts, one_time, resets, sessions
 from comanda.assembly import Assembly
 from comanda.db import Database, Record
 from comanda.db.listener import listen
@@ -27,6 +27,7 @@ from comanda.saga import log, rescue
 from comanda.webhooks import deliveries
 
 EXPIRE = Boundary("inventory.expire")
+RESET = Boundary("relay.reset")
 SWEEP = Boundary("relay.sweep")
 
 _log = telemetry.log("orders")
@@ -37,6 +38,7 @@ _PROMOTE_EVERY = 0.1
 _RESCUE_EVERY = 1.0
 _EXPIRE_EVERY = 1.0
 _IMPORT_EVERY = 0.5
+_RESET_EVERY = 0.5
 _MEASURE_EVERY = 2.0
 _SWEEP_EVERY = 60.0
 _BATCH = 500
@@ -81,11 +83,13 @@ async def run(assembly: Assembly, stop: asyncio.Event) -> None:
         async with database.connection(SWEEP) as tx:
             forgotten = await keys.forget(tx, _KEYS_LIVE, _BATCH)
             await sessions.forget(tx, _BATCH)
+            await one_time.forget(tx, _BATCH)
+            tried = await attempts.forget(tx, _BATCH)
             delivered = await deliveries.forget(tx, _DELIVERIES_LIVE, _BATCH)
             await keep_partitions(tx, assembly.settings.audit_days)
         for queue in QUEUES:
             await streams.forget_consumers(queue, _GONE_AFTER)
-        return _BATCH in (forgotten, delivered)
+        return _BATCH in (forgotten, delivered, tried)
 
     async def measure() -> bool:
         async with database.connection() as tx:
@@ -107,6 +111,7 @@ async def run(assembly: Assembly, stop: asyncio.Event) -> None:
         loops.create_task(loop("rescue", offer_again, stop=stop, every=_RESCUE_EVERY))
         loops.create_task(loop("expire", expire, stop=stop, every=_EXPIRE_EVERY))
         loops.create_task(loop("imports", partial(_import_lines, database), stop=stop, every=_IMPORT_EVERY))
+        loops.create_task(loop("reset", partial(_reset, assembly), stop=stop, every=_RESET_EVERY))
         loops.create_task(loop("measure", measure, stop=stop, every=_MEASURE_EVERY))
         loops.create_task(loop("sweep", sweep, stop=stop, every=_SWEEP_EVERY))
 
@@ -118,6 +123,19 @@ async def _import_lines(database: Database) -> bool:
     for outcome, count in worked.counts.items():
         telemetry.IMPORTED.labels(worked.standing.kind, outcome).inc(count)
     return True
+
+
+async def _reset(assembly: Assembly) -> bool:
+    """Mail a code to the accounts whose passwords are said to be forgotten; whether there may be more."""
+    async with assembly.database.transaction(RESET) as tx:
+        asked, is_more = await resets.take(tx, _BATCH)
+        ids = [one.account_id for one in asked]
+        tokens = await one_time.issue(tx, assembly.one_time, ids, "reset_password") if ids else []
+        mails = list(zip(ids, tokens, strict=True))
+        told = assembly.definitions.notifications
+        due = await told.account(tx, "password_reset", mails, [one.correlation_id for one in asked]) if mails else []
+    await assembly.streams.offer_all(rescue.by_queue(due))
+    return is_more
 
 
 def _count(events: Sequence[Record]) -> None:

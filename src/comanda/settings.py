@@ -124,6 +124,7 @@ class Settings(BaseSettings):
     environment: Literal["development", "production"] = "development"
     access_token_seconds: Annotated[int, Field(ge=900)] = 3600
     refresh_token_seconds: Annotated[int, Field(ge=900)] = 30 * 86400
+    require_verified_email: Literal["on", "off"] = "off"
 
     @property
     def lease(self) -> timedelta:

@@ -17,7 +17,14 @@ SRC = ROOT / "src" / "comanda"
 TESTS = ROOT / "tests"
 
 OWNED = {
-    "accounts": {"accounts", "refresh_tokens"},
+    "accounts": {
+        "account_tokens",
+        "accounts",
+        "attempts",
+        "familiar_addresses",
+        "refresh_tokens",
+        "reset_requests",
+    },
     "audit": {"audit"},
     "catalog": {"catalogue", "categories", "product_words", "products"},
     "idempotency": {"idempotency_keys"},

@@ -175,10 +175,21 @@ async def test_logging_out_ends_the_family(api: Client) -> None:
     assert (await _refresh(api, refresh)).status == 401
 
 
-async def test_logging_out_without_a_token_ends_every_session(api: Client) -> None:
+@pytest.mark.parametrize("path", ["logout", "logout-everywhere"])
+async def test_logging_out_without_a_token_ends_every_session(api: Client, path: str) -> None:
     access, refresh = await _pair(api)
-    assert (await api.ask("POST", "/api/v1/auth/logout", token=access)).status == 204
+    assert (await api.ask("POST", f"/api/v1/auth/{path}", token=access)).status == 204
     assert (await _refresh(api, refresh)).status == 401
+
+
+async def test_no_refresh_survives_that_every_session_ends_at_once(api: Client) -> None:
+    for _ in range(5):
+        access, refresh = await _pair(api)
+        _, renewed = await asyncio.gather(
+            api.ask("POST", "/api/v1/auth/logout-everywhere", token=access), _refresh(api, refresh)
+        )
+        for token in (refresh, renewed.body.get("refreshToken", refresh)):
+            assert (await _refresh(api, token)).status == 401
 
 
 async def test_nobody_logs_another_out(api: Client) -> None:

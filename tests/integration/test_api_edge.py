@@ -78,6 +78,9 @@ GUARDED = [
     ("GET", "/api/v1/auth/me", "signed in"),
     ("GET", "/api/v1/auth/profile", "signed in"),
     ("POST", "/api/v1/auth/logout", "signed in"),
+    ("POST", "/api/v1/auth/change-password", "signed in"),
+    ("POST", "/api/v1/auth/verify-email/resend", "signed in"),
+    ("POST", "/api/v1/auth/logout-everywhere", "signed in"),
 ]
 PUBLIC = [
     "/api/v1/products",

@@ -107,7 +107,8 @@ async def test_the_mailbox_shows_staff_what_was_sent(api: Client) -> None:
     async with api.database.transaction() as tx:
         await tx.execute(
             "INSERT INTO mailbox (key, channel, recipient, subject, body_text, order_id)"
-            " VALUES ('1', 'email', 'Ana@example.com', 'Hello', 'Text', $1), ('2', 'sms', '+34', '', 'Text', NULL)",
+            " VALUES ('1', 'email', 'Ana@example.com', 'Hello', 'Text', $1),"
+            " ('2', 'sms', '+34', '', 'Text', gen_random_uuid())",
             order_id,
         )
 

@@ -13,6 +13,7 @@ from comanda.db import Record, Tx, twin
 _sql = twin(__file__)
 REGISTER = _sql["register"]
 FIND = _sql["find"]
+HOLD = _sql["hold"]
 BY_EMAIL = _sql["by_email"]
 PAGE = _sql["page"]
 COUNT = _sql["count"]
@@ -21,6 +22,8 @@ LOCK_ADMINS = _sql["lock_admins"]
 OTHER_ADMINS = _sql["other_admins"]
 REWRITE = _sql["rewrite"]
 DELETE = _sql["delete"]
+SET_PASSWORDS = _sql["set_passwords"]
+VERIFY = _sql["verify"]
 
 SortBy = Literal["createdAt", "email", "firstName", "lastName"]
 Role = Literal["admin", "operator", "viewer", "customer"]
@@ -57,6 +60,12 @@ class Account:
     is_active: bool
     created_at: datetime
     updated_at: datetime
+    email_verified_at: datetime | None
+
+    @property
+    def email_verified(self) -> bool:
+        """Whether somebody has shown that the address is theirs."""
+        return self.email_verified_at is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +104,12 @@ async def register(tx: Tx, registrations: Sequence[Registration]) -> list[Accoun
 async def find(tx: Tx, ids: Sequence[UUID]) -> list[Account | None]:
     """Accounts by their ids; None where there is none."""
     found = {row["id"]: _account(row) for row in await FIND.rows(tx, ids)}
+    return [found.get(one) for one in ids]
+
+
+async def hold(tx: Tx, ids: Sequence[UUID]) -> list[Account | None]:
+    """The same, and nothing of it changes before the transaction ends."""
+    found = {row["id"]: _account(row) for row in await HOLD.rows(tx, ids)}
     return [found.get(one) for one in ids]
 
 
@@ -167,6 +182,26 @@ async def delete(tx: Tx, ids: Sequence[UUID]) -> list[bool | LastAdmin]:
         return [LastAdmin()] * len(ids)
     await DELETE.run(tx, [one.id for one in known if one is not None])
     return [one is not None for one in known]
+
+
+async def set_passwords(tx: Tx, new: Sequence[tuple[UUID, str, str | None]]) -> list[bool]:
+    """Give accounts passwords: (account, hash, the hash that it replaces or None for whatever is there).
+
+    False where it is another one by now, or the account is not active. An account may stand there once.
+    """
+    rows = await SET_PASSWORDS.rows(
+        tx,
+        [account_id for account_id, _, _ in new],
+        [password_hash for _, password_hash, _ in new],
+        [old_hash for _, _, old_hash in new],
+    )
+    done = {row["id"] for row in rows}
+    return [account_id in done for account_id, _, _ in new]
+
+
+async def verify(tx: Tx, ids: Sequence[UUID]) -> None:
+    """Somebody has shown that these accounts' addresses are theirs."""
+    await VERIFY.run(tx, ids)
 
 
 async def _leaves_no_admin(tx: Tx, before: Sequence[Account | None], admins_left: Sequence[Account]) -> bool:

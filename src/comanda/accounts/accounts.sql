@@ -11,22 +11,28 @@ SELECT given.id, given.email, given.password_hash, given.first_name, given.last_
  ORDER BY lower(given.email), given.position
     ON CONFLICT (lower(email)) DO NOTHING
 RETURNING id, email, password_hash, first_name, last_name, phone_number, language, role, is_active, created_at,
-          updated_at;
+          updated_at, email_verified_at;
 
 -- name: find
 SELECT id, email, password_hash, first_name, last_name, phone_number, language, role,
-       is_active AND deleted_at IS NULL AS is_active, created_at, updated_at
+       is_active AND deleted_at IS NULL AS is_active, created_at, updated_at, email_verified_at
   FROM accounts WHERE id = ANY($1::uuid[]);
+
+-- name: hold
+-- As they are, and stay until the transaction ends: whoever changes a password or keeps somebody out waits, or was first.
+SELECT id, email, password_hash, first_name, last_name, phone_number, language, role,
+       is_active AND deleted_at IS NULL AS is_active, created_at, updated_at, email_verified_at
+  FROM accounts WHERE id = ANY($1::uuid[]) ORDER BY id FOR SHARE;
 
 -- name: by_email
 SELECT given.position, id, accounts.email, password_hash, first_name, last_name, phone_number, language, role,
-       is_active AND deleted_at IS NULL AS is_active, created_at, updated_at
+       is_active AND deleted_at IS NULL AS is_active, created_at, updated_at, email_verified_at
   FROM unnest($1::text[]) WITH ORDINALITY AS given (email, position)
   JOIN accounts ON lower(accounts.email) = lower(given.email);
 
 -- name: page
 SELECT id, email, password_hash, first_name, last_name, phone_number, language, role, is_active, created_at, updated_at,
-       count(*) OVER () AS total
+       email_verified_at, count(*) OVER () AS total
   FROM accounts
  WHERE deleted_at IS NULL AND ($1::text IS NULL
        OR strpos(lower(email || ' ' || first_name || ' ' || last_name), lower($1::text)) > 0)
@@ -45,7 +51,8 @@ SELECT count(*) FROM accounts
    AND ($2::bool IS NULL OR is_active = $2::bool) AND ($3::text IS NULL OR role = $3::text);
 
 -- name: living
-SELECT id, email, password_hash, first_name, last_name, phone_number, language, role, is_active, created_at, updated_at
+SELECT id, email, password_hash, first_name, last_name, phone_number, language, role, is_active, created_at, updated_at,
+       email_verified_at
   FROM accounts WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL;
 
 -- name: lock_admins
@@ -65,8 +72,20 @@ UPDATE accounts
  WHERE accounts.id = given.id
 RETURNING accounts.id, accounts.email, accounts.password_hash, accounts.first_name, accounts.last_name,
           accounts.phone_number, accounts.language, accounts.role, accounts.is_active, accounts.created_at,
-          accounts.updated_at;
+          accounts.updated_at, accounts.email_verified_at;
 
 -- name: delete
 -- The address stays taken: whoever gets it next must not come upon another one's orders.
 UPDATE accounts SET deleted_at = now(), is_active = false, updated_at = now() WHERE id = ANY($1::uuid[]);
+
+-- name: set_passwords
+-- Where the old one is given, only while it is still that one: of two changes at once one wins.
+UPDATE accounts SET password_hash = given.password_hash, updated_at = now()
+  FROM unnest($1::uuid[], $2::text[], $3::text[]) AS given (id, password_hash, old_hash)
+ WHERE accounts.id = given.id AND is_active AND deleted_at IS NULL
+   AND (given.old_hash IS NULL OR accounts.password_hash = given.old_hash)
+RETURNING accounts.id;
+
+-- name: verify
+UPDATE accounts SET email_verified_at = now(), updated_at = now()
+ WHERE id = ANY($1::uuid[]) AND email_verified_at IS NULL;

@@ -1,4 +1,4 @@
--- How often anybody may try. See migrations/0016_accounts_recovery.sql.
+-- How often anybody may try. See migrations/0018_accounts_recovery.sql.
 --
 -- Keys are made here, of what lower() makes of an e-mail, as `accounts_email` is: no spelling has tries of its own.
 

@@ -24,19 +24,24 @@ _CACHED = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a good token says; `expires_at` in seconds since the epoch."""
+    """What a good token says; `expires_at` in seconds since the epoch.
+
+    `is_verified`: the account's e-mail was verified when the token was issued.
+    """
 
     account_id: UUID
     role: str
     expires_at: float
+    is_verified: bool = False
 
 
-def issue(key: str, account_id: UUID, role: str, lifetime: timedelta) -> str:
+def issue(key: str, account_id: UUID, role: str, lifetime: timedelta, *, is_verified: bool = False) -> str:
     """A token for an account."""
     now = int(time.time())
     claims = {
         "sub": str(account_id),
         "role": role,
+        "verified": is_verified,
         "type": TYPE,
         "iss": ISSUER,
         "aud": AUDIENCE,
@@ -65,7 +70,7 @@ def decode(key: str, token: str) -> Claims | None:
         # No `kid`, `jku`, `x5u` or `crit`: Comanda writes none, so it reads none.
         if read["header"] != _HEADER or claims["type"] != TYPE or claims["role"] not in ROLES:
             return None
-        return Claims(UUID(claims["sub"]), claims["role"], float(claims["exp"]))
+        return Claims(UUID(claims["sub"]), claims["role"], float(claims["exp"]), claims.get("verified") is True)
     except (jwt.InvalidTokenError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
@@ -103,9 +108,9 @@ class Bearer:
             self._known[authorization] = read
         return read
 
-    def issue(self, account_id: UUID, role: str, lifetime: timedelta) -> str:
+    def issue(self, account_id: UUID, role: str, lifetime: timedelta, *, is_verified: bool = False) -> str:
         """A token that this reads."""
-        return issue(self._key, account_id, role, lifetime)
+        return issue(self._key, account_id, role, lifetime, is_verified=is_verified)
 
     def _read(self, authorization: bytes) -> Claims | None:
         scheme, _, token = authorization.partition(b" ")

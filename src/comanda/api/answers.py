@@ -49,6 +49,7 @@ class AccountAnswer(Answer):
     language: str
     role: str
     is_active: bool
+    email_verified: bool
     created_at: Time
     updated_at: Time
 

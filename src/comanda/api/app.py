@@ -26,6 +26,7 @@ from comanda.api import (
     orders,
     problems,
     products,
+    recovery,
     users,
     watching,
     webhooks,
@@ -36,7 +37,6 @@ from comanda.api.parts import Parts
 from comanda.api.problems import Problem
 from comanda.api.rate_limits import RateLimits, Ruling, seen_through
 from comanda.api.security import Route
-from comanda.api.throttle import Throttle
 from comanda.assembly import Assembly
 from comanda.catalog.pages import Pages
 from comanda.errors import DependencyFault
@@ -58,6 +58,7 @@ _GUARDS = [
 ]
 _ROUTERS = (
     auth.routes,
+    recovery.routes,
     users.routes,
     products.routes,
     categories.routes,
@@ -103,7 +104,6 @@ def build(
         assembly=assembly,
         bearer=bearer or Bearer(assembly.settings.secret_key.get_secret_value()),
         catalogue=assembly.catalogue,
-        logins=Throttle(10 if assembly.settings.rate_limits == "on" else None, window=60),
         is_draining=is_draining,
         data_dir=data_dir,
         settling=Settling.by_hand(
@@ -128,9 +128,7 @@ def build(
     _show(app, document_of(app, guarded))
     timed = _Timed(app, assembly.settings.request_seconds)
     settings = assembly.settings
-    return _Edge(
-        timed, place_order, rate_limits, settings.trusted_proxies, most_of_import=settings.import_max_bytes
-    )
+    return _Edge(timed, place_order, rate_limits, settings.trusted_proxies, most_of_import=settings.import_max_bytes)
 
 
 def _show(app: FastAPI, document: dict[str, Any]) -> None:

@@ -1,19 +1,26 @@
 """Sign up, sign in, stay signed in, sign out."""
 
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Network, ip_address
 from typing import Annotated
 
 from fastapi import Depends, Request, Response
 
-from comanda.accounts import accounts, passwords, sessions
+from comanda import telemetry
+from comanda.accounts import accounts, one_time, passwords, sessions
 from comanda.accounts.accounts import Account, EmailTaken, Registration, Role
 from comanda.accounts.sessions import Stale
+from comanda.api import throttle
 from comanda.api.answers import AccountAnswer, SessionAnswer
 from comanda.api.bodies import LoginBody, LogoutBody, RefreshBody, RegisterBody
 from comanda.api.document import answers
+from comanda.api.once import hint
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
 from comanda.api.security import SignedIn, router
+from comanda.db import Tx
 from comanda.failpoints import Boundary
+from comanda.saga.definition import Due
 
 REGISTER = Boundary("accounts.register")
 BEGIN = Boundary("sessions.begin")
@@ -23,9 +30,12 @@ REVOKE = Boundary("sessions.revoke")
 routes = router("/auth", "auth")
 
 
-def _session(parts: Parts, account: Account, refresh_token: str) -> SessionAnswer:
+def session(parts: Parts, account: Account, refresh_token: str) -> SessionAnswer:
+    """What somebody who is signed in is given."""
     return SessionAnswer(
-        access_token=parts.bearer.issue(account.id, account.role, parts.access_lifetime),
+        access_token=parts.bearer.issue(
+            account.id, account.role, parts.access_lifetime, is_verified=account.email_verified
+        ),
         refresh_token=refresh_token,
         expires_in=int(parts.access_lifetime.total_seconds()),
         user=AccountAnswer.model_validate(account),
@@ -47,15 +57,34 @@ async def registration(body: RegisterBody, role: Role) -> Registration:
 
 async def _address(request: Request) -> str:
     """The other end of the connection; what a header claims about it is not believed."""
-    return request.client.host if request.client else ""
+    return counted_as(request.client.host if request.client else "")
+
+
+def counted_as(host: str) -> str:
+    """Of an IPv6 address its network of 64 bits: whoever has one address there has them all."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, IPv4Address):
+        return host
+    return str(address.ipv4_mapped or IPv6Network((int(address), 64), strict=False))
 
 
 Address = Annotated[str, Depends(_address)]
 
 
+async def ask_to_verify(tx: Tx, parts: Parts, account: Account) -> Sequence[Due]:
+    """A mail with a code that shows that the address is theirs; its delivery."""
+    (token_id,) = await one_time.issue(tx, parts.assembly.one_time, [account.id], "verify_email")
+    told = parts.assembly.definitions.notifications
+    about = telemetry.correlation_id() or str(token_id)
+    return await told.account(tx, "email_verification", [(account.id, token_id)], [about])
+
+
 @routes.post("/register", status_code=201, responses=answers("EMAIL_TAKEN"))
 async def register(body: RegisterBody, parts: Given) -> SessionAnswer:
-    """Make an account and sign in to it."""
+    """Make an account and sign in to it. A mail brings the code that verifies its address."""
     wanted = await registration(body, "customer")
     async with parts.database.transaction(REGISTER) as tx:
         match (await accounts.register(tx, [wanted]))[0]:
@@ -63,25 +92,27 @@ async def register(body: RegisterBody, parts: Given) -> SessionAnswer:
                 raise Problem("EMAIL_TAKEN")
             case account:
                 token = (await sessions.begin(tx, [account.id], parts.refresh_lifetime))[0]
-    return _session(parts, account, token)
+                due = await ask_to_verify(tx, parts, account)
+    await hint(parts, due)
+    return session(parts, account, token)
 
 
 @routes.post("/login", responses=answers("CREDENTIALS_REFUSED", "TOO_MANY_REQUESTS"))
 async def login(body: LoginBody, parts: Given, address: Address) -> SessionAnswer:
     """Sign in. An unknown address and a wrong password look alike, and take the same time."""
-    who = (address, body.email.lower())
-    _slow_down(parts, who)
+    await throttle.count_login(parts, address, body.email)
     async with parts.database.connection() as tx:
         account = (await accounts.by_email(tx, [body.email]))[0]
     is_right = await passwords.matches(body.password, account.password_hash if account else None)
     if account is None or not is_right or not account.is_active:
-        parts.logins.count(who)
         raise Problem("CREDENTIALS_REFUSED")
-    _slow_down(parts, who)  # guesses that were made at once count too
-    parts.logins.forget(who)
     async with parts.database.transaction(BEGIN) as tx:
+        held = (await accounts.hold(tx, [account.id]))[0]
+        if held is None or not held.is_active or held.password_hash != account.password_hash:
+            raise Problem("CREDENTIALS_REFUSED")  # it was the right one until a moment ago
         token = (await sessions.begin(tx, [account.id], parts.refresh_lifetime))[0]
-    return _session(parts, account, token)
+        await throttle.let_in(tx, address, body.email)
+    return session(parts, held, token)
 
 
 @routes.post("/refresh", responses=answers("REFRESH_REFUSED"))
@@ -92,7 +123,7 @@ async def refresh(body: RefreshBody, parts: Given) -> SessionAnswer:
         account = None if isinstance(renewed, Stale) else (await accounts.find(tx, [renewed.account_id]))[0]
     if isinstance(renewed, Stale) or account is None or not account.is_active:
         raise Problem("REFRESH_REFUSED")
-    return _session(parts, account, renewed.token)
+    return session(parts, account, renewed.token)
 
 
 @routes.post("/logout", status_code=204)
@@ -106,6 +137,14 @@ async def logout(account: SignedIn, parts: Given, body: LogoutBody | None = None
     return Response(status_code=204)
 
 
+@routes.post("/logout-everywhere", status_code=204)
+async def logout_everywhere(account: SignedIn, parts: Given) -> Response:
+    """End every session of the account: another name of `logout` without a token."""
+    async with parts.database.transaction(REVOKE) as tx:
+        await sessions.revoke_all(tx, [account.id])
+    return Response(status_code=204)
+
+
 @routes.get("/profile")
 async def profile(account: SignedIn) -> AccountAnswer:
     """Who is signed in."""
@@ -116,9 +155,3 @@ async def profile(account: SignedIn) -> AccountAnswer:
 async def me(account: SignedIn) -> AccountAnswer:
     """Who is signed in: another name of `profile`."""
     return AccountAnswer.model_validate(account)
-
-
-def _slow_down(parts: Parts, who: object) -> None:
-    wait = parts.logins.wait(who)
-    if wait:
-        raise Problem("TOO_MANY_REQUESTS", headers={"Retry-After": str(int(wait) + 1)})

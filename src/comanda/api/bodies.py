@@ -156,6 +156,24 @@ class LogoutBody(Body):
     refresh_token: Token | None = None
 
 
+class VerifyBody(Body):
+    token: Token
+
+
+class ForgotBody(Body):
+    email: Annotated[str, Field(min_length=1, max_length=254), Storable]
+
+
+class ResetBody(Body):
+    token: Token
+    password: Password
+
+
+class ChangePasswordBody(Body):
+    current_password: Annotated[str, Field(min_length=1, max_length=LONGEST), Storable]
+    new_password: Password
+
+
 class CategoryBody(Body):
     name: ProductName
     slug: Slug

@@ -1,4 +1,8 @@
-"""What the mock providers sent to customers, for staff to look at."""
+"""What the mock providers sent to customers, for staff to look at.
+
+Mails about accounts carry codes with which anybody can choose a password: of all staff only admins see them, who may
+make and end accounts anyhow.
+"""
 
 from typing import Annotated
 from uuid import UUID
@@ -16,13 +20,13 @@ routes = router("/mailbox", "mailbox")
 
 @routes.get("")
 async def listed(
-    _account: Staff,
+    account: Staff,
     parts: Given,
     recipient: Search | None = None,
     order_id: Annotated[UUID | None, Query(alias="orderId")] = None,
     limit: Limit = 50,
 ) -> MailboxAnswer:
-    """The newest messages: to a recipient, about an order, or all."""
+    """The newest messages: to a recipient, about an order, or all. Those about accounts are shown to admins only."""
     async with parts.database.connection() as tx:
-        found = await mailbox.listed(tx, recipient, order_id, limit)
+        found = await mailbox.listed(tx, recipient, order_id, limit, of_orders_only=account.role != "admin")
     return MailboxAnswer(items=[MailAnswer.model_validate(one) for one in found])

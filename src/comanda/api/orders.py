@@ -35,6 +35,7 @@ routes = router("/orders", "orders")
     status_code=202,
     response_description="Accepted; `Location` leads to it. `Idempotent-Replayed: true`: it was accepted before.",
     responses=answers(
+        "EMAIL_UNVERIFIED",
         "CONFLICT",
         "IDEMPOTENCY_KEY_IN_USE",
         "PRODUCT_UNKNOWN",

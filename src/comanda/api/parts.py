@@ -10,7 +10,6 @@ from fastapi import Depends, Request
 
 from comanda.accounts.tokens import Bearer
 from comanda.api.feed import Feed
-from comanda.api.throttle import Throttle
 from comanda.assembly import Assembly
 from comanda.catalog.cache import Catalogue
 from comanda.catalog.pages import Pages
@@ -29,7 +28,6 @@ class Parts:
     assembly: Assembly
     bearer: Bearer
     catalogue: Catalogue
-    logins: Throttle
     is_draining: Callable[[], bool]
     data_dir: Path
     settling: Settling

@@ -59,13 +59,23 @@ class PlaceOrderRoute:
         admission: whether the workers keep up; while they don't, and while too many requests wait for a commit, the
             answer is a 503 at once.
         patience: seconds that a request waits for its commit. The commit goes on; a repeat under its key learns of it.
+        needs_verified: customers have to have verified their e-mail, as their tokens say.
     """
 
-    def __init__(self, placing: PlaceOrder, bearer: Bearer, admission: Admission, *, patience: float) -> None:
+    def __init__(
+        self,
+        placing: PlaceOrder,
+        bearer: Bearer,
+        admission: Admission,
+        *,
+        patience: float,
+        needs_verified: bool = False,
+    ) -> None:
         self._placing = placing
         self._bearer = bearer
         self._admission = admission
         self._patience = patience
+        self._needs_verified = needs_verified
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         correlation_id = scope.get("comanda.correlation_id") or str(new_id())
@@ -110,6 +120,8 @@ class PlaceOrderRoute:
         claims = self._bearer.claims(headers.get(b"authorization"))
         if claims is None:
             raise _Refusal("UNAUTHENTICATED", "Sign in first: send `Authorization: Bearer <accessToken>`.")
+        if self._needs_verified and not claims.is_verified and claims.role == "customer":
+            raise _Refusal("EMAIL_UNVERIFIED", "Verify your e-mail, then refresh your access token.")
         raw = await _read(receive, headers)
         kind = headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
         if kind != b"application/json":

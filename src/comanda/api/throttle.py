@@ -1,42 +1,86 @@
-"""How often somebody may try: a count in a window of time, in this process."""
+"""How often somebody may try what costs something, or could be guessed.
 
-import time
-from collections.abc import Callable, Hashable
+Wrong passwords are counted in three ways. One e-mail at one address: after ten, a minute, then two, up to a quarter of
+an hour. One address: after three hundred (a whole office may stand behind it, or the shop's own proxy), a second, up to
+half a minute. One e-mail, wherever the guesses come from: after thirty, a second, up to half a minute, so that nobody
+can lock a customer out for long; and where that customer signed in within the last month this one does not count.
+"""
 
-_KNOWN = 10_000
+from datetime import timedelta
+from math import ceil
+
+from comanda.accounts import attempts
+from comanda.accounts.attempts import Limit, Try
+from comanda.api.parts import Parts
+from comanda.api.problems import Problem
+from comanda.db import Tx
+from comanda.failpoints import Boundary
+
+COUNT = Boundary("attempts.take")
+
+_SECOND, _MINUTE, _HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+PAIR = Limit("login:pair", 10, 15 * _MINUTE, _MINUTE, 15 * _MINUTE)
+ADDRESS = Limit("login:address", 300, 10 * _MINUTE, _SECOND, 30 * _SECOND)
+EMAIL = Limit("login:email", 30, _HOUR, _SECOND, 30 * _SECOND)
+PASSWORD = Limit("password:account", 10, 15 * _MINUTE, _MINUTE, 15 * _MINUTE)
+VERIFICATION = Limit("verification:account", 3, _HOUR, 15 * _MINUTE, _HOUR)
+RESET_AT_ADDRESS = Limit("reset:address", 30, _HOUR, _MINUTE, 15 * _MINUTE)
+RESET_OF_EMAIL = Limit("reset:email", 3, _HOUR, _HOUR, _HOUR)
 
 
-class Throttle:
-    """So many tries of one key in a window.
+async def take(tx: Tx, parts: Parts, *tries: Try) -> timedelta:
+    """Count a try for each of these; how long they have to wait instead. Where limits are off, nobody has to."""
+    if parts.settings.rate_limits == "off":
+        return timedelta()
+    (wait,) = await attempts.take(tx, [tries])
+    return wait
 
-    Args:
-        tries: None: no limit.
-        window: seconds.
-        clock: seconds, monotonic.
+
+async def count(parts: Parts, *tries: Try) -> None:
+    """The same, in a transaction of its own.
+
+    Raises:
+        Problem: 429, where one of them has to wait.
     """
+    async with parts.database.transaction(COUNT) as tx:
+        wait = await take(tx, parts, *tries)
+    refuse_to_wait(wait)
 
-    def __init__(self, tries: int | None, *, window: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._tries = tries
-        self._window = window
-        self._clock = clock
-        self._counted: dict[Hashable, tuple[int, float]] = {}
 
-    def wait(self, key: Hashable) -> float:
-        """Seconds until the key may try again; 0: now."""
-        count, since = self._counted.get(key, (0, 0.0))
-        left = since + self._window - self._clock()
-        return left if self._tries is not None and count >= self._tries and left > 0 else 0.0
+async def count_login(parts: Parts, address: str, email: str) -> None:
+    """Count a password that may be wrong.
 
-    def count(self, key: Hashable) -> None:
-        """One try; the window begins with the first."""
-        count, since = self._counted.pop(key, (0, 0.0))
-        now = self._clock()
-        if since + self._window <= now:
-            count, since = 0, now
-        if len(self._counted) >= _KNOWN:
-            del self._counted[next(iter(self._counted))]
-        self._counted[key] = (count + 1, since)
+    Raises:
+        Problem: 429, where somebody has to wait.
+    """
+    async with parts.database.transaction(COUNT) as tx:
+        (is_familiar,) = await attempts.familiar(tx, [_pair(address, email)])
+        anywhere = [] if is_familiar else [(EMAIL, email)]
+        wait = await take(tx, parts, (PAIR, _pair(address, email)), (ADDRESS, address), *anywhere)
+    refuse_to_wait(wait)
 
-    def forget(self, key: Hashable) -> None:
-        """It got in: its tries don't count."""
-        self._counted.pop(key, None)
+
+async def let_in(tx: Tx, address: str, email: str) -> None:
+    """The password was right: that try costs its address nothing."""
+    await attempts.give_back(tx, [(ADDRESS, address)])
+    await forgive(tx, address, email)
+
+
+async def forgive(tx: Tx, address: str, email: str) -> None:
+    """Somebody has shown who they are: what was counted for that e-mail is forgotten."""
+    await attempts.clear(tx, [(EMAIL, email), (PAIR, _pair(address, email))])
+    await attempts.remember(tx, [_pair(address, email)])
+
+
+def refuse_to_wait(wait: timedelta) -> None:
+    """Nobody is kept waiting.
+
+    Raises:
+        Problem: 429, where there is a wait.
+    """
+    if wait:
+        raise Problem("TOO_MANY_REQUESTS", headers={"Retry-After": str(ceil(wait.total_seconds()))})
+
+
+def _pair(address: str, email: str) -> str:
+    return f"{address} {email}"

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import Query, Response
 
-from comanda.accounts import accounts, sessions
+from comanda.accounts import accounts, one_time, sessions
 from comanda.accounts.accounts import Account, EmailTaken, LastAdmin, Role, SortBy
 from comanda.api.answers import AccountAnswer, AccountPage, numbered
 from comanda.api.auth import registration
@@ -14,6 +14,7 @@ from comanda.api.document import answers
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
 from comanda.api.security import Admin, SignedIn, router
+from comanda.db import Tx
 from comanda.failpoints import Boundary
 
 CREATE = Boundary("users.create")
@@ -95,7 +96,7 @@ async def delete(_account: Admin, user_id: UUID, parts: Given) -> Response:
     async with parts.database.transaction(DELETE) as tx:
         is_gone = (await accounts.delete(tx, [user_id]))[0]
         if is_gone is True:
-            await sessions.revoke_all(tx, [user_id])
+            await _shut_out(tx, user_id)
     if isinstance(is_gone, LastAdmin):
         raise Problem("LAST_ADMIN")
     if not is_gone:
@@ -119,8 +120,14 @@ async def _set_active(parts: Parts, user_id: UUID, *, is_active: bool) -> Accoun
     async with parts.database.transaction(ACTIVATE) as tx:
         changed = (await accounts.change(tx, [(user_id, {"is_active": is_active})]))[0]
         if not is_active and isinstance(changed, Account):
-            await sessions.revoke_all(tx, [user_id])
+            await _shut_out(tx, user_id)
     return _granted(changed)
+
+
+async def _shut_out(tx: Tx, user_id: UUID) -> None:
+    """End every session; what was mailed is not good any more either, should the account come back."""
+    await sessions.revoke_all(tx, [user_id])
+    await one_time.void(tx, [user_id])
 
 
 def _granted(found: Account | LastAdmin | None) -> AccountAnswer:

@@ -98,7 +98,13 @@ async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> No
         async with assemble(settings, name=name, pool=_POOL["api"], patience=settings.request_seconds) as assembly:
             admission = Admission(assembly.database, most=settings.max_backlog)
             bearer = Bearer(key)
-            route = PlaceOrderRoute(assembly.place_order, bearer, admission, patience=settings.request_seconds)
+            route = PlaceOrderRoute(
+                assembly.place_order,
+                bearer,
+                admission,
+                patience=settings.request_seconds,
+                needs_verified=settings.require_verified_email == "on",
+            )
             stop = asyncio.Event()
             feed = Feed(assembly.database, assembly.streams, is_draining=lambda: server.is_draining)
             rate_limits = RateLimits.of(settings, bearer, assembly.streams)

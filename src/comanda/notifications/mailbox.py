@@ -25,6 +25,9 @@ class Mail:
     sent_at: datetime
 
 
-async def listed(tx: Tx, recipient: str | None, order_id: UUID | None, limit: int) -> list[Mail]:
-    """The newest messages: of a recipient, about an order, or all."""
-    return [Mail(**dict(row)) for row in await LISTED.rows(tx, recipient, order_id, limit)]
+async def listed(
+    tx: Tx, recipient: str | None, order_id: UUID | None, limit: int, *, of_orders_only: bool
+) -> list[Mail]:
+    """The newest messages: of a recipient, about an order, or all; with or without those about accounts."""
+    rows = await LISTED.rows(tx, recipient, order_id, limit, of_orders_only)
+    return [Mail(**dict(row)) for row in rows]
