@@ -7,6 +7,8 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
 
+from comanda.field_errors import wrong
+
 MOST_MONEY = 9_000_000_000_000  # a million units of it still fit a bigint
 MOST_TAGS = 50
 _MOST_DEPTH = 8
@@ -16,15 +18,15 @@ _MOST_VALUES = 1000
 def storable(text: str) -> str:
     """Refuse what PostgreSQL can't keep: NUL, and halves of surrogate pairs."""
     if "\x00" in text:
-        raise ValueError("holds a NUL character")
+        raise wrong("nul")
     if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise ValueError("holds half of a surrogate pair")
+        raise wrong("surrogate")
     return text
 
 
 def not_blank(text: str) -> str:
     if not text.strip():
-        raise ValueError("is blank")
+        raise wrong("blank")
     return text
 
 
@@ -40,7 +42,7 @@ def _storable_json(value: Any) -> Any:
                 case str():
                     storable(one)
                 case float() if one - one != 0:
-                    raise ValueError("holds a number that is not finite")
+                    raise wrong("not_finite")
                 case dict():
                     for name in one:
                         storable(name)
@@ -51,8 +53,8 @@ def _storable_json(value: Any) -> Any:
         if not level:
             return value
         if seen + len(level) > _MOST_VALUES:
-            raise ValueError(f"holds more than {_MOST_VALUES} values")
-    raise ValueError(f"is nested more than {_MOST_DEPTH} levels deep")
+            raise wrong("too_many_values", most=_MOST_VALUES)
+    raise wrong("too_deep", most=_MOST_DEPTH)
 
 
 Storable = AfterValidator(storable)
@@ -79,7 +81,7 @@ class Body(BaseModel):
 
 def refuse_no_change(patch: Body, may_be_empty: AbstractSet[str]) -> None:
     if not patch.model_fields_set:
-        raise ValueError("names nothing to change")
+        raise wrong("no_change")
     emptied = sorted(to_camel(name) for name in patch.model_fields_set - may_be_empty if getattr(patch, name) is None)
     if emptied:
-        raise ValueError(f"{', '.join(emptied)} can't be null")
+        raise wrong("not_null", names=", ".join(emptied))

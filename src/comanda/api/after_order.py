@@ -20,13 +20,14 @@ from comanda.api.bodies import CancelBody, NoteBody, RefundBody, ReturnBody, Shi
 from comanda.api.document import answers
 from comanda.api.once import Did, Key, hint, once
 from comanda.api.parts import Given, Parts
-from comanda.api.problems import FieldError, Problem
+from comanda.api.problems import Problem
 from comanda.api.security import Operator, SignedIn, router
 from comanda.api.visible import visible
 from comanda.checkout import after_order
 from comanda.checkout.after_order import CancelWish, HasFollowed, ParcelWish, RefundWish
 from comanda.db import Tx
 from comanda.failpoints import Boundary
+from comanda.field_errors import FieldError
 from comanda.orders import notes, reads, shipments
 from comanda.orders.model import (
     NoSuchLine,
@@ -43,6 +44,7 @@ from comanda.orders.shipments import Shipment
 from comanda.payments import refunds
 from comanda.payments.refunds import Refund
 from comanda.saga.definition import Due
+from comanda.sentences import Sentence
 
 SHIP = Boundary("orders.ship")
 DELIVER = Boundary("orders.deliver")
@@ -202,21 +204,29 @@ def _refused(refusal: Refusal | None) -> Problem:
         case WrongState(state, onward, is_under_way):
             return Problem("ORDER_STATE", _told(state, onward, is_under_way=is_under_way))
         case NoSuchLine(product_id):
-            return Problem("ITEM_UNKNOWN", errors=[FieldError("items", f"The order has no line of {product_id}")])
+            return Problem(
+                "ITEM_UNKNOWN",
+                errors=[FieldError("items", Sentence("The order has no line of {product}", product=product_id))],
+            )
         case TooManyUnits(product_id, left):
-            return Problem("UNITS_EXCEEDED", f"Of {product_id} only {left} units are left for this.")
+            return Problem(
+                "UNITS_EXCEEDED",
+                Sentence("Of {product} only {left} units are left for this.", product=product_id, left=left),
+            )
         case TooMuchMoney(left):
-            return Problem("REFUND_EXCEEDED", f"Only {left} can be given back, in minor units.")
+            return Problem("REFUND_EXCEEDED", Sentence("Only {left} can be given back, in minor units.", left=left))
         case NothingLeft():
             return Problem("NOTHING_LEFT")
 
 
-def _told(state: OrderState, onward: Sequence[OrderState], *, is_under_way: bool) -> str:
+def _told(state: OrderState, onward: Sequence[OrderState], *, is_under_way: bool) -> Sentence:
     """Names what is legal."""
     if not onward:
-        return f"The order is {state}: that is its end."
-    still = " Its process is under way: ask again when it has ended." if is_under_way else ""
-    return f"The order is {state}; from there it can become {', '.join(onward)}.{still}"
+        return Sentence("The order is {state}: that is its end.", state=state)
+    said = Sentence("The order is {state}; from there it can become {onward}.", state=state, onward=", ".join(onward))
+    if not is_under_way:
+        return said
+    return Sentence("{said} Its process is under way: ask again when it has ended.", said=said)
 
 
 async def _refunds(parts: Parts, order_id: UUID) -> Sequence[Refund]:

@@ -445,8 +445,11 @@ class RedeliveryAnswer(Answer):
 
 
 class FieldErrorAnswer(Answer):
+    """`code` is stable, `message` is for people."""
+
     field: str
     message: str
+    code: str
 
 
 class ProblemAnswer(Answer):

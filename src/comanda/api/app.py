@@ -22,6 +22,7 @@ from comanda.api import (
     imports,
     inventory,
     kinds,
+    language,
     mailbox,
     orders,
     problems,
@@ -215,7 +216,7 @@ class _Edge:
             self._log.exception("A request failed", method=scope["method"], correlationId=answer.correlation_id)
             code = "INTERNAL"
         if answer.status == 0:
-            await answer.refuse(code, scope["path"])
+            await answer.refuse(code, scope)
 
     @staticmethod
     def _tell(say: Callable[..., Any], scope: Scope, path: str, status: int, took: float, **more: str) -> None:
@@ -312,9 +313,14 @@ class _Answer:
             message["headers"] = headers
         await self._send(message)
 
-    async def refuse(self, code: str, path: str) -> None:
-        """Answer with a problem."""
-        status, headers, body = problems.problem_response(code, instance=path, correlation_id=self.correlation_id)
+    async def refuse(self, code: str, scope: Scope) -> None:
+        """Answer a request with a problem."""
+        status, headers, body = problems.problem_response(
+            code,
+            instance=scope["path"],
+            correlation_id=self.correlation_id,
+            language=language.asked_for(scope["headers"]),
+        )
         await self({"type": "http.response.start", "status": status, "headers": headers})
         await self({"type": "http.response.body", "body": body})
 

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_va
 
 from comanda.accounts.accounts import Role
 from comanda.accounts.passwords import LONGEST, SHORTEST
+from comanda.field_errors import wrong
 from comanda.fields import (
     MOST_MONEY,
     MOST_TAGS,
@@ -36,13 +37,13 @@ _PHONE = re.compile(r"\+?[0-9 ()./-]{5,30}")
 
 def _email(text: str) -> str:
     if not _EMAIL.fullmatch(text):
-        raise ValueError("is no e-mail address")
+        raise wrong("email")
     return text
 
 
 def _phone(text: str) -> str:
     if not _PHONE.fullmatch(text):
-        raise ValueError("is no phone number")
+        raise wrong("phone")
     return text
 
 
@@ -270,7 +271,7 @@ class RefundBody(Body):
     @model_validator(mode="after")
     def _names_what_goes_back(self) -> "RefundBody":
         if self.restock and self.items is None:
-            raise ValueError("restock needs items: which units go back into the stock?")
+            raise wrong("restock_without_items")
         return self
 
 

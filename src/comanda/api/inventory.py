@@ -36,9 +36,10 @@ from comanda.api.bodies import (
 from comanda.api.document import answers
 from comanda.api.paging import Cursor, cursor_of, next_link, read_cursor
 from comanda.api.parts import Given, Parts
-from comanda.api.problems import FieldError, Problem
+from comanda.api.problems import Problem
 from comanda.api.security import Admin, Staff, router
 from comanda.failpoints import Boundary
+from comanda.field_errors import field_error
 from comanda.inventory import admin, reservations
 from comanda.inventory.admin import (
     Change,
@@ -52,6 +53,7 @@ from comanda.inventory.admin import (
     TooMuchStock,
     UnknownProduct,
 )
+from comanda.sentences import Sentence
 
 OPEN = Boundary("stock.open")
 CHANGE = Boundary("stock.change")
@@ -117,7 +119,7 @@ async def reserve(account: Admin, body: ReserveBody, parts: Given, response: Res
         case UnknownProduct():
             raise _unknown_product()
         case reservations.OutOfStock(free):
-            raise Problem("STOCK_TAKEN", f"Only {free} units are free")
+            raise Problem("STOCK_TAKEN", Sentence("Only {free} units are free", free=free))
     response.headers["Location"] = f"/api/v1/inventory/reservations/{made.id}"
     return _reservation(made)
 
@@ -266,7 +268,7 @@ async def _change(parts: Parts, account: Account, change: Change) -> StockAnswer
         case NoStock():
             raise Problem("STOCK_NOT_FOUND")
         case HeldStock(free):
-            raise Problem("STOCK_HELD", f"Only {free} units are free to go")
+            raise Problem("STOCK_HELD", Sentence("Only {free} units are free to go", free=free))
         case TooMuchStock():
             raise Problem("STOCK_TOO_LARGE")
         case stock:
@@ -296,7 +298,7 @@ def _known(
         case reservations.OfAnOrder():
             raise Problem("RESERVATION_OF_ORDER", "Its order sells it when it is paid: ship the order instead.")
         case reservations.Ended(state):
-            raise Problem("RESERVATION_ENDED", f"It is {state} already.")
+            raise Problem("RESERVATION_ENDED", Sentence("It is {state} already.", state=state))
     return found
 
 
@@ -316,4 +318,4 @@ def _reservation(found: reservations.Reservation) -> ReservationAnswer:
 
 
 def _unknown_product() -> Problem:
-    return Problem("PRODUCT_UNKNOWN", errors=[FieldError("productId", "There is no such product")])
+    return Problem("PRODUCT_UNKNOWN", errors=[field_error("productId", "product")])

@@ -1,5 +1,8 @@
 """The kinds of problems, so that each problem's `type` leads somewhere."""
 
+from fastapi import Request, Response
+
+from comanda.api import language
 from comanda.api.answers import ProblemKindAnswer
 from comanda.api.document import answers
 from comanda.api.problems import CODES, Problem, type_of
@@ -9,10 +12,12 @@ routes = router("/problems", "problems")
 
 
 @routes.get("/{kind}", responses=answers("PROBLEM_NOT_FOUND"))
-async def kind(kind: str) -> ProblemKindAnswer:
-    """What a problem's `type` stands for."""
+async def kind(kind: str, request: Request, response: Response) -> ProblemKindAnswer:
+    """What a problem's `type` stands for, in the language that is asked for (`Accept-Language`: English or Spanish)."""
     code = kind.upper().replace("-", "_")
     if code not in CODES:
         raise Problem("PROBLEM_NOT_FOUND")
     status, title = CODES[code]
-    return ProblemKindAnswer(type=type_of(code), title=title, status=status, code=code)
+    spoken = language.asked_for(request.scope["headers"])
+    response.headers.update({"Content-Language": spoken, "Vary": "Accept-Language"})
+    return ProblemKindAnswer(type=type_of(code), title=language.title(code, title, spoken), status=status, code=code)

@@ -13,10 +13,11 @@ from comanda import telemetry
 from comanda.accounts.accounts import Account
 from comanda.api.answers import Answer
 from comanda.api.parts import Parts
-from comanda.api.problems import FieldError, Problem
+from comanda.api.problems import Problem
 from comanda.db import Tx
 from comanda.errors import RedisFault
 from comanda.failpoints import Boundary
+from comanda.field_errors import field_error
 from comanda.idempotency import keys
 from comanda.idempotency.model import Remembered, fingerprint, is_key
 from comanda.saga.definition import Due
@@ -52,7 +53,8 @@ async def _given(
         raise Problem("MALFORMED_REQUEST", "Send one Idempotency-Key: which of two is meant, nobody can tell.")
     if idempotency_key is not None and not is_key(idempotency_key):
         raise Problem(
-            "VALIDATION_FAILED", errors=[FieldError("Idempotency-Key", "1 to 255 printable ASCII characters")]
+            "VALIDATION_FAILED",
+            errors=[field_error("Idempotency-Key", "key")],
         )
     return idempotency_key
 

@@ -9,7 +9,8 @@ from uuid import UUID
 
 from fastapi import Query
 
-from comanda.api.problems import FieldError, Problem
+from comanda.api.problems import Problem
+from comanda.field_errors import field_error
 
 Cursor = Annotated[str, Query(max_length=64)]
 
@@ -30,7 +31,7 @@ def read_cursor(cursor: str | None) -> UUID | None:
     try:
         return UUID(bytes=base64.b64decode(cursor + "==", altchars=b"-_", validate=True))
     except (ValueError, binascii.Error):
-        raise Problem("VALIDATION_FAILED", errors=[FieldError("cursor", "This is no cursor of ours")]) from None
+        raise Problem("VALIDATION_FAILED", errors=[field_error("cursor", "cursor")]) from None
 
 
 def next_link(path: str, asked: Mapping[str, Any], cursor: str) -> str:

@@ -1,6 +1,7 @@
 """`POST /api/v1/orders`, as a thin ASGI route of its own: msgspec in, ready bytes out."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Annotated, Any
 from uuid import UUID
@@ -8,13 +9,15 @@ from uuid import UUID
 import msgspec
 
 from comanda.accounts.tokens import Bearer
-from comanda.api import strict_json
+from comanda.api import language, strict_json
 from comanda.api.admission import Admission
-from comanda.api.problems import FieldError, problem_response
+from comanda.api.problems import problem_response
 from comanda.checkout.place_order import Accepted, PlaceOrder, Rejected, Wish
 from comanda.clock import new_id
 from comanda.errors import DependencyFault
+from comanda.field_errors import FieldError, field_error, of_msgspec
 from comanda.idempotency.model import is_key
+from comanda.sentences import Sentence
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -42,6 +45,7 @@ class Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 
 _decoder = msgspec.json.Decoder(Body)
 _KEY = b"idempotency-key"
+_BYTE = re.compile(r"\(byte (\d+)\)")
 _JSON = (b"content-type", b"application/json")
 
 
@@ -84,7 +88,12 @@ class PlaceOrderRoute:
             verdict = await self._place(await self._wish(scope, receive, correlation_id))
         except _Refusal as refusal:
             status, headers, body = problem_response(
-                refusal.code, refusal.detail, correlation_id=correlation_id, instance="/api/v1/orders", **refusal.more
+                refusal.code,
+                refusal.detail,
+                correlation_id=correlation_id,
+                instance="/api/v1/orders",
+                language=language.asked_for(scope["headers"]),
+                **refusal.more,
             )
         except DependencyFault:
             status, headers, body = problem_response(
@@ -92,6 +101,7 @@ class PlaceOrderRoute:
                 "The order could not be stored right now: send it again with the same Idempotency-Key.",
                 correlation_id=correlation_id,
                 instance="/api/v1/orders",
+                language=language.asked_for(scope["headers"]),
             )
         else:
             status, headers, body = 202, _accepted_headers(verdict), verdict.answer
@@ -132,13 +142,15 @@ class PlaceOrderRoute:
         for item in body.items:
             quantities[item.product_id] = quantities.get(item.product_id, 0) + item.quantity
         if max(quantities.values()) > _MOST_UNITS:
-            raise _invalid("items", f"at most {_MOST_UNITS} units of a product")
+            raise _invalid(
+                FieldError("items", Sentence("At most {most} units of a product", most=_MOST_UNITS), "TOO_LARGE")
+            )
         body.idempotency_key = None
         address = None
         if body.shipping_address is not None:
             address = msgspec.json.encode(body.shipping_address).decode()
             if len(address) > _MOST_ADDRESS:
-                raise _invalid("shippingAddress", f"at most {_MOST_ADDRESS} characters")
+                raise _invalid(field_error("shippingAddress", "string_too_long", max_length=_MOST_ADDRESS))
         return Wish(
             claims.account_id,
             quantities,
@@ -186,16 +198,15 @@ def _parse(raw: bytes) -> Body:
     try:
         body = _decoder.decode(raw)
     except msgspec.ValidationError as refused:
-        text, _, path = str(refused).partition(" - at ")
-        raise _invalid(path.strip("`").removeprefix("$").removeprefix(".") or "body", text) from None
+        raise _invalid(of_msgspec(str(refused))) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as refused:
-        raise _Refusal("MALFORMED_BODY", f"The body is not readable as JSON: {refused}") from None
+        raise _Refusal("MALFORMED_BODY", _unreadable(str(refused))) from None
     if _is_deeper(body.shipping_address, _DEEPEST):
-        raise _invalid("shippingAddress", f"nested at most {_DEEPEST} deep")
+        raise _invalid(field_error("shippingAddress", "too_deep", most=_DEEPEST))
     if not _names_once(raw, body):
         strict_json.read(raw)
     if b"\\u0000" in raw and _has_nul(msgspec.to_builtins(body)):
-        raise _invalid("body", "no text may hold the character NUL")
+        raise _invalid(field_error("body", "nul"))
     return body
 
 
@@ -218,14 +229,23 @@ def _key(header: bytes | None, in_body: str | None) -> str | None:
     if key is None:
         return None
     if not is_key(key):
-        raise _invalid("Idempotency-Key", "1 to 255 printable ASCII characters")
+        raise _invalid(field_error("Idempotency-Key", "key"))
     if in_body is not None and in_body != key:
-        raise _invalid("idempotencyKey", "differs from the header Idempotency-Key")
+        raise _invalid(FieldError("idempotencyKey", "This differs from the header Idempotency-Key"))
     return key
 
 
-def _invalid(field: str, message: str) -> _Refusal:
-    return _Refusal("VALIDATION_FAILED", f"{field}: {message}", errors=[FieldError(field, message)])
+def _invalid(error: FieldError) -> _Refusal:
+    detail = Sentence("{field}: {message}", field=error.field, message=error.message)
+    return _Refusal("VALIDATION_FAILED", detail, errors=[error])
+
+
+def _unreadable(why: str) -> str:
+    """Where msgspec says that it is."""
+    byte = _BYTE.search(why)
+    if byte is None:
+        return "The body is not readable as JSON."
+    return Sentence("The body is not readable as JSON: look at byte {byte}.", byte=byte[1])
 
 
 def _has_nul(value: Any) -> bool:

@@ -3,7 +3,6 @@
 import http
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -11,13 +10,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from comanda import telemetry
+from comanda.api import language as languages
 from comanda.errors import DependencyFault
+from comanda.field_errors import FieldError, of_pydantic
 
 PREFIX = "/api/v1/problems"
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = "1"
-_MOST_ERRORS = 20
-_LONGEST_NAME = 100
 
 # code: status, title.
 CODES: dict[str, tuple[int, str]] = {
@@ -102,14 +101,6 @@ _OF_STATUS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class FieldError:
-    """One field of a request (`items.0.quantity`) and what is wrong with it."""
-
-    field: str
-    message: str
-
-
 class Problem(HTTPException):
     """Raised by a route: the request is answered with this."""
 
@@ -123,7 +114,7 @@ class Problem(HTTPException):
     ) -> None:
         super().__init__(CODES[code][0], detail, dict(headers or {}))
         self.code = code
-        self.detail = detail or CODES[code][1]
+        self.told = detail
         self.errors = errors
 
 
@@ -138,24 +129,33 @@ def problem_response(
     *,
     instance: str,
     correlation_id: str | None,
+    language: str = languages.ENGLISH,
     errors: Sequence[FieldError] = (),
     headers: Mapping[str, str] | None = None,
 ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """A problem as status, raw headers and body, for whoever speaks ASGI."""
-    status, title = CODES[code]
+    status, english = CODES[code]
+    title = languages.title(code, english, language)
     body: dict[str, Any] = {
         "type": type_of(code),
         "title": title,
         "status": status,
-        "detail": detail or title,
+        "detail": languages.told(detail, language) if detail else title,
         "code": code,
         "instance": instance,
         "correlationId": correlation_id,
     }
     if errors:
-        body["errors"] = [{"field": one.field, "message": one.message} for one in errors]
+        body["errors"] = [
+            {"field": one.field, "message": languages.told(one.message, language), "code": one.code} for one in errors
+        ]
     content = json.dumps(body).encode()  # escapes everything that is not ASCII, lone surrogates too
-    raw = {"content-type": MEDIA_TYPE, "content-length": str(len(content))}
+    raw = {
+        "content-type": MEDIA_TYPE,
+        "content-length": str(len(content)),
+        "content-language": language,
+        "vary": "Accept-Language",
+    }
     if status == http.HTTPStatus.UNAUTHORIZED:
         raw["www-authenticate"] = "Bearer"
     elif status == http.HTTPStatus.SERVICE_UNAVAILABLE:
@@ -164,19 +164,14 @@ def problem_response(
     return status, [(name.encode("latin-1"), value.encode("latin-1")) for name, value in raw.items()], content
 
 
-def field_errors(errors: Sequence[Any]) -> list[FieldError]:
-    """Pydantic's errors, without the input: what was refused is not sent back."""
-    found = []
-    for error in errors[:_MOST_ERRORS]:
-        place = ".".join(str(part) for part in error["loc"] if part not in {"body", "query", "path", "header"})
-        message = "This field is not known" if error["type"] == "extra_forbidden" else error["msg"]
-        found.append(FieldError(place[:_LONGEST_NAME], message.removeprefix("Value error, ")))
-    return found
-
-
 def _answer(request: Request, code: str, detail: str | None = None, **more: Any) -> Response:
     status, headers, content = problem_response(
-        code, detail, instance=request.url.path, correlation_id=telemetry.correlation_id(), **more
+        code,
+        detail,
+        instance=request.url.path,
+        correlation_id=telemetry.correlation_id(),
+        language=languages.asked_for(request.scope["headers"]),
+        **more,
     )
     response = Response(content, status)
     response.raw_headers = headers
@@ -185,7 +180,7 @@ def _answer(request: Request, code: str, detail: str | None = None, **more: Any)
 
 async def _of_problem(request: Request, raised: Exception) -> Response:
     if isinstance(raised, Problem):
-        return _answer(request, raised.code, raised.detail, errors=raised.errors, headers=raised.headers)
+        return _answer(request, raised.code, raised.told, errors=raised.errors, headers=raised.headers)
     assert isinstance(raised, HTTPException)
     code = _OF_STATUS.get(raised.status_code, "INTERNAL")
     headers = dict(raised.headers or {})
@@ -205,7 +200,7 @@ def _allowed(request: Request) -> list[str]:
 
 async def _of_validation(request: Request, raised: Exception) -> Response:
     assert isinstance(raised, RequestValidationError)
-    return _answer(request, "VALIDATION_FAILED", errors=field_errors(raised.errors()))
+    return _answer(request, "VALIDATION_FAILED", errors=of_pydantic(raised.errors()))
 
 
 async def _of_dependency(request: Request, raised: Exception) -> Response:

@@ -164,10 +164,12 @@ class _Protocol(HttpToolsProtocol):
             self._reader_deadline.cancel()
             self._reader_deadline = None
 
-    def send_400_response(self, msg: str) -> None:
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - in words of our own
         """What is no HTTP is answered in the same form as everything else."""
         self._forget_deadlines()
-        status, headers, body = problem_response("MALFORMED_REQUEST", msg, instance="", correlation_id=None)
+        status, headers, body = problem_response(
+            "MALFORMED_REQUEST", "This is no HTTP.", instance="", correlation_id=None
+        )
         lines = [b"HTTP/1.1 %d Bad Request" % status, *(b"%s: %s" % header for header in headers)]
         self.transport.write(b"\r\n".join([*lines, b"connection: close", b"", b""]) + body)
         self.transport.close()

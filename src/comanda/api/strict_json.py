@@ -3,7 +3,9 @@
 import json
 from typing import Any
 
-from comanda.api.problems import FieldError, Problem
+from comanda.api.problems import Problem
+from comanda.field_errors import FieldError
+from comanda.sentences import Sentence
 
 _DIGITS = 25
 
@@ -15,18 +17,18 @@ class _Refused(ValueError):
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     read = dict(pairs)
     if len(read) != len(pairs):
-        raise _Refused("a name stands twice in one object")
+        raise _Refused("A name stands twice in one object")
     return read
 
 
 def _integer(text: str) -> int:
     if len(text) > _DIGITS:
-        raise _Refused("a number has too many digits")
+        raise _Refused("This number has too many digits")
     return int(text)
 
 
 def _constant(name: str) -> Any:
-    raise _Refused(f"{name} is no number")
+    raise _Refused(Sentence("{name} is no number", name=name))
 
 
 def read(body: bytes) -> Any:
@@ -43,8 +45,8 @@ def read(body: bytes) -> Any:
             parse_constant=_constant,
         )
     except _Refused as refused:
-        raise Problem("VALIDATION_FAILED", errors=[FieldError("", str(refused))]) from None
+        raise Problem("VALIDATION_FAILED", errors=[FieldError("", refused.args[0])]) from None
     except RecursionError:
-        raise Problem("VALIDATION_FAILED", errors=[FieldError("", "it is nested too deeply")]) from None
+        raise Problem("VALIDATION_FAILED", errors=[FieldError("", "This is nested too deeply", "TOO_DEEP")]) from None
     except ValueError:
         raise Problem("MALFORMED_BODY") from None

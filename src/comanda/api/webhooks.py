@@ -22,10 +22,11 @@ from comanda.api.document import answers
 from comanda.api.once import hint
 from comanda.api.paging import Cursor, cursor_of, next_link, read_cursor
 from comanda.api.parts import Given, Parts
-from comanda.api.problems import FieldError, Problem
+from comanda.api.problems import Problem
 from comanda.api.security import Admin, router
 from comanda.clock import now
 from comanda.failpoints import Boundary
+from comanda.field_errors import FieldError, field_error
 from comanda.webhooks import deliveries, endpoints
 from comanda.webhooks.deliveries import Delivery, State
 from comanda.webhooks.endpoints import Draft, Endpoint
@@ -164,7 +165,7 @@ async def redeliver(_account: Admin, webhook_id: UUID, body: RedeliverBody, part
     """Send a range of time once more, in the order that it had; 10,000 at the most."""
     await _known(parts, webhook_id)
     if body.since.tzinfo is None or (body.until is not None and body.until.tzinfo is None):
-        raise Problem("VALIDATION_FAILED", errors=[FieldError("since", "Times need a zone: 2030-01-01T00:00:00Z")])
+        raise Problem("VALIDATION_FAILED", errors=[field_error("since", "zone")])
     async with parts.database.transaction(SEND) as tx:
         saga = parts.assembly.definitions.webhook
         made, due = await deliveries.send_again(tx, saga, webhook_id, since=body.since, until=body.until)

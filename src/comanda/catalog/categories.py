@@ -9,6 +9,7 @@ from uuid import UUID
 from comanda.catalog import tree
 from comanda.clock import new_id
 from comanda.db import Record, Tx, twin
+from comanda.sentences import Sentence
 
 _sql = twin(__file__)
 LOCK_TREE = _sql["lock_tree"]
@@ -131,7 +132,11 @@ async def delete(tx: Tx, ids: Sequence[UUID]) -> list[Refused | bool]:
     refusals = {
         one: Refused(
             "CATEGORY_IN_USE",
-            f"Move or delete what is in it first: {row['categories']} categories, {row['products']} products.",
+            Sentence(
+                "Move or delete what is in it first: {categories} categories, {products} products.",
+                categories=row["categories"],
+                products=row["products"],
+            ),
         )
         for one, row in used.items()
         if row["categories"] or row["products"]
@@ -144,14 +149,16 @@ def _misplaced(parents: tree.Parents, draft: Draft) -> Refused | None:
     if draft.parent_id is None:
         return None
     if draft.parent_id not in parents:
-        return Refused("CATEGORY_UNKNOWN", f"No such category to stand below: {draft.parent_id}")
+        return Refused(
+            "CATEGORY_UNKNOWN", Sentence("No such category to stand below: {parent}", parent=draft.parent_id)
+        )
     if len(tree.path(parents, draft.parent_id)) >= _DEEPEST:
-        return Refused("CATEGORY_TOO_DEEP", f"Categories stand {_DEEPEST} deep at the most.")
+        return Refused("CATEGORY_TOO_DEEP", Sentence("Categories stand {most} deep at the most.", most=_DEEPEST))
     return None
 
 
 def _taken(draft: Draft) -> Refused:
-    return Refused("SLUG_TAKEN", f"There is a category with the slug {draft.slug}.")
+    return Refused("SLUG_TAKEN", Sentence("There is a category with the slug {slug}.", slug=draft.slug))
 
 
 def _parents(categories: Iterable[Category]) -> dict[UUID, UUID | None]:

@@ -23,6 +23,7 @@ from comanda.idempotency import keys
 from comanda.idempotency.model import Remembered, fingerprint
 from comanda.messaging.streams import Streams
 from comanda.saga import Saga
+from comanda.sentences import Sentence
 
 COMMIT = Boundary("orders.accept")
 
@@ -159,7 +160,7 @@ class PlaceOrder:
         found = await self._catalogue.priced(self._database, list(wish.quantities))
         missing = [product_id for product_id in wish.quantities if product_id not in found]
         if missing:
-            return Rejected("PRODUCT_UNKNOWN", f"No such product: {missing[0]}")
+            return Rejected("PRODUCT_UNKNOWN", Sentence("No such product: {product}", product=missing[0]))
         lines = [(found[product_id], quantity) for product_id, quantity in wish.quantities.items()]
         return self._judged(wish, asked, lines, sum(priced.price * quantity for priced, quantity in lines))
 
@@ -168,7 +169,9 @@ class PlaceOrder:
         currency = lines[0][0].currency
         for priced, _ in lines:
             if not priced.is_active:
-                return Rejected("PRODUCT_INACTIVE", f"This product is not on sale: {priced.id}")
+                return Rejected(
+                    "PRODUCT_INACTIVE", Sentence("This product is not on sale: {product}", product=priced.id)
+                )
             if priced.currency != currency:
                 return Rejected("CURRENCIES_MIXED", "An order has one currency: place one order for each.")
         if total > _MOST_OF_A_TOTAL:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
+from comanda.sentences import Sentence
+
 Network = IPv4Network | IPv6Network
 SCHEDULE_SECONDS = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 """Waits between attempts, as the Standard Webhooks specification proposes."""
@@ -71,15 +73,15 @@ def wrong_url(url: str, allowed: Iterable[Network]) -> str | None:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        return "is no URL"
+        return "This is no URL"
     if parts.scheme not in {"http", "https"} or not host or len(url) > _LONGEST or not url.isprintable():
-        return "is no http or https URL"
+        return "This is no http or https URL"
     if not host.isascii():
-        return "has letters that others read as other ones: write its name in Punycode (xn--…)"
+        return "Its name has letters that others read as other ones: write it in Punycode (xn--…)"
     if parts.username is not None or parts.password is not None:
-        return "must not hold credentials: verify the signature instead"
+        return "It must not hold credentials: verify the signature instead"
     if parts.fragment:
-        return "must not have a fragment"
+        return "It must not have a fragment"
     try:
         address = ip_address(host)
     except ValueError:
@@ -95,7 +97,9 @@ def wrong_address(address: IPv4Address | IPv6Address, allowed: Iterable[Network]
         if address.ipv4_mapped is not None:
             return wrong_address(address.ipv4_mapped, allowed)
         if any(address in tunnel for tunnel in _TUNNELS):
-            return f"{address} leads somewhere else"
+            return Sentence("{address} leads somewhere else", address=address)
     if not address.is_global or address.is_multicast:
-        return f"{address} is not public: COMANDA_WEBHOOK_NETWORKS allows networks of your own"
+        return Sentence(
+            "{address} is not public: COMANDA_WEBHOOK_NETWORKS allows networks of your own", address=address
+        )
     return None

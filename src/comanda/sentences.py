@@ -1,0 +1,20 @@
+"""What is told to people: in English, with what it takes to tell it in another language."""
+
+from typing import Self
+
+
+class Sentence(str):
+    """A text that remembers its pattern and what stands in it: `Sentence("Only {free} units are free", free=3)`.
+
+    A plain text is a sentence too, whose pattern is itself.
+    """
+
+    __slots__ = ("pattern", "values")
+    pattern: str
+    values: dict[str, object]
+
+    def __new__(cls, pattern: str, /, **values: object) -> Self:
+        made = super().__new__(cls, pattern.format(**values))
+        made.pattern = pattern
+        made.values = values
+        return made
