@@ -7,7 +7,6 @@ from api_client import PASSWORD, Client, Reply, running_api
 from comanda.accounts import attempts
 from comanda.accounts.attempts import EVER, Limit, Standing
 from comanda.api import throttle
-from comanda.api.auth import counted_as
 from comanda.db import Database
 
 LOGIN = "/api/v1/auth/login"
@@ -43,14 +42,6 @@ def test_pauses_double_up_to_the_longest_and_all_is_forgotten_with_the_window() 
     assert standing.counted(LIMIT, START + timedelta(minutes=1)).tries == 1
     assert standing.wait(START + timedelta(minutes=1)) == timedelta()
     assert Standing(10**6, START, START + SECOND).counted(LIMIT, START).wait(START) == SECOND, "never past the window"
-
-
-def test_who_has_one_address_of_a_network_has_no_tries_more_by_the_others() -> None:
-    assert counted_as("2001:db8:1:2::3") == counted_as("2001:db8:1:2:ffff::9") == "2001:db8:1:2::/64"
-    assert counted_as("2001:db8:1:3::3") != counted_as("2001:db8:1:2::3")
-    assert counted_as("::ffff:10.0.0.1") == counted_as("10.0.0.1") == "10.0.0.1"
-    assert counted_as("fe80::1%eth0") == "fe80::/64"
-    assert counted_as("") == ""
 
 
 async def test_a_batch_is_judged_as_if_one_came_after_the_other(database: Database) -> None:

@@ -1,7 +1,6 @@
 """Sign up, sign in, stay signed in, sign out."""
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv6Network, ip_address
 from typing import Annotated
 
 from fastapi import Depends, Request, Response
@@ -17,6 +16,7 @@ from comanda.api.document import answers
 from comanda.api.once import hint
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
+from comanda.api.rate_limits import network_of
 from comanda.api.security import SignedIn, router
 from comanda.db import Tx
 from comanda.failpoints import Boundary
@@ -56,19 +56,8 @@ async def registration(body: RegisterBody, role: Role) -> Registration:
 
 
 async def _address(request: Request) -> str:
-    """The other end of the connection; what a header claims about it is not believed."""
-    return counted_as(request.client.host if request.client else "")
-
-
-def counted_as(host: str) -> str:
-    """Of an IPv6 address its network of 64 bits: whoever has one address there has them all."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, IPv4Address):
-        return host
-    return str(address.ipv4_mapped or IPv6Network((int(address), 64), strict=False))
+    """Whom the other end of the connection stands for; only our own proxies may say that it is somebody else."""
+    return network_of(request.client.host if request.client else "")
 
 
 Address = Annotated[str, Depends(_address)]

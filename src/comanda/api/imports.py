@@ -26,6 +26,7 @@ from comanda.imports.files import Format
 from comanda.imports.imports import Import, Intake, KeyReused, Unreadable
 from comanda.imports.lines import Kind, Rejection
 from comanda.imports.report import COLUMNS, cells
+from comanda.sentences import Sentence
 
 ACCEPT = Boundary("imports.accept")
 CANCEL = Boundary("imports.cancel")
@@ -63,7 +64,7 @@ async def accept(
     """
     format_ = _FORMATS.get(request.headers.get("content-type", "").partition(";")[0].strip().lower())
     if format_ is None:
-        raise Problem("UNSUPPORTED_MEDIA_TYPE", f"Send {' or '.join(_FORMATS)}")
+        raise Problem("UNSUPPORTED_MEDIA_TYPE", "Send text/csv or application/x-ndjson.")
     request.scope["comanda.unhurried"] = True  # large files take their time to be stored
     intake = Intake(kind, format_)
     try:
@@ -141,7 +142,7 @@ async def cancel(_account: Admin, import_id: UUID, parts: Given) -> ImportAnswer
         (cancelled,) = await imports.cancel(tx, [import_id])
     if cancelled is None:
         ended = await _known(parts, import_id)
-        raise Problem("IMPORT_ENDED", f"It is {ended.state} already.")
+        raise Problem("IMPORT_ENDED", Sentence("The import is {state} already.", state=ended.state))
     return ImportAnswer.model_validate(cancelled)
 
 

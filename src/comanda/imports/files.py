@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from comanda.sentences import Sentence
+
 Format = Literal["csv", "ndjson"]
 
 MOST_OF_LINE = 128 * 1024
@@ -73,11 +75,11 @@ def head(begin: bytes, format_: Format, *, is_whole: bool) -> Head | Malformed:
             if cells:
                 break
     except (csv.Error, _TooLong) as wrong:
-        return Malformed("MALFORMED_LINE", f"The header can't be read: {wrong}")
+        return Malformed("MALFORMED_LINE", Sentence("The header can't be read: {reason}", reason=wrong))
     if not cells:
-        return Malformed("MALFORMED_LINE", "There is no header")
+        return Malformed("MALFORMED_LINE", Sentence("There is no header"))
     if any(_is_undecoded(cell) for cell in cells):
-        return Malformed("INVALID_ENCODING", "The header is not UTF-8")
+        return Malformed("INVALID_ENCODING", Sentence("The header is not UTF-8"))
     return Head([cell.strip() for cell in cells], source.at, source.number)
 
 

@@ -12,6 +12,7 @@ from comanda.db import Record, Tx, twin
 from comanda.imports import files
 from comanda.imports.files import MOST_OF_LINE, MOST_OF_RECORD, Format, Malformed
 from comanda.imports.lines import Kind, Rejection, wrong_columns
+from comanda.sentences import Sentence
 
 _sql = twin(__file__)
 STORE = _sql["store"]
@@ -124,7 +125,9 @@ class Intake:
         """All of it has come."""
         pieces = [*self._pieces, *([bytes(self._filling)] if self._filling else [])]
         if self._too_long is not None:
-            return Unreadable([("", f"Line {self._too_long} is longer than {MOST_OF_LINE} bytes")])
+            return Unreadable(
+                [("", Sentence("Line {line} is longer than {most} bytes", line=self._too_long, most=MOST_OF_LINE))]
+            )
         begin = b"".join(pieces[: MOST_OF_RECORD // PIECE])
         head = files.head(begin, self._format, is_whole=len(begin) == self._size)
         if isinstance(head, Malformed):
@@ -133,7 +136,7 @@ class Intake:
         if wrong:
             return Unreadable(wrong)
         if head.size == self._size:
-            return Unreadable([("", "There are no lines in it")])
+            return Unreadable([("", Sentence("There are no lines in it"))])
         lines = self._lines + (self._open > 0)
         return File(
             self._kind, self._format, head.columns, self._hash.digest(), pieces, self._size, lines, head.size,

@@ -11,6 +11,7 @@ from comanda.catalog.bodies import ProductPatch
 from comanda.fields import Body, Location, Sku
 from comanda.imports.files import Format, Head, Line, Malformed, json_of
 from comanda.inventory.admin import MOST
+from comanda.sentences import Sentence
 
 Kind = Literal["products", "stock"]
 
@@ -65,10 +66,13 @@ def wrong_columns(kind: Kind, found: Head) -> list[tuple[str, str]]:
     known = columns_of(kind)
     needed = ["sku"] if kind == "products" else ["sku", "quantity"]
     wrong = [
-        (one, f"There is no such column. There are: {', '.join(known)}") for one in found.columns if one not in known
+        (one, Sentence("There is no such column. There are: {columns}", columns=", ".join(known)))
+        for one in found.columns
+        if one not in known
     ]
-    wrong += [(one, "This column stands twice") for one in dict.fromkeys(found.columns) if found.columns.count(one) > 1]
-    wrong += [(one, "This column is needed") for one in needed if one not in found.columns]
+    twice = Sentence("This column stands twice")
+    wrong += [(one, twice) for one in dict.fromkeys(found.columns) if found.columns.count(one) > 1]
+    wrong += [(one, Sentence("This column is needed")) for one in needed if one not in found.columns]
     return [(column[:_LONGEST_NAME], message) for column, message in wrong]
 
 
