@@ -17,7 +17,7 @@ import pytest
 from api_client import KEY, PASSWORD, Client, token_of
 from comanda.accounts import accounts, passwords, sessions
 from comanda.accounts.accounts import Account, Registration
-from comanda.accounts.sessions import Renewed
+from comanda.accounts.sessions import Renewed, Stale
 from comanda.db import Database
 
 REGISTRATION = {
@@ -306,6 +306,32 @@ async def test_of_one_refresh_token_twice_in_a_batch_none_is_good(database: Data
         await sessions.begin(tx, [made.id], timedelta(days=-2))
         assert await sessions.forget(tx, 10) == 1
         assert await sessions.forget(tx, 10) == 0
+
+
+async def test_what_a_refresh_under_way_answers_is_revoked_too(database: Database) -> None:
+    hour = timedelta(hours=1)
+    async with database.transaction() as tx:
+        (made,) = await accounts.register(tx, [Registration("ana@example.com", "hash", "Ana", "Ruiz")])
+        assert isinstance(made, Account)
+        (first,) = await sessions.begin(tx, [made.id], hour)
+
+    async def end_all() -> None:
+        async with database.transaction() as tx:
+            await sessions.revoke_all(tx, [made.id])
+
+    async def somebody_waits() -> bool:
+        async with database.connection() as tx:
+            return bool(await tx.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+    async with database.transaction() as tx:
+        (renewed,) = await sessions.renew(tx, [first], hour)
+        ending = asyncio.create_task(end_all())
+        while not ending.done() and not await somebody_waits():
+            await asyncio.sleep(0.01)
+    await ending
+    assert isinstance(renewed, Renewed)
+    async with database.transaction() as tx:
+        assert await sessions.renew(tx, [renewed.token], hour) == [Stale()]
 
 
 async def test_an_unknown_user_costs_as_much_as_a_wrong_password() -> None:
