@@ -7,7 +7,7 @@ LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url
 TOLD := src tests benchmarks migrations docs .ci Makefile pyproject.toml README.md CHANGELOG.md
 UNREAD := ! -name '*.pyc' ! -name '*.svg' ! -name package-lock.json ! -path 'docs/*.json' ! -path '*/node_modules/*'
 
-.PHONY: run test test-servers install check proof models fuzz mutants failure-matrix bench bench-growth peers lock clean
+.PHONY: run test test-servers install check promtool proof models fuzz mutants failure-matrix bench bench-growth peers lock clean
 
 run: .venv/.installed
 	@$(BIN)/comanda up --demo
@@ -46,6 +46,13 @@ check: .venv/.installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml src
 	@find $(TOLD) -type f $(UNREAD) -print0 | xargs -0 -n 120 -P 2 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
+	@if PATH="$(BIN):$$PATH" command -v promtool >/dev/null; then cd deploy/prometheus && export PATH="$(CURDIR)/$(BIN):$$PATH" \
+	  && promtool check config prometheus.yml && promtool check rules recording.yml alerts.yml && promtool test rules tests.yml; \
+	else echo "promtool is not there (make promtool): the rules of deploy/prometheus are not checked"; fi
+
+# Prometheus' own tool for rules, out of Debian's package, without the server: .venv/bin/promtool.
+promtool: .venv/.installed-dev
+	@PATH="$(BIN):$$PATH" command -v promtool >/dev/null || bash deploy/prometheus/fetch-promtool.sh $(BIN)/promtool
 
 # Less than half an hour, on an idle machine; needs wrk. Writes docs/performance.md: the README's figures are from there.
 bench: .venv/.installed-dev peers

@@ -1,10 +1,12 @@
 """Comanda, put together by hand, top to bottom. Every collaborator is an argument; there is nothing global to find."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+from comanda import telemetry
 from comanda.accounts.one_time import OneTime
 from comanda.catalog.cache import Catalogue
 from comanda.checkout.order_saga import Patience, order_saga
@@ -22,12 +24,14 @@ from comanda.payments.gateway import Gateway, HttpGateway, InstantGateway
 from comanda.payments.payments import Charge, Refund
 from comanda.payments.refunds import GiveBack
 from comanda.resilience.breaker import Rule
+from comanda.resilience.loops import loop
 from comanda.saga import Saga
 from comanda.saga.definition import Alarm, unheard
 from comanda.settings import Settings
 from comanda.webhooks.deliveries import webhook_saga
 from comanda.webhooks.sender import Sender
 
+_MEASURE_EVERY = 2.0  # seconds
 _LISTS = 4  # connections for lists and searches; none until one is asked for
 
 
@@ -112,6 +116,7 @@ async def assemble(
             session=LISTS,
         )
         stack.push_async_callback(lists.close)
+        await stack.enter_async_context(_measured({"main": database, "lists": lists}))
         streams = Streams.open(settings.redis_url, name=name)
         stack.push_async_callback(streams.close)
         gateway = await _gateway(settings, stack)
@@ -125,6 +130,27 @@ async def assemble(
         most_open = settings.max_open_orders if settings.rate_limits == "on" else None
         placing = PlaceOrder(database, streams, catalogue, known.order, most_open=most_open)
         yield Assembly(settings, name, database, lists, streams, gateway, catalogue, known, placing)
+
+
+@asynccontextmanager
+async def _measured(pools: Mapping[str, Database]) -> AsyncIterator[None]:
+    """Watch the pools meanwhile."""
+
+    async def measure() -> bool:
+        for name, pool in pools.items():
+            used = pool.size - pool.idle
+            telemetry.POOL.labels(name, "used").set(used)
+            telemetry.POOL.labels(name, "idle").set(pool.idle)
+            telemetry.POOL_USED.labels(name).set(used / pool.limit)
+        return False
+
+    stop = asyncio.Event()
+    measuring = asyncio.create_task(loop("pools", measure, stop=stop, every=_MEASURE_EVERY))
+    try:
+        yield
+    finally:
+        stop.set()
+        await measuring
 
 
 def definitions(

@@ -1,5 +1,6 @@
 """Time and identifiers. Time that decides (leases, due times, expiry) is PostgreSQL's, never this one."""
 
+import time
 from datetime import UTC, datetime
 from uuid import UUID, SafeUUID
 
@@ -20,6 +21,11 @@ def new_id() -> UUID:
 def now() -> datetime:
     """The wall clock in UTC: for logs and answers."""
     return datetime.now(UTC)
+
+
+def seconds_since(made: UUID) -> float:
+    """The age of what an id from `new_id` names, in seconds; never below nought, however clocks differ."""
+    return max(0.0, time.time() - (made.int >> 80) / 1000)
 
 
 def rfc3339(moment: datetime) -> str:

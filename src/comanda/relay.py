@@ -92,13 +92,7 @@ async def run(assembly: Assembly, stop: asyncio.Event) -> None:
         return _BATCH in (forgotten, delivered, tried)
 
     async def measure() -> bool:
-        async with database.connection() as tx:
-            for depth in await log.depths(tx):
-                telemetry.QUEUE_LENGTH.labels(depth["queue"]).set(depth["ready"])
-            telemetry.STUCK.set(await log.stuck_count(tx))
-            telemetry.DEAD_LETTERS.set(await dead_letters.open_count(tx))
-            telemetry.OUTBOX_BEHIND.set((await outbox.lag(tx, SINK))[0])
-            telemetry.BREAKER.set(await breaker.is_open(tx))
+        await _measure(database)
         return False
 
     async with asyncio.TaskGroup() as loops:
@@ -136,6 +130,23 @@ async def _reset(assembly: Assembly) -> bool:
         due = await told.account(tx, "password_reset", mails, [one.correlation_id for one in asked]) if mails else []
     await assembly.streams.offer_all(rescue.by_queue(due))
     return is_more
+
+
+async def _measure(database: Database) -> None:
+    """How queues, outbox and breaker stand, for all of Comanda."""
+    async with database.connection() as tx:
+        for depth in await log.depths(tx):
+            telemetry.QUEUE_LENGTH.labels(depth["queue"]).set(depth["ready"])
+            telemetry.OLDEST_DUE.labels(depth["queue"]).set(depth["oldest_seconds"])
+        telemetry.STUCK.set(await log.stuck_count(tx))
+        telemetry.DEAD_LETTERS.set(await dead_letters.open_count(tx))
+        for sink in (SINK, deliveries.SINK):
+            behind, age = await outbox.lag(tx, sink)
+            telemetry.OLDEST_EVENT.labels(sink).set(age)
+            if sink == SINK:
+                telemetry.OUTBOX_BEHIND.set(behind)
+        telemetry.BREAKER.set(await breaker.is_open(tx))
+    telemetry.MEASURED.set_to_current_time()
 
 
 def _count(events: Sequence[Record]) -> None:

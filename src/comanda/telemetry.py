@@ -28,11 +28,60 @@ REQUESTS = Histogram(
 )
 LIMITED = Counter("http_requests_limited", "Requests that a rate limit refused, by class of routes", ["class"])
 IMPORTED = Counter("import_lines", "Lines of files that were worked off, by outcome", ["kind", "outcome"])
+RESPONSES = Counter("http_requests", "Requests answered, by route and status", ["endpoint", "method", "status"])
 ATTEMPTS = Counter("saga_attempts", "Attempts at steps, by outcome", ["outcome"])
+STEP_ATTEMPTS = Counter("saga_step_attempts", "Attempts by process, step and outcome", ["kind", "step", "outcome"])
+SAGAS = Histogram(
+    "saga_duration_seconds",
+    "From a saga's start to its end, by process and how it ended",
+    ["kind", "state"],
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 86400),
+)
+BATCHES = Histogram(
+    "batch_size",
+    "Orders, sagas or events that one commit carried, by what it was for",
+    ["operation"],
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500),
+)
+GATEWAY = Histogram(
+    "gateway_request_duration_seconds",
+    "Calls of the payment gateway, by what was asked and how it answered: 2xx, 4xx, 5xx, silent, unreachable",
+    ["operation", "answer"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10),
+)
+POOL = Gauge(
+    "database_pool_connections",
+    "Connections to PostgreSQL of all processes, by pool and state",
+    ["pool", "state"],
+    multiprocess_mode="livesum",
+)
+POOL_USED = Gauge(
+    "database_pool_used_ratio",
+    "The part of its connections that the busiest process uses, by pool",
+    ["pool"],
+    multiprocess_mode="livemax",
+)
 LEASES_LOST = Counter("saga_leases_lost", "Results that a fencing token refused")
+OLDEST_DUE = Gauge(
+    "queue_oldest_due_age_seconds",
+    "For how long the oldest step that could go on has been waiting to be taken, by queue",
+    ["queue"],
+    multiprocess_mode="mostrecent",
+)
 STUCK = Gauge("sagas_stuck", "Sagas that could not be undone", multiprocess_mode="mostrecent")
 DEAD_LETTERS = Gauge("dead_letters", "Dead letters that nobody has redriven", multiprocess_mode="mostrecent")
 OUTBOX_BEHIND = Gauge("outbox_unpublished_events", "Events that wait for the relay", multiprocess_mode="mostrecent")
+OLDEST_EVENT = Gauge(
+    "outbox_oldest_event_age_seconds",
+    "Age of the oldest event that was not handed on, by who gets it",
+    ["sink"],
+    multiprocess_mode="mostrecent",
+)
+MEASURED = Gauge(
+    "relay_last_measured_timestamp_seconds",
+    "When a relay last looked at queues, outbox and breaker, in Unix time",
+    multiprocess_mode="mostrecent",
+)
 BREAKER = Gauge("gateway_breaker_open", "1 while the breaker is open", multiprocess_mode="mostrecent")
 VIOLATIONS = Gauge(
     "comanda_invariant_violations", "Rows that break an invariant, by check", ["check"], multiprocess_mode="mostrecent"

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import redis.asyncio
 
+import promql
 from up import Up, Visitor, basket, eventually, lines_of
 
 QUEUES = ("order-processing", "payment-processing", "inventory-management", "notification-sending")
@@ -67,6 +69,24 @@ async def test_queues_and_requests_are_measured(up: Up, admin: Visitor) -> None:
     ]:
         assert found[f'http_request_duration_seconds_count{{endpoint="{endpoint}",method="{method}"}}'] >= 1
     assert not [name for name in found if order_id in name]
+
+
+async def test_every_metric_of_rules_and_dashboards_is_there_after_a_load(up: Up, admin: Visitor) -> None:
+    order_id = await admin.order(await admin.product())
+    await admin.ended(order_id)
+    used: set[str] = set(promql.metrics_used())
+
+    async def are_there() -> bool:
+        return used <= {name.partition("{")[0] for name in await up.metrics()}
+
+    try:
+        await eventually(are_there, 20)
+    except TimeoutError:
+        missing = used - {name.partition("{")[0] for name in await up.metrics()}
+        raise AssertionError(missing) from None
+    found = await up.metrics()
+    assert found['database_pool_used_ratio{pool="main"}'] <= 1
+    assert {name for name in found if re.search(r"[0-9a-f]{8}-[0-9a-f]{4}-", name)} == set(), "no ids in labels"
 
 
 async def test_the_invariants_are_a_metric(up: Up) -> None:

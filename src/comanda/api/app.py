@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from fastapi import FastAPI, Response
+from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
@@ -100,7 +101,9 @@ def build(
     Raises:
         ConfigurationFault: SECRET_KEY is too short.
     """
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    # What is traced is said in tracing.py; the framework's own spans would stand beside ours.
+    untold: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
+    app = FastAPI(telemetry=untold, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.parts = Parts(
         assembly=assembly,
         bearer=bearer or Bearer(assembly.settings.secret_key.get_secret_value()),
@@ -165,6 +168,7 @@ class _Edge:
         self._log = telemetry.log("http")
         self._logger = logging.getLogger("http")
         self._observe_hot = telemetry.REQUESTS.labels(HOT, "POST").observe
+        self._counters: dict[tuple[str, str, int], Callable[[], None]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -188,6 +192,7 @@ class _Edge:
             await self._serve(self._place_order, scope, receive, answer, refusal)  # it has a clock of its own
             took = perf_counter() - began
             self._observe_hot(took)
+            self._count(HOT, "POST", answer.status)
             if self._logger.isEnabledFor(logging.DEBUG):
                 self._tell(self._log.debug, scope, HOT, answer.status, took, correlationId=correlation_id)
             return
@@ -197,6 +202,7 @@ class _Edge:
             template = getattr(scope.get("route"), "path", None) or "unmatched"
             method = scope["method"] if scope["method"] in _METHODS else "OTHER"
             telemetry.REQUESTS.labels(template, method).observe(took)
+            self._count(template, method, answer.status)
             self._tell(self._log.info, scope, template, answer.status, took)
 
     async def _serve(
@@ -217,6 +223,14 @@ class _Edge:
             code = "INTERNAL"
         if answer.status == 0:
             await answer.refuse(code, scope)
+
+    def _count(self, template: str, method: str, status: int) -> None:
+        # Their labels are looked up once: this is on the way of every order.
+        count = self._counters.get((template, method, status))
+        if count is None:
+            count = telemetry.RESPONSES.labels(template, method, str(status)).inc
+            self._counters[template, method, status] = count
+        count()
 
     @staticmethod
     def _tell(say: Callable[..., Any], scope: Scope, path: str, status: int, took: float, **more: str) -> None:

@@ -4,12 +4,13 @@ import asyncio
 import os
 import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 import comanda
 from comanda.api.answers import DetailedHealthAnswer, HealthAnswer
@@ -150,6 +151,11 @@ async def _inside(parts: Parts) -> tuple[dict[str, Any] | None, list[dict[str, A
 def _scrape() -> bytes:
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(REGISTRY)
+    # What a process had at hand when it was killed is nobody's any more; what it counted stays.
+    for path in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("gauge_live*_*.db"):
+        pid = int(path.stem.rpartition("_")[2])
+        if not psutil.pid_exists(pid):
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)

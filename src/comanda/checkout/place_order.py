@@ -212,6 +212,7 @@ class PlaceOrder:
             except Exception:
                 if attempt == 0 or attempt == _COMMITS - 1:
                     raise  # poisoned: the batcher repeats one by one
+        telemetry.BATCHES.labels("accept").observe(len(drafts))
         placed = [draft for draft in drafts if verdicts[draft.id] == Accepted("", b"")]
         for draft in placed:
             verdicts[draft.id] = Accepted(str(draft.id), draft.answer)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from comanda import telemetry
 from comanda.db import Database, Record
 from comanda.failpoints import Boundary
 from comanda.messaging import outbox
@@ -30,5 +31,6 @@ async def publish(database: Database, streams: Streams, published: Callable[[Seq
             await streams.publish([outbox.envelope(event) for event in events])
     if not events:
         return False
+    telemetry.BATCHES.labels("publish").observe(len(events))
     published(events)
     return len(events) == _BATCH

@@ -1,5 +1,6 @@
 """The gateways' protocol, and the two that are there: the mock over HTTP, and one that answers at once."""
 
+import time
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -121,7 +122,7 @@ class HttpGateway:
             "paymentMethod": request.method,
         }
         with CHARGE:
-            status, answer = await self._send("POST", "/charges", body)
+            status, answer = await self._send("charge", "POST", "/charges", body)
         if status == _DECLINED:
             return Declined(answer["code"])
         if status == _VOIDED:
@@ -131,7 +132,7 @@ class HttpGateway:
 
     async def find(self, key: str) -> Captured | Declined | None:
         with FIND:
-            status, answer = await self._send("GET", f"/charges?key={key}", None)
+            status, answer = await self._send("find", "GET", f"/charges?key={key}", None)
         if status == _UNKNOWN:
             return None
         self._expect(status, answer)
@@ -145,14 +146,14 @@ class HttpGateway:
 
     async def void(self, key: str) -> Voided:
         with VOID:
-            status, answer = await self._send("POST", "/void", {"key": key})
+            status, answer = await self._send("void", "POST", "/void", {"key": key})
         self._expect(status, answer)
         return Voided(answer["capturedAmount"], answer["refundedAmount"])
 
     async def refund(self, charge_key: str, amount: int, key: str) -> None:
         with REFUND:
             body = {"key": key, "chargeKey": charge_key, "amount": amount}
-            status, answer = await self._send("POST", "/refunds", body)
+            status, answer = await self._send("refund", "POST", "/refunds", body)
         self._expect(status, answer)
 
     async def find_refund(self, key: str) -> int | None:
@@ -165,23 +166,28 @@ class HttpGateway:
 
     async def ledger(self, after: int, limit: int) -> list[dict[str, Any]]:
         """A page of the gateway's own ledger, for reconciliation."""
-        status, answer = await self._send("GET", f"/ledger?after={after}&limit={limit}", None)
+        status, answer = await self._send("ledger", "GET", f"/ledger?after={after}&limit={limit}", None)
         self._expect(status, answer)
         lines: list[dict[str, Any]] = answer
         return lines
 
-    async def _send(self, method: str, path: str, body: dict[str, Any] | None) -> tuple[int, Any]:
+    async def _send(self, operation: str, method: str, path: str, body: dict[str, Any] | None) -> tuple[int, Any]:
         if self._client is None:
             raise RuntimeError("enter the gateway before it is used: `async with HttpGateway(...)`")
         headers = {"Content-Type": "application/json", "X-Correlation-Id": telemetry.correlation_id() or ""}
         data = msgspec.json.encode(body) if body is not None else None
+        began, said = time.perf_counter(), "silent"
         try:
             async with self._client.request(method, self._url + path, data=data, headers=headers) as response:
                 raw = await response.read()
+            said = f"{response.status // 100}xx"
         except (aiohttp.ClientConnectorError, ConnectionRefusedError) as fault:
+            said = "unreachable"
             raise GatewayBusy(f"the gateway can't be reached: {fault}") from fault
         except (aiohttp.ClientError, TimeoutError, OSError) as fault:
             raise GatewaySilent(f"the gateway did not answer: {str(fault) or type(fault).__name__}") from fault
+        finally:
+            telemetry.GATEWAY.labels(operation, said).observe(time.perf_counter() - began)
         try:
             return response.status, msgspec.json.decode(raw)
         except msgspec.DecodeError as fault:

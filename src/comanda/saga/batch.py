@@ -10,6 +10,7 @@ import msgspec
 from comanda.messaging.dead_letters import DeadLetter
 from comanda.saga.definition import Direction, Job, Later, Outcome, Passage, Refused, Saga, Step
 from comanda.saga.log import Attempt, Claimed, Moved
+from comanda.saga.transitions import State
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -68,6 +69,7 @@ class Batch:
     attempts: list[Attempt] = field(default_factory=list)
     passages: dict[tuple[str, int], list[Passage]] = field(default_factory=lambda: defaultdict(list))
     letters: list[DeadLetter] = field(default_factory=list)
+    ended: list[tuple[str, State, UUID]] = field(default_factory=list)
     # Remote calls of each queue that this transaction has room reserved for.
     bound: Counter[str] = field(default_factory=Counter)
     locked: set[str] = field(default_factory=set)

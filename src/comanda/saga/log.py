@@ -91,7 +91,7 @@ class Claimed:
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One line of history."""
+    """One line of history. `kind`: of its saga, for the metrics."""
 
     saga_id: UUID
     step: str
@@ -101,6 +101,7 @@ class Attempt(msgspec.Struct, frozen=True):
     detail: str | None
     worker: str
     duration_ms: float
+    kind: str
 
 
 def _claimed(row: Record, *, is_rescue: bool) -> Claimed:

@@ -9,6 +9,7 @@ from uuid import UUID
 from msgspec import structs
 
 from comanda import telemetry
+from comanda.clock import seconds_since
 from comanda.db import Tx
 from comanda.messaging import dead_letters
 from comanda.messaging.dead_letters import DeadLetter
@@ -122,6 +123,12 @@ class Settling:
             telemetry.JOBS.labels(queue).inc(count)
         for outcome, count in Counter(attempt.outcome for attempt in batch.attempts).items():
             telemetry.ATTEMPTS.labels(outcome).inc(count)
+        for names, count in Counter((one.kind, one.step, one.outcome) for one in batch.attempts).items():
+            telemetry.STEP_ATTEMPTS.labels(*names).inc(count)
+        for kind, state, saga_id in batch.ended:
+            telemetry.SAGAS.labels(kind, state).observe(seconds_since(saga_id))
+        if batch.result.claimed:
+            telemetry.BATCHES.labels("saga").observe(batch.result.claimed)
         for letter in batch.letters:
             _log.error(
                 "a saga is stuck: look at it with `comanda saga show`, then retry, skip, compensate or resolve it",
@@ -132,7 +139,8 @@ class Settling:
         self, one: Claimed, attempt: int, outcome: str, detail: str | None, took: float, worker: str | None = None
     ) -> Attempt:
         """A line of history."""
-        return Attempt(one.id, one.step, one.direction, attempt, outcome, detail, worker or self._worker, took)
+        by = worker or self._worker
+        return Attempt(one.id, one.step, one.direction, attempt, outcome, detail, by, took, one.kind)
 
     @staticmethod
     def note_begun(batch: Batch, saga: Saga, step: Step, group: Sequence[Claimed]) -> None:
@@ -161,6 +169,8 @@ class Settling:
         if move.event is not None:
             reason = move.reason if move.event != "done" else None
             batch.passages[one.kind, one.version].append(Passage(one.subject, step.name, direction, move.event, reason))
+        if move.is_ended:
+            batch.ended.append((one.kind, move.state, one.id))
         if move.is_stuck:
             self._give_up(batch, one, attempt, str(detail))
         known = batch.moves.get(one.id)
