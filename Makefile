@@ -81,7 +81,7 @@ failure-matrix: .venv/.installed-dev
 # After an edit of pyproject.toml. A lock file names no index host.
 lock:
 	$(LOCK) pyproject.toml --group build --output-file requirements/runtime.txt
-	$(LOCK) pyproject.toml --group build --extra dataset --group dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
+	$(LOCK) pyproject.toml --group build --extra dataset --extra otel --group dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
 	$(LOCK) --group peers --output-file requirements/peers.txt
 
 # Peers for `make bench`, into environments of their own; without npm its own are left out.

@@ -8,7 +8,7 @@ from functools import partial
 
 import msgspec
 
-from comanda import telemetry
+from comanda import telemetry, tracing
 from comanda.accounts import attempts, one_time, resets, sessions
 from comanda.assembly import Assembly
 from comanda.db import Database, Record
@@ -162,6 +162,7 @@ def _count(events: Sequence[Record]) -> None:
             "order ended",
             orderId=str(event["aggregate_id"]),
             correlationId=event["correlation_id"],
+            **({"traceId": tracing.trace_id(event["traceparent"])} if event["traceparent"] else {}),
             userId=payload["customerId"],
             status=status,
             reason=payload.get("reason"),

@@ -2,6 +2,7 @@
 
 import logging
 import logging.handlers
+import re
 import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
@@ -88,10 +89,48 @@ VIOLATIONS = Gauge(
 )
 
 
-def _fields(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """The document's field names."""
-    event["message"] = event.pop("event")
-    return event
+_SECRET = frozenset(
+    {"password", "token", "accesstoken", "refreshtoken", "authorization", "cookie", "secret", "secretkey", "email"}
+    | {"phone", "phonenumber", "firstname", "lastname", "address", "shippingaddress", "recipient"}
+)
+_PLAIN = frozenset({"timestamp", "level", "process", "context", "correlationId", "orderId", "userId", "traceId"})
+_SHOWS = ("@", "eyJ", "whsec_", "earer ")  # without one of these there is nothing to be masked
+_MASKS = (
+    (re.compile(r"(\w://)[^/\s@]+@"), r"\1***@"),  # credentials in a URL
+    (re.compile(r"[\w.+-]+@([\w-]+\.[\w.-]+)"), r"***@\1"),
+    (re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"), "***"),
+    (re.compile(r"\bwhsec_[\w+/=]+"), "whsec_***"),
+    (re.compile(r"\b([Bb]earer )[\w.~+/=-]+"), r"\1***"),
+)
+
+
+def masked(text: str) -> str:
+    """A text without credentials, tokens and addresses, whoever put them there: a driver's error, a traceback."""
+    if any(sign in text for sign in _SHOWS):
+        for pattern, mask in _MASKS:
+            text = pattern.sub(mask, text)
+    return text
+
+
+class _Fields:
+    """The document's field names; what a library or another thread says has them too."""
+
+    def __init__(self, process: str) -> None:
+        self._process = process
+
+    def __call__(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        record: logging.LogRecord | None = event.pop("_record", None)
+        event.pop("_from_structlog", None)
+        event["message"] = event.pop("event")
+        for name, value in event.items():
+            if name.lower().replace("_", "") in _SECRET:
+                event[name] = "***"
+            elif isinstance(value, str) and name not in _PLAIN:
+                event[name] = masked(value)
+        event.setdefault("process", self._process)
+        if record is not None:
+            event.setdefault("context", record.name)
+        return event
 
 
 def _dumps(event: Any, **_: Any) -> str:
@@ -119,8 +158,7 @@ def configure(*, level: str, directory: Path | None, process: str) -> None:
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=_SHARED,
         processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            _fields,
+            _Fields(process),
             structlog.processors.JSONRenderer(serializer=_dumps),
         ],
     )
@@ -130,7 +168,7 @@ def configure(*, level: str, directory: Path | None, process: str) -> None:
         handler.setFormatter(formatter)
     root.setLevel(level.upper())
     # They tell of each lost connection with a traceback; what is away is said once, in our words.
-    for talkative in ("asyncio", "asyncpg", "asyncpg.pool"):
+    for talkative in ("asyncio", "asyncpg", "asyncpg.pool", "urllib3"):
         logging.getLogger(talkative).setLevel(logging.ERROR)
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

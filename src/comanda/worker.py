@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from comanda import telemetry
+from comanda import telemetry, tracing
 from comanda.db import Database
 from comanda.errors import DatabaseFault, RedisFault
 from comanda.failpoints import Boundary
@@ -253,7 +253,7 @@ class Worker:
 
     async def _call(self, call: Call) -> None:
         """One call, with the order's correlation id in every line that it logs."""
-        with telemetry.correlated(call.correlation_id):
+        with telemetry.correlated(call.correlation_id), tracing.within(call.traceparent):
             try:
                 result = await self._engine.call(call)
             except DatabaseFault as fault:

@@ -13,7 +13,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
-from comanda import telemetry
+from comanda import telemetry, tracing
 from comanda.accounts.tokens import Bearer
 from comanda.api import (
     after_order,
@@ -187,22 +187,30 @@ class _Edge:
         if ruling is not None and not ruling.is_in:
             refusal = "TOO_MANY_REQUESTS"
         answer = _Answer(send, correlation_id, ruling)
+        traced = tracing.request(scope["method"], scope["headers"])
         if scope["path"] == HOT and scope["method"] == "POST":
             scope["comanda.correlation_id"] = correlation_id
+            if traced is not None:
+                scope["comanda.traceparent"] = traced.traceparent
             await self._serve(self._place_order, scope, receive, answer, refusal)  # it has a clock of its own
             took = perf_counter() - began
             self._observe_hot(took)
             self._count(HOT, "POST", answer.status)
+            if traced is not None:
+                traced.end("POST", HOT, answer.status, correlation_id)
             if self._logger.isEnabledFor(logging.DEBUG):
-                self._tell(self._log.debug, scope, HOT, answer.status, took, correlationId=correlation_id)
+                more = {} if traced is None else {"traceId": traced.traceparent[3:35]}
+                self._tell(self._log.debug, scope, HOT, answer.status, took, correlationId=correlation_id, **more)
             return
-        with telemetry.correlated(correlation_id):
+        with telemetry.correlated(correlation_id), tracing.within(traced.traceparent if traced else None):
             await self._serve(self._routes, scope, receive, answer, refusal)
             took = perf_counter() - began
             template = getattr(scope.get("route"), "path", None) or "unmatched"
             method = scope["method"] if scope["method"] in _METHODS else "OTHER"
             telemetry.REQUESTS.labels(template, method).observe(took)
             self._count(template, method, answer.status)
+            if traced is not None:
+                traced.end(method, template, answer.status, correlation_id)
             self._tell(self._log.info, scope, template, answer.status, took)
 
     async def _serve(

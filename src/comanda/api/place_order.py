@@ -160,6 +160,7 @@ class PlaceOrderRoute:
             body.payment_method,
             address,
             body.notes,
+            scope.get("comanda.traceparent"),
         )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from comanda import tracing
 from comanda.db import Tx
 from comanda.notifications.notifications import Notifications
 from comanda.orders import model, orders, shipments, standing
@@ -126,7 +127,10 @@ async def refund(
             decided.append(granted)
     askings = [one for one in decided if isinstance(one, Asking)]
     asked = await refunds.ask(tx, askings)
-    starts = [Start.of(saga, made.id, one.correlation_id) for made, one in zip(asked, askings, strict=True)]
+    trace = tracing.current()
+    starts = [
+        Start.of(saga, made.id, one.correlation_id, traceparent=trace) for made, one in zip(asked, askings, strict=True)
+    ]
     due = await start(tx, starts)
     made = iter(asked)
     return [next(made) if isinstance(one, Asking) else one for one in decided], due

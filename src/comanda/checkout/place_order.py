@@ -5,6 +5,7 @@ arrive while a commit runs share the next one. PROTOCOL.md, "Accept".
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 
-from comanda import telemetry
+from comanda import telemetry, tracing
 from comanda.catalog.cache import Catalogue, Priced
 from comanda.clock import new_id, now, rfc3339
 from comanda.db import Batcher, Database, Record, twin
@@ -52,6 +53,7 @@ class Wish:
     payment_method: str | None = None
     shipping_address: str | None = None
     notes: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,7 @@ class PlaceOrder:
 
     async def _commit(self, drafts: Sequence[_Draft]) -> Sequence[Accepted | Rejected | Exception]:
         """One commit for all. After a lost connection the same ids are looked up before anything is repeated."""
+        began = time.time()
         # Keys in one order, so that several processes can't deadlock on them.
         in_order = sorted(drafts, key=lambda draft: (draft.wish.customer_id, draft.wish.key or ""))
         verdicts: dict[UUID, Accepted | Rejected | Exception] = {}
@@ -213,6 +216,8 @@ class PlaceOrder:
                 if attempt == 0 or attempt == _COMMITS - 1:
                     raise  # poisoned: the batcher repeats one by one
         telemetry.BATCHES.labels("accept").observe(len(drafts))
+        traced = [draft.wish.traceparent for draft in drafts]
+        tracing.tell_together("accept", traced, began=began, size=len(drafts), kind="INTERNAL")
         placed = [draft for draft in drafts if verdicts[draft.id] == Accepted("", b"")]
         for draft in placed:
             verdicts[draft.id] = Accepted(str(draft.id), draft.answer)
@@ -268,6 +273,7 @@ class PlaceOrder:
             first.queue,
             self._saga.started,
             self._most_open,
+            [wish.traceparent for wish in wishes],
         ]
 
     def _hint(self, saga_ids: Sequence[UUID]) -> None:

@@ -8,9 +8,9 @@
 WITH given AS (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::bytea[], $6::bytea[], $7::bigint[],
                          $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::timestamptz[],
-                         $14::uuid[], $15::text[])
+                         $14::uuid[], $15::text[], $28::text[])
         AS given (id, saga_id, customer_id, key, fingerprint, answer, total_amount, currency, payment_method,
-                  shipping_address, notes, correlation_id, created_at, event_id, payload)
+                  shipping_address, notes, correlation_id, created_at, event_id, payload, traceparent)
 ), lines AS (
     SELECT given.order_id, given.position, given.product_id, given.quantity, given.unit_price,
            products.sku, products.name, products.id IS NULL AS is_stale
@@ -53,11 +53,12 @@ WITH given AS (
 ), remembered AS (
     INSERT INTO order_moves (order_id, from_state, to_state, actor, at) SELECT id, NULL, 'PENDING', 'customer', created_at FROM won
 ), begun AS (
-    INSERT INTO sagas (id, kind, version, subject, step, queue, priority, reached, since, correlation_id, created_at, updated_at)
-    SELECT saga_id, $22, $23::int, id, $24, $25, 1, $26, now(), correlation_id, now(), now() FROM won
+    INSERT INTO sagas (id, kind, version, subject, step, queue, priority, reached, since, correlation_id, created_at, updated_at,
+                       traceparent)
+    SELECT saga_id, $22, $23::int, id, $24, $25, 1, $26, now(), correlation_id, now(), now(), traceparent FROM won
 ), told AS (
-    INSERT INTO outbox (id, type, aggregate_type, aggregate_id, correlation_id, payload)
-    SELECT event_id, 'OrderCreated', 'order', id, correlation_id, payload::jsonb FROM won
+    INSERT INTO outbox (id, type, aggregate_type, aggregate_id, correlation_id, payload, traceparent)
+    SELECT event_id, 'OrderCreated', 'order', id, correlation_id, payload::jsonb, traceparent FROM won
 ), woken AS (
     -- The relay, as soon as this is committed.
     SELECT pg_notify('comanda_outbox', '') AS at FROM (SELECT 1 FROM won LIMIT 1) AS any_won

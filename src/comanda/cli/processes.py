@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import typer
 
-from comanda import failpoints, telemetry
+from comanda import failpoints, telemetry, tracing
 from comanda.errors import ConfigurationFault, Fault
 from comanda.failpoints import Boundary
 from comanda.settings import Settings, strangers
@@ -30,6 +30,7 @@ def process(settings: Settings, kind: str) -> Iterator[str]:
     """Logs under the process's name; fewer pauses for garbage than the default has."""
     name = os.environ.get("COMANDA_PROCESS_NAME") or f"{kind}-{os.getpid()}"
     telemetry.configure(level=settings.log_level, directory=settings.log_dir, process=name)
+    end_traces = tracing.switch_on(name)
     is_alone = "COMANDA_PROCESS_NAME" not in os.environ  # `comanda up` says it for its children
     for stranger in strangers(os.environ) if is_alone else ():
         telemetry.log(kind).warning(stranger)
@@ -48,6 +49,8 @@ def process(settings: Settings, kind: str) -> Iterator[str]:
             raise SystemExit(fault.exit_code) from None
         telemetry.log(kind).critical("ends by a defect", error=repr(fault), exc_info=raised)
         raise SystemExit(1) from None
+    finally:
+        end_traces()
 
 
 def _single(raised: Exception) -> Exception:

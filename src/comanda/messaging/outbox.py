@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 
+from comanda import tracing
 from comanda.clock import new_id
 from comanda.db import Record, Tx, twin
 
@@ -25,7 +26,10 @@ Aggregate = Literal["order", "payment", "product", "reservation"]
 
 
 class Event(msgspec.Struct, frozen=True):
-    """Something that happened. `order_id`: the order that it concerns, whose correlation id it inherits."""
+    """Something that happened. `order_id`: the order that it concerns, whose correlation id it inherits.
+
+    `traceparent`: of another trace than the order's.
+    """
 
     type: str
     aggregate_type: Aggregate
@@ -33,6 +37,7 @@ class Event(msgspec.Struct, frozen=True):
     payload: dict[str, Any]
     order_id: UUID | None = None
     correlation_id: str | None = None
+    traceparent: str | None = None
     id: UUID = msgspec.field(default_factory=new_id)
 
 
@@ -49,6 +54,7 @@ async def append(tx: Tx, events: Sequence[Event]) -> None:
         [event.correlation_id for event in events],
         [event.order_id for event in events],
         [msgspec.json.encode(event.payload).decode() for event in events],
+        [event.traceparent or tracing.of(event.order_id, event.aggregate_id) for event in events],
     )
 
 
@@ -72,7 +78,8 @@ async def skip(tx: Tx, sink: str) -> None:
 
 
 def envelope(row: Record) -> bytes:
-    """An event as it leaves, in JSON."""
+    """An event as it leaves, in JSON. `traceparent` is there where its trace is kept."""
+    traceparent = row.get("traceparent")
     return msgspec.json.encode(
         {
             "id": row["id"],
@@ -84,6 +91,7 @@ def envelope(row: Record) -> bytes:
             "causationId": row["causation_id"],
             "time": row["at"],
             "data": msgspec.Raw(row["payload"].encode()),
+            **({"traceparent": traceparent} if traceparent else {}),
         }
     )
 

@@ -3,12 +3,12 @@
 -- name: append
 -- The correlation id, where the writer has none at hand, is that of the order it concerns. Wakes the relay at COMMIT.
 WITH appended AS (
-    INSERT INTO outbox (id, type, aggregate_type, aggregate_id, correlation_id, payload)
+    INSERT INTO outbox (id, type, aggregate_type, aggregate_id, correlation_id, payload, traceparent)
     SELECT given.id, given.type, given.aggregate_type, given.aggregate_id,
            coalesce(given.correlation_id, (SELECT orders.correlation_id FROM orders WHERE orders.id = given.order_id)),
-           given.payload::jsonb
-      FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::uuid[], $7::text[])
-           AS given (id, type, aggregate_type, aggregate_id, correlation_id, order_id, payload)
+           given.payload::jsonb, given.traceparent
+      FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::uuid[], $7::text[], $8::text[])
+           AS given (id, type, aggregate_type, aggregate_id, correlation_id, order_id, payload, traceparent)
      RETURNING 1
 )
 SELECT pg_notify('comanda_outbox', '') FROM (SELECT count(*) FROM appended) AS one;
@@ -20,7 +20,7 @@ SELECT xid::text AS xid, id FROM outbox_cursors WHERE sink = $1 FOR UPDATE SKIP 
 -- name: following
 -- What comes after a position, up to the oldest transaction that may still write: nothing can appear before it.
 SELECT id, xid::text AS xid, type, version, aggregate_type, aggregate_id, correlation_id, causation_id,
-       payload::text AS payload, at
+       payload::text AS payload, at, traceparent
   FROM outbox
  WHERE (xid, id) > ($1::text::xid8, $2::uuid) AND xid < pg_snapshot_xmin(pg_current_snapshot())
  ORDER BY outbox.xid, outbox.id LIMIT $3; -- the column: `xid` alone is the text above, where 1000 comes before 999

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
-from comanda import telemetry
+from comanda import telemetry, tracing
 from comanda.db import Database, Record
 from comanda.failpoints import Boundary
 from comanda.messaging import outbox
-from comanda.messaging.streams import Streams
+from comanda.messaging.streams import EVENTS, Streams
 
 PUBLISH = Boundary("outbox.publish")
 
@@ -32,5 +32,28 @@ async def publish(database: Database, streams: Streams, published: Callable[[Seq
     if not events:
         return False
     telemetry.BATCHES.labels("publish").observe(len(events))
+    _trace(events)
     published(events)
     return len(events) == _BATCH
+
+
+def _trace(events: Sequence[Record]) -> None:
+    """How long its events took from their commit to here, in each trace that they are of."""
+    if not tracing.is_on():
+        return
+    found: dict[str, list[Record]] = {}
+    for event in events:
+        if event["traceparent"] is not None:
+            found.setdefault(event["traceparent"], []).append(event)
+    for traceparent, mine in found.items():
+        tracing.tell(
+            "outbox publish",
+            traceparent,
+            kind="PRODUCER",
+            attributes={
+                "messaging.destination.name": EVENTS,
+                "messaging.batch.message_count": len(events),
+                "comanda.events": [event["type"] for event in mine],
+            },
+            began=min(event["at"] for event in mine).timestamp(),
+        )

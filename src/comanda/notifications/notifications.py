@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 
+from comanda import tracing
 from comanda.db import Record, Tx, twin
 from comanda.errors import ConfigurationFault
 from comanda.notifications.providers import Outgoing, Provider
@@ -72,11 +73,11 @@ class Notifications:
 
     async def shipped(self, tx: Tx, shipment_ids: Sequence[UUID]) -> Sequence[Due]:
         """Tell the customers that parcels are on their way; the deliveries of these messages."""
-        return await self._deliver(tx, _with_their_ids(await STORE_SHIPPED.rows(tx, shipment_ids)))
+        return await self._deliver(tx, _with_their_traces(await STORE_SHIPPED.rows(tx, shipment_ids)))
 
     async def refunded(self, tx: Tx, refund_ids: Sequence[UUID]) -> Sequence[Due]:
         """Tell the customers that money is on its way back."""
-        return await self._deliver(tx, _with_their_ids(await STORE_REFUNDED.rows(tx, refund_ids)))
+        return await self._deliver(tx, _with_their_traces(await STORE_REFUNDED.rows(tx, refund_ids)))
 
     async def account(
         self, tx: Tx, kind: AccountKind, mails: Sequence[tuple[UUID, UUID]], correlation_ids: Sequence[str]
@@ -85,7 +86,7 @@ class Notifications:
         accounts, tokens = [account for account, _ in mails], [token for _, token in mails]
         about = dict(zip(tokens, correlation_ids, strict=True))
         rows = await STORE_ACCOUNT.rows(tx, accounts, tokens, kind)
-        return await self._deliver(tx, [(row["id"], about[row["occasion"]]) for row in rows])
+        return await self._deliver(tx, [(row["id"], about[row["occasion"]], tracing.current()) for row in rows])
 
     async def retract(self, tx: Tx, order_ids: Sequence[UUID]) -> Sequence[Outcome]:
         """Hold back confirmations that have not gone out yet."""
@@ -95,17 +96,21 @@ class Notifications:
     async def _store(
         self, tx: Tx, order_ids: Sequence[UUID], reasons: Sequence[str | None], kind: str
     ) -> Sequence[Due]:
-        return await self._deliver(tx, _with_their_ids(await STORE.rows(tx, order_ids, reasons, kind)))
+        return await self._deliver(tx, _with_their_traces(await STORE.rows(tx, order_ids, reasons, kind)))
 
-    async def _deliver(self, tx: Tx, stored: Sequence[tuple[UUID, str]]) -> Sequence[Due]:
+    async def _deliver(self, tx: Tx, stored: Sequence[tuple[UUID, str, str | None]]) -> Sequence[Due]:
         if not stored:
             return []
-        starts = [Start.of(self._delivery, one, about, priority=_AFTER_THE_ORDERS) for one, about in stored]
+        starts = [
+            Start.of(self._delivery, one, about, priority=_AFTER_THE_ORDERS, traceparent=trace)
+            for one, about, trace in stored
+        ]
         return await start(tx, starts)
 
 
-def _with_their_ids(rows: Sequence[Record]) -> list[tuple[UUID, str]]:
-    return [(row["id"], row["correlation_id"]) for row in rows]
+def _with_their_traces(rows: Sequence[Record]) -> list[tuple[UUID, str, str | None]]:
+    """Id, correlation id and trace of each message."""
+    return [(row["id"], row["correlation_id"], tracing.of(row["order_id"], row["occasion"])) for row in rows]
 
 
 class Delivery:

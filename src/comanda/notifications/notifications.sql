@@ -23,7 +23,8 @@ SELECT uuid_v7(), orders.id,
                      SELECT 'sms', accounts.phone_number WHERE accounts.phone_number IS NOT NULL) AS ways
  ORDER BY orders.id, ways.channel
     ON CONFLICT (order_id, kind, channel, occasion) DO NOTHING
-RETURNING id, order_id, (SELECT correlation_id FROM orders WHERE orders.id = notifications.order_id) AS correlation_id;
+RETURNING id, order_id, (SELECT correlation_id FROM orders WHERE orders.id = notifications.order_id) AS correlation_id,
+          occasion;
 
 -- name: store_shipped
 -- One message for each parcel and channel: what is in it, and how to follow it.
@@ -49,7 +50,8 @@ SELECT uuid_v7(), orders.id, 'order_shipped', ways.channel, ways.recipient, acco
  WHERE shipments.id = ANY($1::uuid[])
  ORDER BY shipments.id, ways.channel
     ON CONFLICT (order_id, kind, channel, occasion) DO NOTHING
-RETURNING id, order_id, (SELECT correlation_id FROM orders WHERE orders.id = notifications.order_id) AS correlation_id;
+RETURNING id, order_id, (SELECT correlation_id FROM orders WHERE orders.id = notifications.order_id) AS correlation_id,
+          occasion;
 
 -- name: store_refunded
 -- One message for each refund that succeeded and channel: how much, and for what.
@@ -73,7 +75,8 @@ SELECT uuid_v7(), orders.id, 'order_refund', ways.channel, ways.recipient, accou
  WHERE refunds.id = ANY($1::uuid[]) AND refunds.state = 'SUCCEEDED'
  ORDER BY refunds.id, ways.channel
     ON CONFLICT (order_id, kind, channel, occasion) DO NOTHING
-RETURNING id, order_id, (SELECT correlation_id FROM orders WHERE orders.id = notifications.order_id) AS correlation_id;
+RETURNING id, order_id, (SELECT correlation_id FROM orders WHERE orders.id = notifications.order_id) AS correlation_id,
+          occasion;
 
 -- name: store_account
 -- By e-mail alone: who can read that mailbox is whom the token is for. The token itself is not stored.

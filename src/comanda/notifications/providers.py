@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from comanda import telemetry
+from comanda import telemetry, tracing
 from comanda.db import Batcher, Database, twin
 from comanda.failpoints import Boundary
 
@@ -43,9 +43,10 @@ class MockProvider:
         self._batches: Batcher[tuple[Outgoing, str], str] = Batcher(self._deliver, limit=500)
 
     async def send(self, message: Outgoing, key: str) -> str:
-        return await self._batches.submit(
-            (msgspec.structs.replace(message, correlation_id=telemetry.correlation_id()), key)
-        )
+        with tracing.outside("mailbox send", comanda__channel=message.channel):
+            return await self._batches.submit(
+                (msgspec.structs.replace(message, correlation_id=telemetry.correlation_id()), key)
+            )
 
     async def _deliver(self, messages: Sequence[tuple[Outgoing, str]]) -> Sequence[str]:
         async with self._database.connection(SEND) as connection:

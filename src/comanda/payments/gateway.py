@@ -9,7 +9,7 @@ from uuid import UUID
 import aiohttp
 import msgspec
 
-from comanda import telemetry
+from comanda import telemetry, tracing
 from comanda.errors import GatewayBusy, GatewayFault, GatewaySilent
 from comanda.failpoints import Boundary
 
@@ -177,9 +177,14 @@ class HttpGateway:
         headers = {"Content-Type": "application/json", "X-Correlation-Id": telemetry.correlation_id() or ""}
         data = msgspec.json.encode(body) if body is not None else None
         began, said = time.perf_counter(), "silent"
+        where = path.partition("?")[0]
+        about = {"http__request__method": method, "url__full": self._url + where, "comanda__operation": operation}
         try:
-            async with self._client.request(method, self._url + path, data=data, headers=headers) as response:
-                raw = await response.read()
+            with tracing.outside(f"{method} {where}", **about) as call:
+                headers |= call.headers
+                async with self._client.request(method, self._url + path, data=data, headers=headers) as response:
+                    raw = await response.read()
+                call.answered(response.status)
             said = f"{response.status // 100}xx"
         except (aiohttp.ClientConnectorError, ConnectionRefusedError) as fault:
             said = "unreachable"

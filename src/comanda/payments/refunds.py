@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 
+from comanda import tracing
 from comanda.clock import new_id
 from comanda.db import Record, Tx, twin
 from comanda.errors import GatewayFault
@@ -171,6 +172,7 @@ async def succeed(tx: Tx, refund_ids: Sequence[UUID]) -> None:
                     "isWhole": row["refunded"] == row["captured"],
                 },
                 order_id=row["order_id"],
+                traceparent=tracing.of(row["id"]),
             )
             for row in await SETTLE.rows(tx, refund_ids, "SUCCEEDED")
             if row["payment_id"] is not None

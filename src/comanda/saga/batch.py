@@ -1,7 +1,9 @@
 """One transaction's work in memory, and what it led to."""
 
+import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -23,12 +25,14 @@ class Call(msgspec.Struct, frozen=True):
     request: Any
     token: int
     correlation_id: str
+    traceparent: str | None
 
 
 class Answered(msgspec.Struct, frozen=True):
     call: Call
     answer: Any
     duration_ms: float
+    began: float = msgspec.field(default_factory=time.time)
 
 
 @dataclass
@@ -74,11 +78,19 @@ class Batch:
     bound: Counter[str] = field(default_factory=Counter)
     locked: set[str] = field(default_factory=set)
     result: Result = field(default_factory=Result)
+    # When the transaction began, and when the calls did whose answers it records; in Unix time.
+    began: float = field(default_factory=time.time)
+    called_at: dict[tuple[UUID, str, Direction], float] = field(default_factory=dict)
 
 
 def key_of(saga_id: UUID, step: str, direction: Direction) -> str:
     """The name of an effect outside: the same for every attempt."""
     return f"{saga_id}:{step}:{direction}"
+
+
+def attempted(saga_id: UUID, step: str, direction: Direction, since: datetime, attempt: int) -> tuple[object, ...]:
+    """What names an attempt in its trace; after an operator's retry they are counted anew, from another moment on."""
+    return saga_id, step, direction, since.timestamp(), attempt
 
 
 def unsure(one: Claimed, outcome: Outcome) -> Outcome:

@@ -15,12 +15,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from comanda import telemetry
+from comanda import telemetry, tracing
 from comanda.db import Batcher, Database, Tx
 from comanda.errors import DatabaseFault, Deadlock, Overrun
 from comanda.failpoints import Boundary
 from comanda.saga import log
-from comanda.saga.batch import Answered, Batch, Call, Result, Unrecordable, counted, key_of, unsure
+from comanda.saga.batch import Answered, Batch, Call, Result, Unrecordable, attempted, counted, key_of, unsure
 from comanda.saga.definition import Alarm, Direction, Done, Failed, Job, Later, Outcome, Refused, Saga, Step, unheard
 from comanda.saga.log import Claimed, Moved
 from comanda.saga.settling import Settling
@@ -40,6 +40,11 @@ _LOST_AT_MOST = 5  # workers that a remote step without a limit of its own may c
 _LOST = "its workers were lost"
 _MARKS_AT_MOST = 4  # with the worker that was lost before the first mark: a dead letter after five claims
 _SURVIVED_AT_MOST = 10_000
+
+
+def _carry(claimed: Sequence[Claimed]) -> None:
+    if tracing.is_on():
+        tracing.carry({one.subject: one.traceparent for one in claimed if one.traceparent is not None})
 
 
 @dataclass
@@ -175,13 +180,13 @@ class Engine:
         """Make one call outside, with no transaction open, and commit its answer (shared with its neighbours')."""
         # From here on its lease is kept alive: one that nobody came to call has to run out.
         self._leases[call.job.saga_id] = call.token
-        begun = time.monotonic()
+        begun, began = time.monotonic(), time.time()
         handler = call.step.handler(call.direction)
         try:
             answer: Any = await handler.call(call.request, call.job.key)
         except Exception as fault:  # noqa: BLE001 - whatever it was: the call is not known to have happened
             answer = fault
-        answered = Answered(call, answer, (time.monotonic() - begun) * 1000)
+        answered = Answered(call, answer, (time.monotonic() - begun) * 1000, began)
         is_told = False
         try:
             while True:
@@ -199,7 +204,7 @@ class Engine:
                     if isinstance(answered.answer, Unrecordable):
                         raise  # not even that it failed can be stored: the lease runs out, and it is rescued
                     _log.exception("a result could not be recorded", saga=str(call.job.saga_id))
-                    answered = Answered(call, Unrecordable(repr(fault)), answered.duration_ms)
+                    answered = Answered(call, Unrecordable(repr(fault)), answered.duration_ms, began)
         finally:
             if self._leases.get(call.job.saga_id) == call.token:
                 del self._leases[call.job.saga_id]
@@ -214,10 +219,13 @@ class Engine:
     async def _claim(self, tx: Tx, queue: str, ids: Sequence[UUID], marks: Marks | None) -> list[Claimed]:
         """Lock these: what is due, or what is marked, if its mark still stands."""
         if marks is None:
-            return self._known(await log.claim(tx, queue, ids, len(ids), self._steps))
+            claimed = self._known(await log.claim(tx, queue, ids, len(ids), self._steps))
+            _carry(claimed)
+            return claimed
         claimed = await log.held(tx, [(one, marks.tokens[one]) for one in ids])
         for one in claimed:
             one.lost_worker = marks.lost.get(one.id)
+        _carry(claimed)
         return claimed
 
     async def _transact(self, queue: str, ids: Sequence[UUID], marks: Marks | None, *, is_chained: bool) -> Result:
@@ -322,12 +330,14 @@ class Engine:
         about: list[str] = []
         async with self._database.transaction(RECORD, about) as tx:
             held = await log.held(tx, list(by_lease))
+            _carry(held)
             by_saga = {one.id: by_lease[one.id, one.token] for one in held}
             batch = Batch([], is_chained, about=about)
             batch.result.claimed = len(held)
             groups: dict[tuple[str, int, str, Direction], list[Claimed]] = defaultdict(list)
             for one in held:
                 groups[one.kind, one.version, one.step, one.direction].append(one)
+                batch.called_at[one.id, one.step, one.direction] = by_saga[one.id].began
             for (kind, _, step, direction), group in groups.items():
                 about.append(f"result:{kind}.{step}.{direction}")
                 answers = [by_saga[one.id] for one in group]
@@ -425,7 +435,10 @@ class Engine:
                 state, step.name, direction, step.queue, job.attempt, None, mark, one.reason, is_new_step=is_new
             )
             batch.moves[one.id] = Moved(one.id, move, is_leased=True, note=one.note, claims=one.claims)
-            batch.result.calls.append(Call(saga, step, direction, job, request, one.token + 1, one.correlation_id))
+            above = tracing.named(one.traceparent, *attempted(one.id, step.name, direction, one.since, job.attempt))
+            batch.result.calls.append(
+                Call(saga, step, direction, job, request, one.token + 1, one.correlation_id, above)
+            )
             called.append(one)
         self._settling.note_begun(batch, saga, step, called)
         await self._settling.settle(tx, batch, settled, (time.monotonic() - begun) * 1000)

@@ -1,5 +1,6 @@
 """The sagas' rows and the history of their attempts."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -46,10 +47,13 @@ class Start(msgspec.Struct, frozen=True):
     correlation_id: str
     id: UUID
     priority: int = 1
+    traceparent: str | None = None
 
     @classmethod
-    def of(cls, saga: Saga, subject: UUID, correlation_id: str, *, priority: int = 1) -> "Start":
-        return cls(saga, subject, correlation_id, new_id(), priority)
+    def of(
+        cls, saga: Saga, subject: UUID, correlation_id: str, *, priority: int = 1, traceparent: str | None = None
+    ) -> "Start":
+        return cls(saga, subject, correlation_id, new_id(), priority, traceparent)
 
 
 @dataclass(slots=True)
@@ -77,6 +81,7 @@ class Claimed:
     reason: str | None
     note: str | None
     waits: bool = False
+    traceparent: str | None = None
 
     def standing(self, attempt: int) -> Standing:
         waited = self.now - self.since
@@ -91,7 +96,7 @@ class Claimed:
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One line of history. `kind`: of its saga, for the metrics."""
+    """One line of history. Not stored: of which kind its saga is, its trace, since when it stood there, the time."""
 
     saga_id: UUID
     step: str
@@ -102,6 +107,9 @@ class Attempt(msgspec.Struct, frozen=True):
     worker: str
     duration_ms: float
     kind: str
+    since: datetime
+    traceparent: str | None
+    at: float = msgspec.field(default_factory=time.time)
 
 
 def _claimed(row: Record, *, is_rescue: bool) -> Claimed:
@@ -127,6 +135,7 @@ def _claimed(row: Record, *, is_rescue: bool) -> Claimed:
         reason=row["reason"],
         note=row["note"],
         waits=row.get("waits_until") is not None,
+        traceparent=row["traceparent"],
     )
 
 
@@ -143,6 +152,7 @@ async def start(tx: Tx, starts: Sequence[Start]) -> list[Due]:
         [one.priority for one in starts],
         [one.saga.started for one in starts],
         [one.correlation_id for one in starts],
+        [one.traceparent for one in starts],
     )
     began = {row["id"] for row in rows}
     return [Due(one.id, one.saga.first.queue, one.priority) for one in starts if one.id in began]

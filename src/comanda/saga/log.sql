@@ -2,11 +2,13 @@
 
 -- name: start
 -- Sagas for subjects that have none of that kind yet; a second start of the same subject does nothing.
-INSERT INTO sagas (id, kind, version, subject, step, queue, priority, reached, since, correlation_id, created_at, updated_at)
+INSERT INTO sagas (id, kind, version, subject, step, queue, priority, reached, since, correlation_id, created_at, updated_at,
+                   traceparent)
 SELECT given.id, given.kind, given.version, given.subject, given.step, given.queue, given.priority, given.reached,
-       now(), given.correlation_id, now(), now()
-  FROM unnest($1::uuid[], $2::text[], $3::int[], $4::uuid[], $5::text[], $6::text[], $7::int[], $8::text[], $9::text[])
-       AS given (id, kind, version, subject, step, queue, priority, reached, correlation_id)
+       now(), given.correlation_id, now(), now(), given.traceparent
+  FROM unnest($1::uuid[], $2::text[], $3::int[], $4::uuid[], $5::text[], $6::text[], $7::int[], $8::text[], $9::text[],
+              $10::text[])
+       AS given (id, kind, version, subject, step, queue, priority, reached, correlation_id, traceparent)
  ORDER BY given.id
     ON CONFLICT (subject, kind) DO NOTHING
 RETURNING id;
@@ -14,7 +16,7 @@ RETURNING id;
 -- name: claim_hinted
 -- Those of the hinted ids that are due in this queue, locked. Whoever holds one already is not waited for.
 SELECT id, kind, version, subject, state, step, direction, queue, priority, reached, attempt, since, lease_until, worker,
-       token, claims, reason, note, correlation_id, now() AS now
+       token, claims, reason, note, correlation_id, traceparent, now() AS now
   FROM sagas
  WHERE id = ANY($1::uuid[]) AND queue = $2 AND state IN ('RUNNING', 'COMPENSATING')
    AND (waits_until IS NULL OR waits_until <= now()) AND (lease_until IS NULL OR lease_until <= now())
@@ -36,13 +38,13 @@ WITH ready AS (
      ORDER BY waits_until LIMIT $2 FOR UPDATE SKIP LOCKED
 ), due AS (SELECT * FROM ready UNION ALL SELECT * FROM waited)
 SELECT id, kind, version, subject, state, step, direction, queue, priority, reached, attempt, since, lease_until, worker,
-       token, claims, reason, note, correlation_id, now() AS now
+       token, claims, reason, note, correlation_id, traceparent, now() AS now
   FROM due ORDER BY priority, id LIMIT $2;
 
 -- name: claim_named
 -- These sagas (or those of these subjects), whatever their state: for an operator, who waits for whoever holds them.
 SELECT id, kind, version, subject, state, step, direction, queue, priority, reached, attempt, since, lease_until, worker,
-       token, claims, reason, note, correlation_id, waits_until, now() AS now
+       token, claims, reason, note, correlation_id, traceparent, waits_until, now() AS now
   FROM sagas WHERE id = ANY($1::uuid[]) OR subject = ANY($1::uuid[])
  ORDER BY id
    FOR UPDATE;
@@ -68,7 +70,7 @@ UPDATE sagas SET claims = 0
 -- name: held
 -- Of the remote steps that were leased, those that are still ours: same token, same lease, nobody moved them on.
 SELECT sagas.id, kind, version, subject, state, step, direction, queue, priority, reached, attempt, since, lease_until,
-       worker, sagas.token, claims, reason, note, correlation_id, now() AS now
+       worker, sagas.token, claims, reason, note, correlation_id, traceparent, now() AS now
   FROM sagas JOIN unnest($1::uuid[], $2::bigint[]) AS mine (id, token)
     ON sagas.id = mine.id AND sagas.token = mine.token
  WHERE lease_until IS NOT NULL AND state IN ('RUNNING', 'COMPENSATING')

@@ -8,19 +8,21 @@ from uuid import UUID
 
 from msgspec import structs
 
-from comanda import telemetry
+from comanda import telemetry, tracing
 from comanda.clock import seconds_since
 from comanda.db import Tx
 from comanda.messaging import dead_letters
 from comanda.messaging.dead_letters import DeadLetter
 from comanda.saga import log
-from comanda.saga.batch import Batch
+from comanda.saga.batch import Batch, attempted
 from comanda.saga.definition import Alarm, Done, Failed, Later, Outcome, Passage, Refused, Saga, Step, unheard
 from comanda.saga.log import Attempt, Claimed, Moved
 from comanda.saga.rescue import by_queue
 from comanda.saga.transitions import Move, abandon, advance
 
 _log = telemetry.log("saga")
+_TRIED = frozenset({"done", "refused", "failed"})
+_WENT_WRONG = frozenset({"failed", "lost", "stuck"})
 _OUTCOMES: dict[type[Outcome], str] = {Done: "done", Refused: "refused", Later: "later", Failed: "failed"}
 
 
@@ -127,12 +129,15 @@ class Settling:
             telemetry.STEP_ATTEMPTS.labels(*names).inc(count)
         for kind, state, saga_id in batch.ended:
             telemetry.SAGAS.labels(kind, state).observe(seconds_since(saga_id))
+        if tracing.is_on():
+            _trace(batch)
         if batch.result.claimed:
             telemetry.BATCHES.labels("saga").observe(batch.result.claimed)
         for letter in batch.letters:
             _log.error(
                 "a saga is stuck: look at it with `comanda saga show`, then retry, skip, compensate or resolve it",
                 saga=str(letter.saga_id), step=letter.step, direction=letter.direction, error=letter.error,
+                correlationId=letter.payload["correlationId"],
             )  # fmt: skip
 
     def attempt(
@@ -140,7 +145,9 @@ class Settling:
     ) -> Attempt:
         """A line of history."""
         by = worker or self._worker
-        return Attempt(one.id, one.step, one.direction, attempt, outcome, detail, by, took, one.kind)
+        return Attempt(
+            one.id, one.step, one.direction, attempt, outcome, detail, by, took, one.kind, one.since, one.traceparent
+        )
 
     @staticmethod
     def note_begun(batch: Batch, saga: Saga, step: Step, group: Sequence[Claimed]) -> None:
@@ -194,5 +201,40 @@ class Settling:
 
     def _give_up(self, batch: Batch, one: Claimed, attempt: int, error: str) -> None:
         batch.attempts.append(self.attempt(one, attempt, "stuck", error, 0))
-        payload = {"kind": one.kind, "subject": str(one.subject), "attempts": attempt}
+        payload = {
+            "kind": one.kind,
+            "subject": str(one.subject),
+            "attempts": attempt,
+            "correlationId": one.correlation_id,
+        }
         batch.letters.append(DeadLetter(one.queue, one.step, one.direction, error, one.id, payload))
+
+
+def _trace(batch: Batch) -> None:
+    """Tell each attempt in its saga's trace, and, where there were several, the commit that they shared."""
+    told = [one for one in batch.attempts if one.traceparent is not None]
+    if not told:
+        return
+    traces = dict.fromkeys(one.traceparent for one in told)
+    if len(traces) > 1:
+        tracing.tell_together("saga batch", traces, began=batch.began, size=batch.result.claimed, kind="CONSUMER")
+    for one in told:
+        assert one.traceparent is not None
+        names = attempted(one.saga_id, one.step, one.direction, one.since, one.attempt)
+        called_at = batch.called_at.get((one.saga_id, one.step, one.direction))
+        before = tracing.named(one.traceparent, *names[:-1], one.attempt - 1) if one.attempt > 1 else None
+        tracing.tell(
+            f"{one.kind}.{one.step}" if one.direction == "forward" else f"{one.kind}.{one.step} undo",
+            one.traceparent,
+            names=names if one.outcome in _TRIED else None,
+            links=() if before is None else (before,),
+            attributes={
+                "comanda.saga": str(one.saga_id),
+                "comanda.outcome": one.outcome,
+                **({"comanda.attempt": one.attempt} if one.attempt > 1 else {}),
+                **({"comanda.detail": telemetry.masked(one.detail)} if one.detail else {}),
+            },
+            began=called_at or one.at - one.duration_ms / 1000,
+            ended=one.at,
+            error=one.outcome if one.outcome in _WENT_WRONG else None,
+        )

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from comanda import tracing
 from comanda.clock import new_id, rfc3339
 from comanda.db import Database, Record, Tx, twin
 from comanda.failpoints import Boundary
@@ -120,6 +121,7 @@ async def fan_out(database: Database, saga: Saga) -> tuple[Sequence[Due], bool] 
             [_body(row) for row in events],
             [row["correlation_id"] or str(row["id"]) for row in events],
             [row["at"] for row in events],
+            [row["traceparent"] for row in events],
         )
         return await _begin(tx, saga, rows), len(events) == _BATCH
 
@@ -134,7 +136,8 @@ async def ping(
         for event, one in zip(events, endpoint_ids, strict=True)
     ]
     count = len(ids)
-    rows = await SEND.rows(tx, ids, endpoint_ids, events, [TEST] * count, bodies, [correlation_id] * count)
+    correlation_ids = [correlation_id] * count
+    rows = await SEND.rows(tx, ids, endpoint_ids, events, [TEST] * count, bodies, correlation_ids, tracing.current())
     return ids, await _begin(tx, saga, rows)
 
 
@@ -294,9 +297,11 @@ async def _end(tx: Tx, delivery_ids: Sequence[UUID], state: State) -> Sequence[D
 
 
 async def _begin(tx: Tx, saga: Saga, rows: Sequence[Record]) -> Sequence[Due]:
-    return await start(
-        tx, [Start.of(saga, row["id"], row["correlation_id"], priority=_AFTER_THE_ORDERS) for row in rows]
-    )
+    starts = [
+        Start.of(saga, row["id"], row["correlation_id"], priority=_AFTER_THE_ORDERS, traceparent=row["traceparent"])
+        for row in rows
+    ]
+    return await start(tx, starts)
 
 
 def _lane(row: Record) -> UUID:
@@ -310,4 +315,5 @@ def _lane(row: Record) -> UUID:
 def _body(row: Record) -> str:
     """As Standard Webhooks have it (`type`, `timestamp`, `data`), and what else the envelope says."""
     fields = msgspec.json.decode(outbox.envelope(row), type=dict[str, msgspec.Raw])
+    fields.pop("traceparent", None)  # a header says it
     return msgspec.json.encode({**fields, "timestamp": fields["time"]}).decode()

@@ -2,23 +2,23 @@
 
 -- name: fan_out
 -- Each event for each endpoint that wants it, in the order of the events.
-INSERT INTO webhook_deliveries (id, endpoint_id, event_id, event_type, lane, body, correlation_id)
-SELECT uuid_v7(), webhook_endpoints.id, given.id, given.type, given.lane, given.body, given.correlation_id
-  FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[]) WITH ORDINALITY
-       AS given (id, type, lane, body, correlation_id, at, n)
+INSERT INTO webhook_deliveries (id, endpoint_id, event_id, event_type, lane, body, correlation_id, traceparent)
+SELECT uuid_v7(), webhook_endpoints.id, given.id, given.type, given.lane, given.body, given.correlation_id, given.traceparent
+  FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[], $7::text[]) WITH ORDINALITY
+       AS given (id, type, lane, body, correlation_id, at, traceparent, n)
   JOIN webhook_endpoints ON is_active AND deleted_at IS NULL AND created_at <= given.at
        AND (event_types = '{}' OR given.type = ANY(event_types))
  ORDER BY given.n, webhook_endpoints.id
     ON CONFLICT DO NOTHING
-RETURNING id, correlation_id;
+RETURNING id, correlation_id, traceparent;
 
 -- name: send
 -- One for one endpoint, whatever it wants.
-INSERT INTO webhook_deliveries (id, endpoint_id, event_id, event_type, lane, body, correlation_id)
-SELECT id, endpoint_id, event_id, type, event_id, body, correlation_id
+INSERT INTO webhook_deliveries (id, endpoint_id, event_id, event_type, lane, body, correlation_id, traceparent)
+SELECT id, endpoint_id, event_id, type, event_id, body, correlation_id, $7::text
   FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[])
        AS given (id, endpoint_id, event_id, type, body, correlation_id)
-RETURNING id, correlation_id;
+RETURNING id, correlation_id, traceparent;
 
 -- name: send_these_again
 -- Deliveries that have ended, once more, in their order.
@@ -27,7 +27,7 @@ SELECT uuid_v7(), endpoint_id, event_id, event_type, lane, body, correlation_id,
   FROM webhook_deliveries
  WHERE endpoint_id = $1 AND id = ANY($2::uuid[]) AND state <> 'PENDING'
  ORDER BY seq
-RETURNING id, correlation_id;
+RETURNING id, correlation_id, traceparent;
 
 -- name: send_a_time_again
 -- The same for what was first sent from $2 up to $3 (null: now).
@@ -37,7 +37,7 @@ SELECT uuid_v7(), endpoint_id, event_id, event_type, lane, body, correlation_id,
  WHERE endpoint_id = $1 AND id >= uuid_floor($2::timestamptz) AND created_at >= $2::timestamptz
    AND ($3::timestamptz IS NULL OR created_at < $3) AND state <> 'PENDING' AND NOT is_again
  ORDER BY webhook_deliveries.id, seq LIMIT $4
-RETURNING id, correlation_id;
+RETURNING id, correlation_id, traceparent;
 
 -- name: due
 -- What to send, where, signed by what; and whether something before it in its lane has not ended, and how long that waits.

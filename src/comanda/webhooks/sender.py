@@ -22,6 +22,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 import comanda
+from comanda import tracing
 from comanda.errors import DependencyFault
 from comanda.failpoints import Boundary
 from comanda.webhooks.model import Network, signature, wrong_address, wrong_url
@@ -172,9 +173,12 @@ class Sender:
         if why is not None:
             raise NotSent(f"{urlsplit(request.url).hostname} {why}", headers, 0)
         try:
-            with POST:
+            about = {"http__request__method": "POST", "server__address": urlsplit(request.url).hostname or ""}
+            with POST, tracing.outside("POST webhook", **about) as call:
+                headers |= call.headers
                 asked = self._client.post(request.url, data=body, headers=headers, allow_redirects=False)
                 async with asked as response:
+                    call.answered(response.status)
                     text = (await response.content.read(_MOST_ANSWER)).decode(errors="replace").replace("\x00", "")
                     return Answered(response.status, text, headers, (time.monotonic() - began) * 1000)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as fault:

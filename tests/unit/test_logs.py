@@ -1,0 +1,67 @@
+"""Lines of the log: one for an event, whole, whoever speaks, with nothing in them that is nobody's business."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from comanda import telemetry
+
+SPEAKS = """
+import logging, os, signal, sys, threading
+from pathlib import Path
+from comanda import telemetry
+telemetry.configure(level="info", directory=Path(sys.argv[1]), process="worker-7")
+log = telemetry.log("saga")
+with telemetry.correlated("ticket-1"):
+    log.info("first\\nand second line", email="ana@example.com", userId="u-1")
+    try:
+        raise OSError("postgresql://ana:s3cret@db.example.com/shop is away")
+    except OSError:
+        log.exception("failed", shipping_address={"street": "Calle Mayor 1"})
+logging.getLogger("library").warning("a library says %s", "Bearer abc.def")
+other = threading.Thread(target=lambda: logging.getLogger("library").error("from another thread"))
+other.start(); other.join()
+for n in range(1000):
+    log.info("one of many", n=n)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_each_event_is_one_whole_line_and_none_is_lost(tmp_path: Path) -> None:
+    ran = subprocess.run([sys.executable, "-c", SPEAKS, str(tmp_path)], capture_output=True, check=False)
+    assert ran.returncode == -9
+    kept = (tmp_path / "worker-7.log").read_bytes()
+    lines, told = ([json.loads(line) for line in said.splitlines()] for said in (kept, ran.stderr))
+    assert [one["message"] for one in lines] == [one["message"] for one in told], "though the process was killed"
+    assert len(lines) == 1004
+    for line in lines:
+        assert {"timestamp", "level", "message", "process", "context"} <= line.keys(), line
+        assert line["process"] == "worker-7"
+    first, failed, library, thread, *many = lines
+    assert (first["message"], first["email"], first["userId"]) == ("first\nand second line", "***", "u-1")
+    assert first["correlationId"] == failed["correlationId"] == "ticket-1"
+    assert "postgresql://***@db.example.com/shop is away" in failed["exception"]
+    assert failed["shipping_address"] == "***"
+    assert library["message"] == "a library says Bearer ***"
+    assert (thread["context"], thread["message"]) == ("library", "from another thread")
+    assert [line["n"] for line in many] == list(range(1000))
+    assert not re.search(rb"s3cret|ana@|Calle Mayor|abc\.def", kept)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("nothing to hide", "nothing to hide"),
+        ("to ana.ruiz+shop@mail.example.com failed", "to ***@mail.example.com failed"),
+        ("redis://:pw@127.0.0.1:6379/0", "redis://***@127.0.0.1:6379/0"),
+        ("token eyJhbGciOi.eyJzdWIi.c2ln ended", "token *** ended"),
+        ("signed by whsec_c2VjcmV0", "signed by whsec_***"),
+        ("authorization: Bearer a.b-c", "authorization: Bearer ***"),
+    ],
+)
+def test_what_is_nobodys_business_is_masked(said: str, shown: str) -> None:
+    assert telemetry.masked(said) == shown
