@@ -15,7 +15,7 @@ from up import basket, eventually, lines_of, running
 service = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2", reason="comanda[otel]")
 pytest.importorskip("opentelemetry.sdk.trace", reason="comanda[otel]")
 
-MINE = "4bf92f3577b34da6a3ce929d0e0e4736"
+MINE = "4bf92f3577b34da6a3ce929d0e0e4736"  # pragma: allowlist secret
 ABOVE = "00f067aa0ba902b7"
 Heard = list[tuple[str, str, dict[str, str], bytes]]
 

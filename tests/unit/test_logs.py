@@ -19,7 +19,7 @@ log = telemetry.log("saga")
 with telemetry.correlated("ticket-1"):
     log.info("first\\nand second line", email="ana@example.com", userId="u-1")
     try:
-        raise OSError("postgresql://ana:s3cret@db.example.com/shop is away")
+        raise OSError("postgresql://ana:s3cret@db.example.com/shop is away")  # pragma: allowlist secret
     except OSError:
         log.exception("failed", shipping_address={"street": "Calle Mayor 1"})
 logging.getLogger("library").warning("a library says %s", "Bearer abc.def")

@@ -17,6 +17,7 @@ from comanda.api.language import ENGLISH, LANGUAGES, TRANSLATIONS, negotiated, t
 from comanda.api.problems import CODES, problem_response
 from comanda.catalog.bodies import ProductBody
 from comanda.field_errors import INVALID, KINDS, of_msgspec, of_pydantic
+from comanda.fields import Body
 from comanda.sentences import Sentence
 
 SPANISH = TRANSLATIONS["es"]
@@ -160,7 +161,7 @@ def test_a_problem_says_what_it_speaks(code: str, spoken: str) -> None:
     assert (b"vary", b"Accept-Language") in headers
 
 
-def _of(body: type[bodies.Body], sent: object) -> list[tuple[str, str, str]]:
+def _of(body: type[Body], sent: object) -> list[tuple[str, str, str]]:
     try:
         body.model_validate(sent)
     except ValidationError as refused:

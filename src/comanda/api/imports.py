@@ -17,10 +17,11 @@ from comanda.api.document import answers
 from comanda.api.once import OptionalKey
 from comanda.api.paging import Cursor, cursor_of, next_link, read_cursor
 from comanda.api.parts import Given, Parts
-from comanda.api.problems import FieldError, Problem
+from comanda.api.problems import Problem
 from comanda.api.security import Admin, router
 from comanda.clock import new_id
 from comanda.failpoints import Boundary
+from comanda.field_errors import FieldError
 from comanda.imports import imports
 from comanda.imports.files import Format
 from comanda.imports.imports import Import, Intake, KeyReused, Unreadable

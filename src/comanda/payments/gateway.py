@@ -158,7 +158,7 @@ class HttpGateway:
 
     async def find_refund(self, key: str) -> int | None:
         with FIND_REFUND:
-            status, answer = await self._send("GET", f"/refunds?key={key}", None)
+            status, answer = await self._send("find_refund", "GET", f"/refunds?key={key}", None)
         if status == _UNKNOWN:
             return None
         self._expect(status, answer)
