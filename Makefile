@@ -16,7 +16,7 @@ install: .venv/.installed
 
 # The whole suite: style, types, contracts, then tests on the embedded engines.
 test: .venv/.installed-dev check
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 # The tests once more, on PostgreSQL and Redis as Debian packs them, started in a folder that is deleted afterwards.
 test-servers: .venv/.installed-dev

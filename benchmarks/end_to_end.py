@@ -8,15 +8,12 @@ p99 from 202 to CONFIRMED below a second. Nobody works on pgbench's orders while
 """
 
 import argparse
-import asyncio
 import statistics
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
 
-import asyncpg
-from harness import Stand, comanda_up, nobody_working, pgbench, report, say, wrk
+from harness import Stand, ask, comanda_up, nobody_working, pgbench, report, say, wrk
 
 CONNECTIONS = 256
 PARTS = (0.1, 0.15, 0.2, 0.225, 0.25, 0.275, 0.3, 0.35, 0.4)
@@ -27,18 +24,6 @@ UNENDED = (
     " AND state IN ('RUNNING', 'COMPENSATING')) AS n"
 )
 EMPTY = "TRUNCATE sagas, orders, order_lines, order_moves, idempotency_keys, outbox"
-
-
-async def _ask(url: str, statement: str, *arguments: Any) -> Any:
-    connection = await asyncpg.connect(url)
-    try:
-        return await connection.fetch(statement, *arguments)
-    finally:
-        await connection.close()
-
-
-def ask(stand: Stand, statement: str, *arguments: Any) -> Any:
-    return asyncio.run(_ask(stand.database_url, statement, *arguments))
 
 
 def offered(stand: Stand, rate: float, seconds: float) -> dict[str, float]:

