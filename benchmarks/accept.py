@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from end_to_end import EMPTY, ask
-from harness import Stand, comanda_up, nobody_working, pgbench, report, say, wrk
+from end_to_end import EMPTY
+from harness import Stand, ask, comanda_up, nobody_working, pgbench, report, say, wrk
 
 
 @contextmanager

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import doctor
 import psutil
-from end_to_end import CONNECTIONS, ask, settle
-from harness import Stand, comanda_up, nobody_working, report, say, wrk
+from end_to_end import CONNECTIONS, settle
+from harness import Stand, ask, comanda_up, nobody_working, report, say, wrk
 
 from comanda.db import Database
 from comanda.db.statements import Twin

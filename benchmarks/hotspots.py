@@ -21,8 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from end_to_end import ask, offered, settle
-from harness import HERE, Stand, comanda_up, wrk
+from end_to_end import offered, settle
+from harness import HERE, Stand, ask, comanda_up, wrk
 
 from comanda.db.statements import Twin
 

@@ -11,8 +11,8 @@ import argparse
 import random
 import time
 
-from end_to_end import PARTS, ask, best_rate, offered, reference, settle
-from harness import Stand, comanda_up, report, say, wrk
+from end_to_end import PARTS, best_rate, offered, reference, settle
+from harness import Stand, ask, comanda_up, report, say, wrk
 
 IDLE_GOALS = {"p50": 50, "p99": 200}
 POST_GOAL = 100

@@ -16,8 +16,8 @@ import time
 import uuid
 
 import aiohttp
-from end_to_end import CONNECTIONS, PARTS, ask, best_rate, offered, reference, settle
-from harness import Stand, comanda_up, report, say, wrk
+from end_to_end import CONNECTIONS, PARTS, best_rate, offered, reference, settle
+from harness import Stand, ask, comanda_up, report, say, wrk
 
 REFUSED_WITHIN = 50  # ms
 COUNT = "SELECT count(*) FILTER (WHERE state = 'CONFIRMED') AS confirmed, count(*) AS placed FROM orders"

@@ -11,8 +11,8 @@ Prints a JSON line for each: requests a second over 16 connections, against the 
 import argparse
 import statistics
 
-from end_to_end import ask, settle
-from harness import Stand, comanda_up, report, say, wrk, wrk_get, wrk_search
+from end_to_end import settle
+from harness import Stand, ask, comanda_up, report, say, wrk, wrk_get, wrk_search
 
 from comanda.proof.load import baskets
 

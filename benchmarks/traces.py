@@ -13,8 +13,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from end_to_end import ask, settle
-from harness import comanda_up, report, say, wrk
+from end_to_end import settle
+from harness import ask, comanda_up, report, say, wrk
 
 SAMPLED = "0.1"
 MOST = 1.05

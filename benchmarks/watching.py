@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 
 import aiohttp
 import psutil
-from end_to_end import ask, settle
-from harness import Stand, comanda_up, report, say, wrk
+from end_to_end import settle
+from harness import Stand, ask, comanda_up, report, say, wrk
 
 WITHIN = 100.0  # ms
 _OPENED_AT_ONCE = 100
