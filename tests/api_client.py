@@ -20,6 +20,7 @@ from comanda.accounts.tokens import Bearer
 from comanda.api import app
 from comanda.api.admission import Admission
 from comanda.api.feed import Feed
+from comanda.api.lists import Lists
 from comanda.api.place_order import PlaceOrderRoute
 from comanda.api.rate_limits import RateLimits
 from comanda.assembly import assemble
@@ -49,10 +50,11 @@ class Person:
 class Client:
     """Each call answers with status, body and headers; and asserts that an error is a problem with all its members."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, database: Database) -> None:
+    def __init__(self, session: aiohttp.ClientSession, url: str, database: Database, lists: Lists) -> None:
         self._session = session
         self.url = url
         self.database = database
+        self.lists = lists
 
     async def ask(self, method: str, path: str, *, token: str | None = None, **options: Any) -> Reply:
         headers = dict(options.pop("headers", {}))
@@ -138,13 +140,20 @@ async def running_api(
             needs_verified=chosen.require_verified_email == "on",
         )
         feed, stop = Feed(assembly.database, assembly.streams, is_draining=is_draining), asyncio.Event()
+        lists = Lists(assembly.database, assembly.replica, assembly.streams)
         rate_limits = RateLimits.of(chosen, BEARER, assembly.streams) if is_limited else None
         application = app.build(
-            assembly, place_order=route, feed=feed, bearer=BEARER, rate_limits=rate_limits, is_draining=is_draining
+            assembly,
+            place_order=route,
+            feed=feed,
+            lists=lists,
+            bearer=BEARER,
+            rate_limits=rate_limits,
+            is_draining=is_draining,
         )
-        loops = [asyncio.create_task(one.run(stop)) for one in (feed, rate_limits) if one is not None]
+        loops = [asyncio.create_task(one.run(stop)) for one in (feed, lists, rate_limits) if one is not None]
         async with served(application) as url, aiohttp.ClientSession() as session:
-            yield Client(session, url, assembly.database)
+            yield Client(session, url, assembly.database, lists)
             stop.set()
             await asyncio.gather(*loops)
         await assembly.place_order.drain()

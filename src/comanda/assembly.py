@@ -12,7 +12,7 @@ from comanda.catalog.cache import Catalogue
 from comanda.checkout.order_saga import Patience, order_saga
 from comanda.checkout.place_order import PlaceOrder
 from comanda.checkout.refund_saga import refund_saga
-from comanda.db import Database
+from comanda.db import Database, Replica
 from comanda.db.database import LISTS, PATIENCE
 from comanda.errors import ConfigurationFault
 from comanda.messaging.streams import Streams
@@ -32,6 +32,8 @@ from comanda.webhooks.deliveries import webhook_saga
 from comanda.webhooks.sender import Sender
 
 _MEASURE_EVERY = 2.0  # seconds
+_REPLICA = 8  # connections to the replica
+_OF_PATIENCE = 0.4  # that a read may take there: the primary is asked with the rest
 _LISTS = 4  # connections for lists and searches; none until one is asked for
 
 
@@ -65,6 +67,7 @@ class Assembly:
     catalogue: Catalogue
     definitions: Definitions
     place_order: PlaceOrder
+    replica: Replica | None = None
 
     @property
     def order(self) -> Saga:
@@ -116,6 +119,7 @@ async def assemble(
             session=LISTS,
         )
         stack.push_async_callback(lists.close)
+        replica = await _replica(settings, name, patience, stack)
         await stack.enter_async_context(_measured({"main": database, "lists": lists}))
         streams = Streams.open(settings.redis_url, name=name)
         stack.push_async_callback(streams.close)
@@ -129,7 +133,7 @@ async def assemble(
         catalogue = Catalogue()
         most_open = settings.max_open_orders if settings.rate_limits == "on" else None
         placing = PlaceOrder(database, streams, catalogue, known.order, most_open=most_open)
-        yield Assembly(settings, name, database, lists, streams, gateway, catalogue, known, placing)
+        yield Assembly(settings, name, database, lists, streams, gateway, catalogue, known, placing, replica)
 
 
 @asynccontextmanager
@@ -178,6 +182,21 @@ def definitions(
         notifications,
         unheard if webhook is None else Alerts(alert).sound,
     )
+
+
+async def _replica(settings: Settings, name: str, patience: float, stack: AsyncExitStack) -> Replica | None:
+    if not settings.database_replica_url:
+        return None
+    replica = await Replica.open(
+        settings.database_replica_url,
+        settings.database_url,
+        name=f"comanda-{name}-replica",
+        size=_REPLICA,
+        most_behind=settings.replica_lag_seconds,
+        patience=min(patience, settings.request_seconds) * _OF_PATIENCE,
+    )
+    stack.push_async_callback(replica.close)
+    return replica
 
 
 async def _webhook(settings: Settings, stack: AsyncExitStack) -> Webhook | None:

@@ -5,6 +5,7 @@ Fault
 ├── DependencyFault         something that Comanda needs does not answer; exit code 4
 │   ├── DatabaseFault
 │   │   ├── DiskFull        PostgreSQL has no room left; readiness says so until it has
+│   │   ├── Stale           a replica that has not got as far as is asked for
 │   │   ├── Overrun         a statement ran into its time-out: this work is too much, or waits for too long
 │   │   └── Deadlock        rolled back by PostgreSQL for a lock; the same work may be tried again at once
 │   ├── RedisFault
@@ -35,6 +36,10 @@ class DatabaseFault(DependencyFault):
 
 
 class DiskFull(DatabaseFault):
+    pass
+
+
+class Stale(DatabaseFault):
     pass
 
 

@@ -84,6 +84,10 @@ MEASURED = Gauge(
     multiprocess_mode="mostrecent",
 )
 BREAKER = Gauge("gateway_breaker_open", "1 while the breaker is open", multiprocess_mode="mostrecent")
+REPLICA_LAG = Gauge(
+    "replica_lag_seconds", "How far the replica for reads is behind at the most", multiprocess_mode="mostrecent"
+)
+LISTS = Counter("lists_read", "Lists read, by server: the replica or the primary", ["server"])
 VIOLATIONS = Gauge(
     "comanda_invariant_violations", "Rows that break an invariant, by check", ["check"], multiprocess_mode="mostrecent"
 )

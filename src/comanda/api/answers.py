@@ -485,6 +485,7 @@ class DetailedHealthAnswer(HealthAnswer):
     disk: Mapping[str, int]
     breaker: Mapping[str, Any] | None
     queues: Sequence[Mapping[str, Any]]
+    replica: Mapping[str, Any] | None
 
 
 class ImportAnswer(Answer):

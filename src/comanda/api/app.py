@@ -35,6 +35,7 @@ from comanda.api import (
 )
 from comanda.api.document import document_of, page_of
 from comanda.api.feed import Feed
+from comanda.api.lists import Lists
 from comanda.api.parts import Parts
 from comanda.api.problems import Problem
 from comanda.api.rate_limits import RateLimits, Ruling, seen_through
@@ -82,6 +83,7 @@ def build(
     *,
     place_order: ASGIApp,
     feed: Feed,
+    lists: Lists,
     bearer: Bearer | None = None,
     rate_limits: RateLimits | None = None,
     is_draining: Callable[[], bool] = lambda: False,
@@ -93,6 +95,7 @@ def build(
         assembly: what it stands on; SECRET_KEY has to be set.
         place_order: answers `POST /api/v1/orders`; finds the correlation id in `scope["comanda.correlation_id"]`.
         feed: tells what happens to orders.
+        lists: reads lists.
         bearer: reads tokens; shared with `place_order`.
         rate_limits: whoever asks too often is refused; None: nobody is.
         is_draining: the process is about to stop: not ready any more.
@@ -115,6 +118,7 @@ def build(
         ),
         pages=Pages(),
         feed=feed,
+        lists=lists,
     )
     problems.install(app)
     for router in _ROUTERS:

@@ -11,7 +11,7 @@ from comanda.api.bodies import IS_ACTIVE, CategoryBody, Limit, Page, Search, Sho
 from comanda.api.document import answers
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
-from comanda.api.security import Admin, router
+from comanda.api.security import Admin, Reader, router
 from comanda.catalog import categories, tree
 from comanda.catalog.categories import Category, Draft, Refused
 from comanda.failpoints import Boundary
@@ -35,6 +35,7 @@ async def create(_account: Admin, body: CategoryBody, parts: Given, response: Re
 
 @routes.get("")
 async def page(
+    reader: Reader,
     parts: Given,
     *,
     search: Search | None = None,
@@ -44,10 +45,12 @@ async def page(
     limit: Limit = 20,
 ) -> CategoryPage:
     """Categories, a page at a time, by their position and name."""
-    async with parts.database.connection() as tx:
-        found, total = await categories.page(
+    found, total = await parts.lists.read(
+        reader,
+        lambda tx: categories.page(
             tx, is_active=IS_ACTIVE[status], parent_id=parent_id, search=search, number=page, limit=limit
-        )
+        ),
+    )
     return CategoryPage(
         items=[CategoryAnswer.model_validate(one) for one in found],
         **numbered(page, limit, total),
@@ -55,10 +58,9 @@ async def page(
 
 
 @routes.get("/tree")
-async def whole_tree(parts: Given) -> Sequence[CategoryBranch]:
+async def whole_tree(reader: Reader, parts: Given) -> Sequence[CategoryBranch]:
     """All active categories, each with those below it. What stands below an inactive one is left out with it."""
-    async with parts.database.connection() as tx:
-        living = await categories.living(tx)
+    living = await parts.lists.read(reader, categories.living)
     # Those below an inactive one would count as roots: the walk begins at the real ones only.
     shown = {one.id: one for one in living if one.is_active}
     children = tree.children_of({one.id: one.parent_id for one in living})

@@ -1,6 +1,7 @@
 """Is it alive, is it ready, how is it: for probes and for people. And the metrics, for Prometheus."""
 
 import asyncio
+import math
 import os
 import shutil
 import time
@@ -19,7 +20,7 @@ from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
 from comanda.api.security import router
 from comanda.clock import rfc3339
-from comanda.db import Tx, twin
+from comanda.db import Replica, Tx, twin
 from comanda.errors import DependencyFault, DiskFull
 from comanda.saga import log
 
@@ -99,7 +100,7 @@ async def ready(parts: Given) -> HealthAnswer:
 
 @routes.get("/detailed")
 async def detailed(parts: Given) -> DetailedHealthAnswer:
-    """The connection pool, Redis, memory and disk in bytes, the breaker, the queues."""
+    """The connection pool, Redis, memory and disk in bytes, the breaker, the queues, the replica."""
     checked = await _checked(parts)
     breaker, queues = await _inside(parts) if checked.status != "down" else (None, [])
     memory, disk = psutil.virtual_memory(), await asyncio.to_thread(shutil.disk_usage, parts.data_dir)
@@ -117,6 +118,7 @@ async def detailed(parts: Given) -> DetailedHealthAnswer:
         disk={"free": disk.free, "total": disk.total},
         breaker=breaker,
         queues=queues,
+        replica=None if parts.lists.replica is None else _replica(parts.lists.replica),
     )
 
 
@@ -146,6 +148,16 @@ async def _inside(parts: Parts) -> tuple[dict[str, Any] | None, list[dict[str, A
         "failures": breaker["failures"],
         "probeAt": None if probe_at is None else rfc3339(probe_at),
     }, shown
+
+
+def _replica(replica: Replica) -> dict[str, Any]:
+    behind = replica.behind
+    is_used = replica.is_fresh
+    return {
+        "isUsed": is_used,
+        "lagSeconds": round(behind, 3) if math.isfinite(behind) else None,
+        "why": None if is_used else replica.why or "it is too far behind",
+    }
 
 
 def _scrape() -> bytes:

@@ -37,7 +37,7 @@ from comanda.api.document import answers
 from comanda.api.paging import Cursor, cursor_of, next_link, read_cursor
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
-from comanda.api.security import Admin, Staff, router
+from comanda.api.security import Admin, Reader, Staff, router
 from comanda.failpoints import Boundary
 from comanda.field_errors import field_error
 from comanda.inventory import admin, reservations
@@ -153,7 +153,7 @@ async def fulfill(account: Admin, body: EndReservationBody, parts: Given) -> Res
 
 @routes.get("/movements")
 async def movements(
-    _account: Staff,
+    account: Staff,
     parts: Given,
     *,
     response: Response,
@@ -165,16 +165,19 @@ async def movements(
     cursor: Cursor | None = None,
 ) -> MovementPage:
     """The append-only ledger of stock, newest first: who moved what, for which order, why. Its sums are the stock."""
-    async with parts.database.connection() as tx:
-        found = await reservations.movements(
+    before = read_cursor(cursor)
+    found = await parts.lists.read(
+        account.id,
+        lambda tx: reservations.movements(
             tx,
             product_id=product_id,
             location=location,
             kinds=kind,
             order_id=order_id,
-            before=read_cursor(cursor),
+            before=before,
             limit=limit + 1,
-        )
+        ),
+    )
     shown = found[:limit]
     following = cursor_of(shown[-1].id) if len(found) > limit else None
     if following is not None:
@@ -200,6 +203,7 @@ async def of_product(product_id: UUID, parts: Given) -> ProductStockAnswer:
 
 @routes.get("")
 async def page(
+    reader: Reader,
     parts: Given,
     *,
     product_id: Annotated[UUID | None, Query(alias="productId")] = None,
@@ -212,26 +216,25 @@ async def page(
     limit: Limit = 20,
 ) -> StockPage:
     """Stock, a page at a time; `minStock` and `maxStock` are of free units."""
-    return await _page(parts, Filter(product_id, location, status, min_stock, max_stock, search), page, limit)
+    return await _page(parts, reader, Filter(product_id, location, status, min_stock, max_stock, search), page, limit)
 
 
 @routes.get("/low-stock")
-async def low_stock(parts: Given, page: Page = 1, limit: Limit = 20) -> StockPage:
+async def low_stock(reader: Reader, parts: Given, page: Page = 1, limit: Limit = 20) -> StockPage:
     """Stock of which no more is free than its minimum, but some."""
-    return await _page(parts, Filter(status="low_stock"), page, limit)
+    return await _page(parts, reader, Filter(status="low_stock"), page, limit)
 
 
 @routes.get("/out-of-stock")
-async def out_of_stock(parts: Given, page: Page = 1, limit: Limit = 20) -> StockPage:
+async def out_of_stock(reader: Reader, parts: Given, page: Page = 1, limit: Limit = 20) -> StockPage:
     """Stock of which nothing is free."""
-    return await _page(parts, Filter(status="out_of_stock"), page, limit)
+    return await _page(parts, reader, Filter(status="out_of_stock"), page, limit)
 
 
 @routes.get("/stats")
-async def stats(_account: Admin, parts: Given) -> StockStatsAnswer:
+async def stats(account: Admin, parts: Given) -> StockStatsAnswer:
     """Sums over everything."""
-    async with parts.database.connection() as tx:
-        sums = await admin.stats(tx)
+    sums = await parts.lists.read(account.id, admin.stats)
     return StockStatsAnswer(
         products=sums["products"],
         locations=sums["locations"],
@@ -280,9 +283,8 @@ async def _places(parts: Parts, product_id: UUID) -> list[Stock] | None:
         return (await admin.of_products(tx, [product_id]))[0]
 
 
-async def _page(parts: Parts, wanted: Filter, number: int, limit: int) -> StockPage:
-    async with parts.database.connection() as tx:
-        found, total = await admin.page(tx, wanted, number=number, limit=limit)
+async def _page(parts: Parts, reader: UUID | None, wanted: Filter, number: int, limit: int) -> StockPage:
+    found, total = await parts.lists.read(reader, lambda tx: admin.page(tx, wanted, number=number, limit=limit))
     return StockPage(
         items=[_answer(one) for one in found],
         **numbered(number, limit, total),

@@ -13,7 +13,9 @@ from comanda.api.answers import MailAnswer, MailboxAnswer
 from comanda.api.bodies import Limit, Search
 from comanda.api.parts import Given
 from comanda.api.security import Staff, router
+from comanda.db import Tx
 from comanda.notifications import mailbox
+from comanda.notifications.mailbox import Mail
 
 routes = router("/mailbox", "mailbox")
 
@@ -27,6 +29,10 @@ async def listed(
     limit: Limit = 50,
 ) -> MailboxAnswer:
     """The newest messages: to a recipient, about an order, or all. Those about accounts are shown to admins only."""
-    async with parts.database.connection() as tx:
-        found = await mailbox.listed(tx, recipient, order_id, limit, of_orders_only=account.role != "admin")
+    of_orders_only = account.role != "admin"
+
+    async def read(tx: Tx) -> list[Mail]:
+        return await mailbox.listed(tx, recipient, order_id, limit, of_orders_only=of_orders_only)
+
+    found = await parts.lists.read(account.id, read)
     return MailboxAnswer(items=[MailAnswer.model_validate(one) for one in found])

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from comanda.accounts.tokens import Bearer
 from comanda.api.feed import Feed
+from comanda.api.lists import Lists
 from comanda.assembly import Assembly
 from comanda.catalog.cache import Catalogue
 from comanda.catalog.pages import Pages
@@ -33,6 +34,7 @@ class Parts:
     settling: Settling
     pages: Pages
     feed: Feed
+    lists: Lists
 
     @property
     def database(self) -> Database:

@@ -17,6 +17,7 @@ from comanda.catalog import products
 from comanda.catalog.bodies import ProductBody, ProductPatch
 from comanda.catalog.products import Draft, Filter, Product, SkuTaken, SortBy, SortOrder, Status
 from comanda.db import Tx
+from comanda.errors import Stale
 from comanda.failpoints import Boundary
 
 CREATE = Boundary("products.create")
@@ -141,12 +142,20 @@ async def _page(
 ) -> Response:
     """Written out once for each version of the catalogue."""
     _, number, limit = asked
-    async with parts.assembly.lists.connection() as tx:
+    primary = parts.assembly.lists
+    async with primary.connection() as tx:
+        version = await products.version(tx)
 
-        async def write() -> bytes:
-            found, total = await read(tx)
-            items = [ProductAnswer.model_validate(one) for one in found]
-            return ProductPage(items=items, **numbered(number, limit, total)).model_dump_json(by_alias=True).encode()
+    async def read_at_version(tx: Tx) -> tuple[list[Product], int]:
+        if await products.version(tx) < version:
+            raise Stale("the catalogue has changed since")
+        return await read(tx)
 
-        version, content = await parts.pages.get(tx, asked, write)
+    async def write() -> bytes:
+        # No reader is named: what somebody has just changed, anybody sees.
+        found, total = await parts.lists.read(None, read_at_version, primary=primary)
+        items = [ProductAnswer.model_validate(one) for one in found]
+        return ProductPage(items=items, **numbered(number, limit, total)).model_dump_json(by_alias=True).encode()
+
+    content = await parts.pages.get(version, asked, write)
     return tagged(request, f'W/"{version}"', content)

@@ -7,6 +7,7 @@ and the guard is asked first.
 
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
@@ -64,6 +65,15 @@ def _wants_deleted(request: Request) -> bool:
     return "deleted" in request.query_params.getlist("status")
 
 
+async def _reader(request: Request) -> UUID | None:
+    parts: Parts = request.app.state.parts
+    authorization = request.headers.get("authorization")
+    claims = parts.bearer.claims(None if authorization is None else authorization.encode("latin-1"))
+    return None if claims is None else claims.account_id
+
+
+# Who asks where nobody has to sign in: for what they see of their own changes, never for what they may.
+Reader = Annotated[UUID | None, Depends(_reader)]
 SignedIn = Annotated[Account, Depends(Guard())]
 Admin = Annotated[Account, Depends(Guard("admin"))]
 Operator = Annotated[Account, Depends(Guard("admin", "operator"))]
@@ -94,7 +104,13 @@ class Route(APIRoute):
                 request.scope["comanda.account"] = await self.guard.judge(request)
             if self.body_field is not None and _has_body(request) and not _is_json(request.headers.get("content-type")):
                 raise Problem("UNSUPPORTED_MEDIA_TYPE")
-            return await inner(_StrictRequest(request.scope, request.receive))
+            try:
+                return await inner(_StrictRequest(request.scope, request.receive))
+            finally:
+                account = request.scope.get("comanda.account")
+                if account is not None and request.method != "GET":
+                    # Also when it failed: something may have been committed before that.
+                    await request.app.state.parts.lists.wrote(account.id)
 
         return handle
 

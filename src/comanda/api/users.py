@@ -39,7 +39,7 @@ async def create(_account: Admin, body: UserBody, parts: Given, response: Respon
 
 @routes.get("")
 async def page(
-    _account: Admin,
+    account: Admin,
     parts: Given,
     *,
     search: Search | None = None,
@@ -51,8 +51,9 @@ async def page(
     sort_order: Annotated[Literal["asc", "desc"], Query(alias="sortOrder")] = "desc",
 ) -> AccountPage:
     """Accounts, a page at a time. `search` looks into e-mail and names."""
-    async with parts.database.connection() as tx:
-        found, total = await accounts.page(
+    found, total = await parts.lists.read(
+        account.id,
+        lambda tx: accounts.page(
             tx,
             search=search,
             is_active=IS_ACTIVE[status],
@@ -61,7 +62,8 @@ async def page(
             is_ascending=sort_order == "asc",
             number=page,
             limit=limit,
-        )
+        ),
+    )
     return AccountPage(
         items=[AccountAnswer.model_validate(one) for one in found],
         **numbered(page, limit, total),

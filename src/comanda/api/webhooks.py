@@ -52,10 +52,10 @@ async def create(_account: Admin, body: WebhookBody, parts: Given, response: Res
 
 
 @routes.get("")
-async def listed(_account: Admin, parts: Given) -> WebhookList:
+async def listed(account: Admin, parts: Given) -> WebhookList:
     """All endpoints."""
-    async with parts.database.connection() as tx:
-        return WebhookList(items=[_answer(one) for one in await endpoints.listed(tx)])
+    found = await parts.lists.read(account.id, endpoints.listed)
+    return WebhookList(items=[_answer(one) for one in found])
 
 
 @routes.get("/{webhook_id}", responses=answers("WEBHOOK_NOT_FOUND"))
@@ -113,7 +113,7 @@ async def test(_account: Admin, webhook_id: UUID, parts: Given, response: Respon
 
 @routes.get("/{webhook_id}/deliveries", responses=answers("WEBHOOK_NOT_FOUND"))
 async def log(
-    _account: Admin,
+    account: Admin,
     webhook_id: UUID,
     parts: Given,
     *,
@@ -124,8 +124,10 @@ async def log(
 ) -> DeliveryPage:
     """What was sent there, newest first."""
     await _known(parts, webhook_id)
-    async with parts.database.connection() as tx:
-        found = await deliveries.page(tx, webhook_id, status, before=read_cursor(cursor), limit=limit + 1)
+    before = read_cursor(cursor)
+    found = await parts.lists.read(
+        account.id, lambda tx: deliveries.page(tx, webhook_id, status, before=before, limit=limit + 1)
+    )
     shown_ones = found[:limit]
     following = cursor_of(shown_ones[-1].id) if len(found) > limit else None
     if following is not None:

@@ -88,6 +88,7 @@ async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> No
     from comanda.api.admission import Admission
     from comanda.api.app import build
     from comanda.api.feed import Feed
+    from comanda.api.lists import Lists
     from comanda.api.place_order import PlaceOrderRoute
     from comanda.api.rate_limits import RateLimits
     from comanda.api.serve import Server
@@ -111,10 +112,12 @@ async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> No
             stop = asyncio.Event()
             feed = Feed(assembly.database, assembly.streams, is_draining=lambda: server.is_draining)
             rate_limits = RateLimits.of(settings, bearer, assembly.streams)
+            lists = Lists(assembly.database, assembly.replica, assembly.streams)
             app = build(
                 assembly,
                 place_order=route,
                 feed=feed,
+                lists=lists,
                 bearer=bearer,
                 rate_limits=rate_limits,
                 is_draining=lambda: server.is_draining,
@@ -123,6 +126,7 @@ async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> No
             async with asyncio.TaskGroup() as beside:
                 beside.create_task(admission.run(stop))
                 beside.create_task(feed.run(stop))
+                beside.create_task(lists.run(stop))
                 if rate_limits is not None:
                     beside.create_task(rate_limits.run(stop))
                 await server.serve()

@@ -2,6 +2,7 @@
 
 from comanda.db.batcher import Batcher
 from comanda.db.database import Database, Tx
+from comanda.db.replica import Replica
 from comanda.db.statements import Record, Statement, twin
 
-__all__ = ["Batcher", "Database", "Record", "Statement", "Tx", "twin"]
+__all__ = ["Batcher", "Database", "Record", "Replica", "Statement", "Tx", "twin"]

@@ -23,6 +23,7 @@ QUEUES = ("order-processing", "payment-processing", "inventory-management", "not
 PRIORITIES = (0, 1, 2)
 GROUP = "workers"
 EVENTS = "comanda:events"
+_WROTE = "comanda:wrote:"
 OFFER = Boundary("redis.offer")
 ACKNOWLEDGE = Boundary("redis.acknowledge")
 TAKE_OVER = Boundary("redis.take_over")
@@ -281,6 +282,23 @@ class Streams:
             answer = await self._redis.xread({EVENTS: position}, count=count, block=self._block_ms)
         pairs = cast("Sequence[tuple[bytes, Sequence[Any]]]", answer or [])
         return [(at.decode(), body[b"event"]) for _, messages in pairs for at, body in messages]
+
+    async def mark_writer(self, account: UUID, seconds: float) -> None:
+        """Remember for so long that this account has just written.
+
+        No boundary: whoever has committed and dies before this has not answered either, and nothing was promised.
+        """
+        with _translated():
+            await self._redis.set(f"{_WROTE}{account}", b"", px=int(seconds * 1000))
+
+    async def wrote_lately(self, account: UUID | None) -> tuple[bool, str]:
+        """Whether it is remembered that this account has just written; and who remembers: another run, another id."""
+        with _translated():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.exists(f"{_WROTE}{account}")
+                pipe.info("server")
+                marks, server = await pipe.execute()
+        return marks > 0, server["run_id"]
 
     async def forget_consumers(self, queue: str, idle: float) -> None:
         """Drop the names of workers that have been gone for so many seconds and hold nothing."""

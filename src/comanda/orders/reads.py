@@ -15,6 +15,7 @@ PAGE_OF_CUSTOMER = _sql["page_of_customer"]
 PAGE_OF_ALL = _sql["page_of_all"]
 FIND = _sql["find"]
 STATUSES = _sql["statuses"]
+NEWEST_OF_CUSTOMER = _sql["newest_of_customer"]
 LINES = _sql["lines"]
 PAYMENTS = _sql["payments"]
 MOVES = _sql["moves"]
@@ -126,6 +127,11 @@ async def page(
     else:
         rows = await PAGE_OF_CUSTOMER.rows(tx, customer_id, states, before, limit)
     return [_order(row) for row in rows]
+
+
+async def newest_of_customers(tx: Tx, customer_ids: Sequence[UUID]) -> list[datetime | None]:
+    """When each of them placed an order last; None for who never did."""
+    return [await NEWEST_OF_CUSTOMER.value(tx, one) for one in customer_ids]
 
 
 async def find(tx: Tx, ids: Sequence[UUID]) -> list[Order | None]:

@@ -41,3 +41,6 @@ SELECT order_id, id, state, amount, captured, refunded, currency, method, declin
 SELECT order_id, from_state, to_state, reason, actor, at FROM order_moves
  WHERE order_id = ANY($1::uuid[])
  ORDER BY order_id, seq;
+
+-- name: newest_of_customer
+SELECT created_at FROM orders WHERE customer_id = $1 ORDER BY id DESC LIMIT 1;
