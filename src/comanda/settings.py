@@ -84,7 +84,7 @@ class Settings(BaseSettings):
 
     database_url: PostgresUrl = ""
     database_replica_url: PostgresUrl = ""
-    replica_lag_seconds: Seconds = 5
+    replica_lag_seconds: Annotated[float, Field(ge=1, le=3600)] = 5
     redis_url: RedisUrl = ""
     secret_key: SecretStr = SecretStr("")
     admin_email: str = "admin@example.com"

@@ -1,6 +1,7 @@
 """Every route that users of the public system of this design expect, with the rights that its row says (FEATURES 4)."""
 
 import ast
+import re
 from pathlib import Path
 
 from api_client import Client
@@ -96,3 +97,25 @@ async def test_a_method_that_a_path_does_not_have_is_a_405_though_another_path_w
     for method, path in (("PATCH", "products/search"), ("PATCH", "users/profile"), ("PUT", "categories/tree")):
         reply = await api.ask(method, f"/api/v1/{path}", token=admin.token, json={})
         assert (reply.status, reply.headers["Allow"]) == (405, "GET, HEAD"), (method, path)
+
+
+async def test_links_name_what_is_there(api: Client) -> None:
+    """Each leads to an operation, gives it all of its path, and takes that from a field that the answer has."""
+    document = (await api.get("/api/openapi.json")).body
+    schemas = document["components"]["schemas"]
+    operations = {one["operationId"]: one for path in document["paths"].values() for one in path.values()}
+    found: set[tuple[str, str]] = set()
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            for answer in operation["responses"].values():
+                for link in answer.get("links", {}).values():
+                    target = operations[link["operationId"]]
+                    needed = {one["name"] for one in target.get("parameters", ()) if one["in"] == "path"}
+                    assert link.get("parameters", {}).keys() == needed
+                    content = answer["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+                    for pointer in re.findall(r"\$response\.body#/(\w+)", str(link)):
+                        assert pointer in schemas[content]["required"], (path, link)
+                    found.add((path.removeprefix("/api/v1"), target["summary"]))
+    way = [("/products", "Create"), ("/inventory", "Place"), ("/orders", "Status"), ("/orders", "Ship"),
+           ("/orders", "Refund"), ("/orders/{order_id}/refunds", "One Refund")]  # fmt: skip
+    assert set(way) <= found

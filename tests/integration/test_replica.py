@@ -16,7 +16,7 @@ from comanda.db import Tx, migrations
 from shop import until
 from standby import Standby, replicated
 
-LAG = 1.0
+LAG = 2.0
 LONG = 600.0
 HEALTH = "/api/v1/health/detailed"
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -54,6 +54,7 @@ async def _api(pair: tuple[str, Standby], redis_url: str, lag: float = LAG, **se
 
 @pytest.fixture
 async def api(_logs: None, pair: tuple[str, Standby], standby: Standby, redis_url: str) -> AsyncIterator[Client]:
+    assert standby.running is not None
     async with _api(pair, redis_url) as client:
         await _until(client, is_used=True)
         yield client

@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 import comanda
+from comanda.api import links
 from comanda.api.answers import ProblemAnswer
 from comanda.api.problems import CODES, MEDIA_TYPE
 from comanda.api.rate_limits import class_of
@@ -83,6 +84,7 @@ def document_of(app: FastAPI, guarded: Iterable[tuple[APIRoute, bool]]) -> dict[
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             _complete(operation, needs.get((path, method)), is_limited=class_of(method.upper(), path) is not None)
+    links.link(document)
     schemas = document["components"]["schemas"]
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)

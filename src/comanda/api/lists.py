@@ -19,9 +19,10 @@ from comanda.messaging.streams import Streams
 from comanda.resilience.loops import loop
 
 _MARGIN = 2.0  # seconds that a mark outlives the replica's lag
-# Redis that fails to take a mark has failed to answer a look of every other process too, since a look waits less.
-_MARK_PATIENCE = 1.0
+# A Redis that is silent for so long that a mark fails leaves a gap in what every process hears of it: 1.5 - 0.4 > 1.
+_MARK_PATIENCE = 1.5
 _LOOK_PATIENCE = 0.4
+_LONGEST_GAP = 1.0
 _MOST_SKEW = timedelta(seconds=30)  # between machines, with what an order waits for its commit
 
 Answer = TypeVar("Answer")
@@ -45,12 +46,14 @@ class Lists:
         self.replica = replica
         self._streams = streams
         self._memory: str | None = None  # of which Redis, and since when it has remembered without a break
-        self._remembers_since = 0.0
+        self._remembers_since = self._remembers_until = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look how far the replica is, until told to stop."""
         if self.replica is not None:
-            await loop("replica", self._look, stop=stop, every=LOOK_EVERY)
+            async with asyncio.TaskGroup() as both:
+                both.create_task(loop("replica", self._look, stop=stop, every=LOOK_EVERY))
+                both.create_task(loop("marks", self._remember, stop=stop, every=LOOK_EVERY))
 
     async def read(
         self,
@@ -122,14 +125,19 @@ class Lists:
         except (RedisFault, TimeoutError):
             self._memory = None
             return True
-        if memory != self._memory:
+        if memory != self._memory or asked_at - self._remembers_until > _LONGEST_GAP:
             self._memory, self._remembers_since = memory, asked_at
+        self._remembers_until = max(asked_at, self._remembers_until)
         return is_marked
 
     async def _look(self) -> bool:
         assert self.replica is not None
-        await asyncio.gather(self.replica.look(), self._is_marked(None))
+        await self.replica.look()
         telemetry.REPLICA_LAG.set(self.replica.behind)
+        return False
+
+    async def _remember(self) -> bool:
+        await self._is_marked(None)
         return False
 
     @staticmethod
