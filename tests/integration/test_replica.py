@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -163,7 +164,7 @@ async def test_who_has_just_written_sees_it_in_every_process_and_others_see_it_l
         assert (server, category in _ids(body)) == ("primary", True)
         await standby.resume()
         for one in (here, elsewhere):
-            assert category in _ids((await until(lambda one=one: _with(one, categories, category)))[0])
+            assert category in _ids((await until(partial(_with, one, categories, category)))[0])
 
 
 async def _with(api: Client, path: str, wanted: str) -> Any:
