@@ -24,6 +24,7 @@ from comanda.api.lists import Lists
 from comanda.api.place_order import PlaceOrderRoute
 from comanda.api.rate_limits import RateLimits
 from comanda.assembly import assemble
+from comanda.console import app as console
 from comanda.db import Database
 from comanda.settings import Settings
 
@@ -150,6 +151,7 @@ async def running_api(
             bearer=BEARER,
             rate_limits=rate_limits,
             is_draining=is_draining,
+            console=None if chosen.console == "off" else console.build,
         )
         loops = [asyncio.create_task(one.run(stop)) for one in (feed, lists, rate_limits) if one is not None]
         async with served(application) as url, aiohttp.ClientSession() as session:

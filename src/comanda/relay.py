@@ -9,7 +9,7 @@ from functools import partial
 import msgspec
 
 from comanda import telemetry, tracing
-from comanda.accounts import attempts, one_time, resets, sessions
+from comanda.accounts import attempts, console_sessions, one_time, resets, sessions
 from comanda.assembly import Assembly
 from comanda.db import Database, Record
 from comanda.db.listener import listen
@@ -83,6 +83,7 @@ async def run(assembly: Assembly, stop: asyncio.Event) -> None:
         async with database.connection(SWEEP) as tx:
             forgotten = await keys.forget(tx, _KEYS_LIVE, _BATCH)
             await sessions.forget(tx, _BATCH)
+            await console_sessions.forget(tx, _BATCH)
             await one_time.forget(tx, _BATCH)
             tried = await attempts.forget(tx, _BATCH)
             delivered = await deliveries.forget(tx, _DELIVERIES_LIVE, _BATCH)

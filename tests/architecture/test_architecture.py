@@ -21,6 +21,7 @@ OWNED = {
         "account_tokens",
         "accounts",
         "attempts",
+        "console_sessions",
         "familiar_addresses",
         "refresh_tokens",
         "reset_requests",
@@ -42,14 +43,15 @@ OWNED = {
     "proof/repair.sql": {"movements", "notifications", "payments", "reservations", "sagas", "stock"},
 }
 EDGES = (
-    "api/", "cli/", "db/", "proof/", "relay.py", "worker.py", "saga/engine.py", "saga/rescue.py", "messaging/relay.py",
-    "checkout/place_order.py", "catalog/cache.py", "notifications/providers.py", "payments/breaker.py",
-    "webhooks/deliveries.py", "imports/batches.py",
+    "api/", "cli/", "console/", "db/", "proof/", "relay.py", "worker.py", "saga/engine.py", "saga/rescue.py",
+    "messaging/relay.py", "checkout/place_order.py", "catalog/cache.py", "notifications/providers.py",
+    "payments/breaker.py", "webhooks/deliveries.py", "imports/batches.py",
 )  # fmt: skip
 CALLS_OUTSIDE = ("payments/gateway.py", "messaging/streams.py", "notifications/alerts.py", "webhooks/sender.py")
 READS_OUTSIDE = {"ledger"}  # for the checker alone
 SPEAKS_HTTP = (
     "api/",
+    "console/",
     "gateway/",
     "payments/gateway.py",
     "webhooks/sender.py",

@@ -24,6 +24,7 @@ REWRITE = _sql["rewrite"]
 DELETE = _sql["delete"]
 SET_PASSWORDS = _sql["set_passwords"]
 VERIFY = _sql["verify"]
+HAS_STAFF = _sql["has_staff"]
 
 SortBy = Literal["createdAt", "email", "firstName", "lastName"]
 Role = Literal["admin", "operator", "viewer", "customer"]
@@ -120,6 +121,12 @@ async def by_email(tx: Tx, emails: Sequence[str]) -> list[Account | None]:
         fields = dict(row)
         position = fields.pop("position")
         found[position - 1] = Account(**fields)
+    return found
+
+
+async def has_staff(tx: Tx) -> bool:
+    """Whether anybody is there who is no customer."""
+    found: bool = await HAS_STAFF.value(tx)
     return found
 
 

@@ -89,3 +89,7 @@ RETURNING accounts.id;
 -- name: verify
 UPDATE accounts SET email_verified_at = now(), updated_at = now()
  WHERE id = ANY($1::uuid[]) AND email_verified_at IS NULL;
+
+-- name: has_staff
+-- Whether there is anybody who could sign in at the console.
+SELECT EXISTS (SELECT 1 FROM accounts WHERE role <> 'customer' AND is_active AND deleted_at IS NULL);

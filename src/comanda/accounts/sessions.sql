@@ -37,6 +37,8 @@ UPDATE refresh_tokens SET revoked_at = now()
 SELECT id FROM accounts WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE;
 
 -- name: revoke_all
+-- Who is signed in at the console is out there too.
+WITH signed_out AS (DELETE FROM console_sessions WHERE account_id = ANY($1::uuid[]))
 UPDATE refresh_tokens SET revoked_at = now() WHERE revoked_at IS NULL AND account_id = ANY($1::uuid[]);
 
 -- name: forget

@@ -50,6 +50,7 @@ MOST_BODY = 1024 * 1024
 MOST_HEADERS = 32 * 1024
 HOT = "/api/v1/orders"
 IMPORTS = "/api/v1/imports"
+CONSOLE = "/admin"
 _BODILESS = {"GET", "HEAD", "OPTIONS"}
 _SAFE = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.:"
 _LONGEST_ID = 128
@@ -88,6 +89,7 @@ def build(
     rate_limits: RateLimits | None = None,
     is_draining: Callable[[], bool] = lambda: False,
     data_dir: Path = Path(),
+    console: Callable[[Parts], ASGIApp] | None = None,
 ) -> ASGIApp:
     """The application.
 
@@ -100,6 +102,7 @@ def build(
         rate_limits: whoever asks too often is refused; None: nobody is.
         is_draining: the process is about to stop: not ready any more.
         data_dir: whose free space is shown.
+        console: makes what answers under `/admin`; None: nothing does.
 
     Raises:
         ConfigurationFault: SECRET_KEY is too short.
@@ -134,9 +137,18 @@ def build(
         if isinstance(route, Route) and route.guard is not None and route.guard.when is None
     ]
     _show(app, document_of(app, guarded))
-    timed = _Timed(app, assembly.settings.request_seconds)
+    served = app if console is None else _beside(app, console(app.state.parts))
+    timed = _Timed(served, assembly.settings.request_seconds)
     settings = assembly.settings
     return _Edge(timed, place_order, rate_limits, settings.trusted_proxies, most_of_import=settings.import_max_bytes)
+
+
+def _beside(app: ASGIApp, console: ASGIApp) -> ASGIApp:
+    async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+        is_console = scope.get("path") == CONSOLE or scope.get("path", "").startswith(f"{CONSOLE}/")
+        await (console if is_console else app)(scope, receive, send)
+
+    return choose
 
 
 def _show(app: FastAPI, document: dict[str, Any]) -> None:
@@ -327,15 +339,11 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = [
-                *message.get("headers", ()),
-                (b"x-correlation-id", self.correlation_id.encode("ascii")),
-                *_GUARDS,
-            ]
+            headers = [*message.get("headers", ()), (b"x-correlation-id", self.correlation_id.encode("ascii"))]
             if self._ruling is not None:
                 headers += self._ruling.headers
-            if not any(name == b"cache-control" for name, _ in headers):
-                headers.append(_NOT_KEPT)
+            said = {name for name, _ in headers}
+            headers += [guard for guard in (*_GUARDS, _NOT_KEPT) if guard[0] not in said]
             message["headers"] = headers
         await self._send(message)
 

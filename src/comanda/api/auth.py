@@ -55,6 +55,30 @@ async def registration(body: RegisterBody, role: Role) -> Registration:
     )
 
 
+async def admitted(parts: Parts, email: str, password: str, address: str) -> Account:
+    """The account whose address and password these are. Who guesses is slowed down.
+
+    Raises:
+        Problem: refused, or too many tries.
+    """
+    await throttle.count_login(parts, address, email)
+    async with parts.database.connection() as tx:
+        account = (await accounts.by_email(tx, [email]))[0]
+    is_right = await passwords.matches(password, account.password_hash if account else None)
+    if account is None or not is_right or not account.is_active:
+        raise Problem("CREDENTIALS_REFUSED")
+    return account
+
+
+async def begun(tx: Tx, account: Account, address: str) -> Account | None:
+    """The same account, held while its session begins; None: its password was another one a moment ago, or it is out."""
+    held = (await accounts.hold(tx, [account.id]))[0]
+    if held is None or not held.is_active or held.password_hash != account.password_hash:
+        return None
+    await throttle.let_in(tx, address, account.email)
+    return held
+
+
 async def _address(request: Request) -> str:
     """Whom the other end of the connection stands for; only our own proxies may say that it is somebody else."""
     return network_of(request.client.host if request.client else "")
@@ -89,18 +113,12 @@ async def register(body: RegisterBody, parts: Given) -> SessionAnswer:
 @routes.post("/login", responses=answers("CREDENTIALS_REFUSED", "TOO_MANY_REQUESTS"))
 async def login(body: LoginBody, parts: Given, address: Address) -> SessionAnswer:
     """Sign in. An unknown address and a wrong password look alike, and take the same time."""
-    await throttle.count_login(parts, address, body.email)
-    async with parts.database.connection() as tx:
-        account = (await accounts.by_email(tx, [body.email]))[0]
-    is_right = await passwords.matches(body.password, account.password_hash if account else None)
-    if account is None or not is_right or not account.is_active:
-        raise Problem("CREDENTIALS_REFUSED")
+    account = await admitted(parts, body.email, body.password, address)
     async with parts.database.transaction(BEGIN) as tx:
-        held = (await accounts.hold(tx, [account.id]))[0]
-        if held is None or not held.is_active or held.password_hash != account.password_hash:
-            raise Problem("CREDENTIALS_REFUSED")  # it was the right one until a moment ago
+        held = await begun(tx, account, address)
+        if held is None:
+            raise Problem("CREDENTIALS_REFUSED")
         token = (await sessions.begin(tx, [account.id], parts.refresh_lifetime))[0]
-        await throttle.let_in(tx, address, body.email)
     return session(parts, held, token)
 
 

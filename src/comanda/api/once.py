@@ -1,6 +1,6 @@
 """What may be done once under a key: the key is taken in the transaction that does it, with the answer that it gave."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
@@ -121,8 +121,13 @@ async def _take(tx: Tx, new: tuple[UUID, str, str, UUID, Remembered]) -> None:
 
 async def hint(parts: Parts, due: Iterable[Due]) -> None:
     """After the commit: tell the workers. They would find out by themselves."""
+    await hint_all(parts, by_queue(due))
+
+
+async def hint_all(parts: Parts, due: Mapping[tuple[str, int], Sequence[UUID]]) -> None:
+    """The same for sagas by their queue and priority."""
     try:
-        await parts.assembly.streams.offer_all(by_queue(due))
+        await parts.assembly.streams.offer_all(due)
     except RedisFault as fault:
         _log.warning("no hint could be given; workers look into PostgreSQL", error=str(fault))
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -12,6 +13,7 @@ from comanda.db import Tx, twin
 _sql = twin(__file__)
 RECORD = _sql["record"]
 LISTED = _sql["listed"]
+OF_SUBJECTS = _sql["of_subjects"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,13 @@ async def record(tx: Tx, acts: Sequence[Act]) -> None:
     )
 
 
-async def listed(tx: Tx, *, subject: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
-    """The newest acts: to one subject, or all."""
-    return [dict(row) for row in await LISTED.rows(tx, subject, limit)]
+async def listed(
+    tx: Tx, *, subject: str | None = None, limit: int = 100, before: UUID | None = None
+) -> list[dict[str, Any]]:
+    """The newest acts, older than `before`: to one subject, or all."""
+    return [dict(row) for row in await LISTED.rows(tx, subject, limit, before)]
+
+
+async def of_subjects(tx: Tx, subjects: Sequence[str]) -> list[dict[str, Any]]:
+    """Every act that was done to these, oldest first."""
+    return [dict(row) for row in await OF_SUBJECTS.rows(tx, subjects)]

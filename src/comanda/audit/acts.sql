@@ -8,5 +8,9 @@ SELECT id, actor, act, subject, reason, detail::jsonb
 
 -- name: listed
 SELECT id, at, actor, act, subject, reason, detail::text AS detail FROM audit
- WHERE $1::text IS NULL OR subject = $1
+ WHERE ($1::text IS NULL OR subject = $1) AND ($3::uuid IS NULL OR id < $3)
  ORDER BY id DESC LIMIT $2;
+
+-- name: of_subjects
+SELECT id, at, actor, act, subject, reason, detail::text AS detail FROM audit
+ WHERE subject = ANY($1::text[]) ORDER BY id;

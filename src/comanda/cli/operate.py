@@ -8,7 +8,6 @@ import typer
 from rich.console import Console
 
 from comanda.audit import acts
-from comanda.audit.acts import Act
 from comanda.cli.sagas import by_hand
 from comanda.cli.terminal import DataDir, Json, Limit, Reason, actor, run, show
 from comanda.db import Database
@@ -17,7 +16,7 @@ from comanda.failpoints import Boundary
 from comanda.messaging import dead_letters, outbox, switches
 from comanda.messaging.streams import QUEUES, Streams
 from comanda.orders import reads
-from comanda.saga import log, verbs
+from comanda.saga import log, switching, verbs
 
 LIMIT = Boundary("operator.limit")
 PAUSE = Boundary("operator.pause")
@@ -87,8 +86,7 @@ def limit_queue(
 
     async def work(database: Database, _streams: Streams) -> Any:
         async with database.transaction(LIMIT) as tx:
-            await switches.set_limit(tx, _known(queue), rate or None, actor=actor())
-            await acts.record(tx, [Act(actor(), "queue.limit", queue, reason, {"rate": rate or None})])
+            await switching.limit(tx, _known(queue), rate or None, actor=actor(), reason=reason)
 
     run(data_dir, work)
     Console(stderr=True).print(f"{queue}: {f'at most {rate} jobs a second' if rate else 'no limit'}")
@@ -113,8 +111,7 @@ def resume_queue(
 def _switch(queue: str, data_dir: Path, reason: str, *, is_paused: bool) -> None:
     async def work(database: Database, _streams: Streams) -> Any:
         async with database.transaction(PAUSE) as tx:
-            await switches.set_paused(tx, _known(queue), is_paused=is_paused, actor=actor())
-            await acts.record(tx, [Act(actor(), "queue.pause" if is_paused else "queue.resume", queue, reason)])
+            await switching.pause(tx, _known(queue), is_paused=is_paused, actor=actor(), reason=reason)
 
     run(data_dir, work)
     Console(stderr=True).print(f"{queue}: {'paused' if is_paused else 'runs'}")
@@ -160,8 +157,9 @@ def redrive_letters(
 
     async def work(database: Database, streams: Streams) -> Any:
         async with database.transaction(REDRIVE) as tx:
-            sagas = await dead_letters.mark_redriven(tx, ids or None, actor=actor(), reason=reason, limit=limit)
-            acted, result = await verbs.act(tx, by_hand(database), sagas, "retry", actor=actor(), reason=reason)
+            acted, result = await verbs.redrive(
+                tx, by_hand(database), ids or None, actor=actor(), reason=reason, limit=limit
+            )
         await streams.offer_all(result.onward)
         return [{"saga": one.saga_id, "now": one.now, "refusal": one.refusal} for one in acted]
 

@@ -93,6 +93,7 @@ async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> No
     from comanda.api.rate_limits import RateLimits
     from comanda.api.serve import Server
     from comanda.assembly import assemble
+    from comanda.console import app as console
 
     key = settings.secret_key.get_secret_value()
     if not key:
@@ -121,6 +122,7 @@ async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> No
                 bearer=bearer,
                 rate_limits=rate_limits,
                 is_draining=lambda: server.is_draining,
+                console=None if settings.console == "off" else console.build,
             )
             server = Server(app, host=host, port=port, fd=fd)
             async with asyncio.TaskGroup() as beside:

@@ -13,6 +13,7 @@ from comanda.db import Tx, twin
 _sql = twin(__file__)
 BURY = _sql["bury"]
 LISTED = _sql["listed"]
+ALIKE = _sql["alike"]
 OPEN_COUNT = _sql["open_count"]
 MARK_REDRIVEN = _sql["mark_redriven"]
 CLOSE_OF_SAGAS = _sql["close_of_sagas"]
@@ -51,6 +52,11 @@ async def listed(
 ) -> list[dict[str, Any]]:
     """The newest dead letters."""
     return [dict(row) for row in await LISTED.rows(tx, with_redriven, queue, limit)]
+
+
+async def alike(tx: Tx, fingerprint: str, limit: int) -> list[dict[str, Any]]:
+    """Open letters that failed at one place with one error (but for numbers and ids in it), oldest first."""
+    return [dict(row) for row in await ALIKE.rows(tx, fingerprint, limit)]
 
 
 async def open_count(tx: Tx) -> int:

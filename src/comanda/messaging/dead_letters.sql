@@ -12,6 +12,12 @@ SELECT id, saga_id, queue, step, direction, error, payload::text AS payload, cre
  WHERE ($1::bool OR redriven_at IS NULL) AND ($2::text IS NULL OR queue = $2)
  ORDER BY id DESC LIMIT $3;
 
+-- name: alike
+-- The open letters of one fingerprint, oldest first.
+SELECT id, saga_id, queue, step, direction, error, payload::text AS payload, created_at, redriven_at, redriven_by, reason
+  FROM dead_letters WHERE fingerprint = $1 AND redriven_at IS NULL
+ ORDER BY id LIMIT $2;
+
 -- name: open_count
 SELECT count(*) FROM dead_letters WHERE redriven_at IS NULL;
 

@@ -73,6 +73,14 @@ async def act(
     return sorted(acted, key=lambda one: one.saga_id), batch.result
 
 
+async def redrive(
+    tx: Tx, settling: Settling, letters: Sequence[UUID] | None, *, actor: str, reason: str, limit: int
+) -> tuple[list[Acted], Result]:
+    """Send dead letters round again (None: all that are open, `limit` at the most): their sagas are retried."""
+    sagas = await dead_letters.mark_redriven(tx, letters, actor=actor, reason=reason, limit=limit)
+    return await act(tx, settling, sagas, "retry", actor=actor, reason=reason)
+
+
 def refused(verb: Verb, one: Claimed, saga: Saga) -> str | None:
     """Why this can't be done to a saga as it stands, and what can; None: it can."""
     if one.state in ENDED:

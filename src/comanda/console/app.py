@@ -1,0 +1,149 @@
+"""The console, put together: its routes, who may use which, and what holds for each of them."""
+
+import hmac
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Match, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from comanda import telemetry
+from comanda.accounts import accounts, console_sessions
+from comanda.accounts.accounts import STAFF, Account
+from comanda.api.parts import Parts
+from comanda.console import letters, lists, orders, overview, queues, signing
+from comanda.console.ask import COOKIE, HEADERS, Ask, Desk, Refusal, form_of, is_of_this_origin
+from comanda.console.pulse import Pulse
+from comanda.console.render import Pages
+from comanda.errors import DependencyFault
+
+Endpoint = Callable[[Ask], Awaitable[Response]]
+_log = telemetry.log("console")
+
+ANYBODY: tuple[str, ...] = ()
+READERS: tuple[str, ...] = STAFF
+ACTORS = ("admin", "operator")
+ADMINS = ("admin",)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One route. `acts`: it changes something, which nobody does in read-only mode."""
+
+    method: str
+    path: str
+    endpoint: Endpoint
+    roles: Sequence[str]
+    acts: bool = False
+
+
+ROUTES = [
+    Page("GET", "/admin/static/{name}", signing.static, ANYBODY),
+    Page("GET", "/admin/login", signing.form, ANYBODY),
+    Page("POST", "/admin/login", signing.sign_in, ANYBODY),
+    Page("POST", "/admin/logout", signing.sign_out, READERS),
+    Page("GET", "/admin/language/{language}", signing.speak, ANYBODY),
+    Page("GET", "/admin", overview.show, READERS),
+    Page("GET", "/admin/live", overview.live, READERS),
+    Page("GET", "/admin/orders", orders.search, READERS),
+    Page("GET", "/admin/orders/{order_id}", orders.show, READERS),
+    Page("GET", "/admin/stuck", orders.stuck, READERS),
+    Page("GET", "/admin/sagas/{saga_id}/{verb}", orders.preview, ACTORS, acts=True),
+    Page("POST", "/admin/sagas/{saga_id}/{verb}", orders.act, ACTORS, acts=True),
+    Page("GET", "/admin/dead-letters", letters.groups, READERS),
+    Page("GET", "/admin/dead-letters/{fingerprint}", letters.group, READERS),
+    Page("POST", "/admin/dead-letters/{fingerprint}/redrive", letters.redrive, ACTORS, acts=True),
+    Page("GET", "/admin/queues", queues.show, READERS),
+    Page("GET", "/admin/queues/{queue}", queues.jobs, READERS),
+    Page("POST", "/admin/queues/{queue}/{switch}", queues.switch, ACTORS, acts=True),
+    Page("GET", "/admin/audit", lists.audit, READERS),
+    Page("GET", "/admin/mailbox", lists.mails, READERS),
+    Page("GET", "/admin/mailbox/{key:path}/body", lists.mail_body, READERS),
+    Page("GET", "/admin/mailbox/{key:path}", lists.mail, READERS),
+    Page("GET", "/admin/stock", lists.stock, READERS),
+    Page("GET", "/admin/webhooks", lists.webhooks, ADMINS),
+    Page("GET", "/admin/webhooks/{webhook_id}", lists.webhook, ADMINS),
+    Page("POST", "/admin/webhooks/{webhook_id}/deliveries/{delivery_id}", lists.redeliver, ADMINS, acts=True),
+    Page("GET", "/admin/users", lists.users, ADMINS),
+    Page("GET", "/admin/settings", lists.settings, ADMINS),
+]
+
+
+def build(parts: Parts) -> ASGIApp:
+    """What answers under `/admin`."""
+    desk = Desk(parts, Pages(), Pulse(parts), parts.settings.console == "read-only")
+    return _Console(desk)
+
+
+class _Console:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._has_staff = False
+        self._routes = [(Route(page.path, signing.form, methods=[page.method]), page) for page in ROUTES]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        ask = Ask(self._desk, request, None, "")
+        try:
+            page = self._found(scope)
+            answer = await self._answer(page, request)
+        except Refusal as refusal:
+            answer = ask.page("refused.html", status=refusal.status, why=refusal.why, bare=True)
+        except DependencyFault as fault:
+            _log.warning("A dependency does not answer", error=str(fault), kind=type(fault).__name__)
+            why = "PostgreSQL does not answer in time. Nothing was done; try again."
+            answer = ask.page("refused.html", status=503, why=why, bare=True)
+        await answer(scope, receive, send)
+
+    def _found(self, scope: Scope) -> Page:
+        is_known = False
+        for route, page in self._routes:
+            match, more = route.matches(scope)
+            if match is Match.FULL:
+                scope["path_params"] = more["path_params"]
+                scope["route"] = page
+                return page
+            is_known = is_known or match is Match.PARTIAL
+        raise Refusal(405 if is_known else 404, "There is nothing at this address.")
+
+    async def _answer(self, page: Page, request: Request) -> Response:
+        if page.endpoint is signing.static:
+            return await page.endpoint(Ask(self._desk, request, None, ""))
+        token = request.cookies.get(COOKIE, "")
+        account = await self._account(token)
+        if account is None:
+            await self._see_staff()
+        else:
+            request.scope["comanda.user"] = str(account.id)
+        if page.roles and account is None:
+            return RedirectResponse("/admin/login", 303, HEADERS)
+        ask = Ask(self._desk, request, account, token)
+        if request.method == "POST":
+            if not is_of_this_origin(request):
+                raise Refusal(403, "This was sent from somewhere else. Nothing was done.")
+            ask = Ask(self._desk, request, account, token, await form_of(request))
+            if page.roles and not hmac.compare_digest(ask.form.get("csrf", "").encode(), ask.csrf.encode()):
+                raise Refusal(403, "This form is out of date. Nothing was done; go back and reload the page.")
+        if page.roles and account is not None and account.role not in page.roles:
+            raise Refusal(403, "Your role does not allow this. Nothing was done.")
+        if page.acts and self._desk.is_read_only:
+            raise Refusal(403, "The console is in read-only mode. Nothing was done.")
+        return await page.endpoint(ask)
+
+    async def _account(self, token: str) -> Account | None:
+        if not token or len(token) > 100:
+            return None
+        async with self._desk.parts.database.connection() as tx:
+            (account_id,) = await console_sessions.find(tx, [token])
+            account = None if account_id is None else (await accounts.find(tx, [account_id]))[0]
+        return account if account is not None and account.is_active and account.role in STAFF else None
+
+    async def _see_staff(self) -> None:
+        """Where nobody could sign in there is nothing to be found."""
+        if not self._has_staff:
+            async with self._desk.parts.database.connection() as tx:
+                self._has_staff = await accounts.has_staff(tx)
+        if not self._has_staff:
+            raise Refusal(404, "There is nothing at this address.")

@@ -1,0 +1,65 @@
+"""Dead letters: one line for each thing that went wrong; one, five or all of them are sent round again."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from starlette.responses import Response
+
+from comanda.api.once import hint_all
+from comanda.console.ask import Ask, Refusal
+from comanda.console.orders import ACT, settling
+from comanda.db import Record, twin
+from comanda.messaging import dead_letters
+from comanda.saga import verbs
+
+_sql = twin(__file__)
+GROUPS = _sql["groups"]
+
+_SHOWN = 100
+_AT_ONCE = 1000  # in one transaction; more are asked for again
+_COUNTS = {"one": 1, "five": 5, "all": _AT_ONCE}
+
+
+async def groups(ask: Ask) -> Response:
+    """What went wrong, since when, for how many orders, and how much money they are worth."""
+    async with ask.parts.assembly.lists.connection() as tx:
+        rows = await GROUPS.rows(tx)
+    return ask.page("letters.html", groups=_merged(rows))
+
+
+async def group(ask: Ask) -> Response:
+    """The letters of one fingerprint, oldest first: in that order they are sent round."""
+    fingerprint = ask.request.path_params["fingerprint"]
+    async with ask.parts.assembly.lists.connection() as tx:
+        rows = await dead_letters.alike(tx, fingerprint, _SHOWN + 1)
+    return ask.page("letter_group.html", fingerprint=fingerprint, rows=rows[:_SHOWN], has_more=len(rows) > _SHOWN)
+
+
+async def redrive(ask: Ask) -> Response:
+    """Send some of them round again; whoever comes second finds them gone."""
+    fingerprint, reason = ask.request.path_params["fingerprint"], ask.reason()
+    count = _COUNTS.get(ask.form.get("count", ""))
+    if count is None:
+        raise Refusal(422, "One, five or all of them?")
+    parts = ask.parts
+    async with parts.database.transaction(ACT) as tx:
+        ids = [one["id"] for one in await dead_letters.alike(tx, fingerprint, count)]
+        acted, result = await verbs.redrive(tx, settling(ask), ids, actor=ask.actor, reason=reason, limit=count)
+    await hint_all(parts, result.onward)
+    refused = [one.refusal for one in acted if one.refusal is not None]
+    done = len(acted) - len(refused)
+    said = f"{done} ↻" + (f" · {len(refused)} ✕ {refused[0]}" if refused else "")
+    return ask.go(f"/admin/dead-letters/{fingerprint}", said)
+
+
+def _merged(rows: Iterable[Record]) -> list[dict[str, Any]]:
+    """One line for each fingerprint, whatever currencies its orders have."""
+    merged: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        one = merged.setdefault(row["fingerprint"], {**row, "letters": 0, "orders": 0, "amounts": []})
+        one["letters"] += row["letters"]
+        one["orders"] += row["orders"]
+        one["first_at"], one["last_at"] = min(one["first_at"], row["first_at"]), max(one["last_at"], row["last_at"])
+        if row["currency"] is not None:
+            one["amounts"].append((row["amount"], row["currency"]))
+    return list(merged.values())

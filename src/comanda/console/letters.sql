@@ -1,0 +1,21 @@
+-- Dead letters, gathered by what went wrong.
+
+-- name: groups
+-- Of the newest 20,000 open letters: those that are alike, the orders that they are about, and what these are worth.
+WITH open AS MATERIALIZED (
+    SELECT id, saga_id, queue, step, direction, error, created_at, fingerprint FROM dead_letters
+     WHERE redriven_at IS NULL ORDER BY id DESC LIMIT 20000
+), about AS (
+    SELECT open.*, coalesce(notifications.order_id, refunds.order_id,
+                            CASE WHEN sagas.kind = 'order' THEN sagas.subject END) AS order_id
+      FROM open LEFT JOIN sagas ON sagas.id = open.saga_id
+      LEFT JOIN notifications ON notifications.id = sagas.subject AND sagas.kind = 'notification'
+      LEFT JOIN refunds ON refunds.id = sagas.subject AND sagas.kind = 'refund'
+)
+SELECT fingerprint, orders.currency, min(queue) AS queue, min(step) AS step, min(direction) AS direction,
+       (array_agg(error ORDER BY about.id DESC))[1] AS error, count(*) AS letters, count(DISTINCT orders.id) AS orders,
+       coalesce(sum(orders.total_amount), 0)::bigint AS amount, min(about.created_at) AS first_at,
+       max(about.created_at) AS last_at
+  FROM about LEFT JOIN orders ON orders.id = about.order_id
+ GROUP BY fingerprint, orders.currency
+ ORDER BY last_at DESC;

@@ -1,0 +1,172 @@
+"""Lists: the audit, the mailbox, stock, webhooks, users, settings."""
+
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import msgspec
+from pydantic import SecretStr
+from starlette.responses import Response
+
+from comanda.accounts import accounts
+from comanda.accounts.accounts import ROLES
+from comanda.api.once import hint
+from comanda.audit import acts
+from comanda.audit.acts import Act
+from comanda.console.ask import HEADERS, Ask, Refusal
+from comanda.console.orders import ACT, PAGE
+from comanda.inventory import admin
+from comanda.inventory.admin import Filter
+from comanda.notifications import mailbox
+from comanda.webhooks import deliveries, endpoints
+
+_MOST_PAGES = 10_000
+# A mail is somebody else's page: it may look as it likes, and do nothing.
+_MAIL_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'"
+
+
+async def audit(ask: Ask) -> Response:
+    """Who did what, to what, and why."""
+    subject = ask.asked("subject")
+    async with ask.parts.assembly.lists.connection() as tx:
+        rows = await acts.listed(tx, subject=subject or None, limit=PAGE + 1, before=ask.before())
+    shown = [{**row, "detail": msgspec.json.decode(row["detail"])} for row in rows[:PAGE]]
+    query = {"subject": subject} if subject else {}
+    more = f"/admin/audit?{urlencode({**query, 'before': rows[PAGE - 1]['id']})}" if len(rows) > PAGE else None
+    return ask.page("audit.html", rows=shown, subject=subject, next=more)
+
+
+async def mails(ask: Ask) -> Response:
+    """The newest messages to customers."""
+    at, _, key = ask.asked("before").partition("|")
+    before = None
+    if at:
+        try:
+            before = (datetime.fromisoformat(at), key)
+        except ValueError:
+            raise Refusal(422, "There is nothing at this address.") from None
+    async with ask.parts.assembly.lists.connection() as tx:
+        rows = await mailbox.page(tx, before=before, limit=PAGE + 1, of_orders_only=not ask.is_admin)
+    more = None
+    if len(rows) > PAGE:
+        last = rows[PAGE - 1]
+        more = f"/admin/mailbox?{urlencode({'before': f'{last.sent_at.isoformat()}|{last.key}'})}"
+    return ask.page("mails.html", rows=rows[:PAGE], next=more)
+
+
+async def _mail(ask: Ask) -> mailbox.Mail:
+    async with ask.parts.assembly.lists.connection() as tx:
+        (found,) = await mailbox.find(tx, [ask.request.path_params["key"]], of_orders_only=not ask.is_admin)
+    if found is None:
+        raise Refusal(404, "There is no such message.")
+    return found
+
+
+async def mail(ask: Ask) -> Response:
+    """One message, as its recipient saw it."""
+    return ask.page("mail.html", mail=await _mail(ask))
+
+
+async def mail_body(ask: Ask) -> Response:
+    """The message's own page, for the frame that it is shown in."""
+    found = await _mail(ask)
+    headers = {name: value for name, value in HEADERS.items() if name != "X-Frame-Options"}
+    return Response(found.body_html or "", 200, {**headers, "Content-Security-Policy": _MAIL_POLICY}, "text/html")
+
+
+async def stock(ask: Ask) -> Response:
+    """What lies where, how much of it is held, how much is free."""
+    search, number = ask.asked("q"), _number(ask)
+    wanted = Filter(search=search or None)
+    async with ask.parts.assembly.lists.connection() as tx:
+        rows, total = await admin.page(tx, wanted, number=number, limit=PAGE)
+    more = None
+    if number * PAGE < total:
+        query = {"q": search, "page": number + 1} if search else {"page": number + 1}
+        more = f"/admin/stock?{urlencode(query)}"
+    return ask.page("stock.html", rows=rows, search=search, total=total, next=more)
+
+
+async def webhooks(ask: Ask) -> Response:
+    """The shop's own systems that are told what happens."""
+    async with ask.parts.assembly.lists.connection() as tx:
+        return ask.page("webhooks.html", rows=await endpoints.listed(tx))
+
+
+async def webhook(ask: Ask) -> Response:
+    """One endpoint, and what was sent there."""
+    endpoint_id = ask.id_of("webhook_id")
+    async with ask.parts.assembly.lists.connection() as tx:
+        (endpoint,) = await endpoints.find(tx, [endpoint_id])
+        if endpoint is None:
+            raise Refusal(404, "There is no such endpoint.")
+        rows = await deliveries.page(tx, endpoint_id, None, before=ask.before(), limit=PAGE + 1)
+        tries = await deliveries.attempts(tx, [one.id for one in rows])
+    more = f"/admin/webhooks/{endpoint_id}?before={rows[PAGE - 1].id}" if len(rows) > PAGE else None
+    return ask.page("webhook.html", endpoint=endpoint, rows=rows[:PAGE], tries=tries, next=more)
+
+
+async def redeliver(ask: Ask) -> Response:
+    """Send one delivery once more, under the same id."""
+    endpoint_id, delivery_id, reason = ask.id_of("webhook_id"), ask.id_of("delivery_id"), ask.reason()
+    async with ask.parts.database.transaction(ACT) as tx:
+        saga = ask.parts.assembly.definitions.webhook
+        made, due = await deliveries.send_again(tx, saga, endpoint_id, ids=[delivery_id])
+        if made:
+            again = {"delivery": str(delivery_id), "again": str(made[0])}
+            await acts.record(tx, [Act(ask.actor, "webhook.redeliver", str(endpoint_id), reason, again)])
+    await hint(ask.parts, due)
+    if not made:
+        raise Refusal(409, "It is under way, or not there.")
+    return ask.go(f"/admin/webhooks/{endpoint_id}", "↻ 1")
+
+
+async def users(ask: Ask) -> Response:
+    """Accounts; those of the staff unless another role is asked for."""
+    search, number = ask.asked("q"), _number(ask)
+    role: Any = ask.asked("role") or None
+    if role not in {None, *ROLES}:
+        raise Refusal(422, "There is no such role.")
+    async with ask.parts.assembly.lists.connection() as tx:
+        rows, total = await accounts.page(
+            tx, search=search or None, is_active=None, role=role, sort_by="createdAt", is_ascending=False,
+            number=number, limit=PAGE,
+        )  # fmt: skip
+    query = {name: value for name, value in (("q", search), ("role", role)) if value}
+    more = f"/admin/users?{urlencode({**query, 'page': number + 1})}" if number * PAGE < total else None
+    return ask.page("users.html", rows=rows, total=total, search=search, role=role, roles=ROLES, next=more)
+
+
+async def settings(ask: Ask) -> Response:
+    """What is in force in this process; what is secret is only said to be set."""
+    known = ask.parts.settings
+    rows = []
+    for name, field in type(known).model_fields.items():
+        value = getattr(known, name)
+        rows.append({"name": f"COMANDA_{name.upper()}", "value": _shown(value), "is_default": value == field.default})
+    return ask.page("settings.html", rows=rows)
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case SecretStr():
+            return "•••" if value.get_secret_value() else ""
+        case None:
+            return ""
+        case tuple():
+            return ", ".join(str(one) for one in value)
+        case str() if "://" in value:
+            return _masked(value)
+        case _:
+            return str(value)
+
+
+def _masked(url: str) -> str:
+    """Where it leads; users, passwords and paths may be secrets."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}/…"
+
+
+def _number(ask: Ask) -> int:
+    asked = ask.asked("page")
+    return min(max(int(asked), 1), _MOST_PAGES) if asked.isascii() and asked.isdigit() and len(asked) < 9 else 1

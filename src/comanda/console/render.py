@@ -1,0 +1,119 @@
+"""Pages from templates, in English and Spanish. Whatever is shown is escaped; times are UTC."""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+from uuid import UUID
+
+from babel.dates import format_timedelta
+from babel.messages.pofile import read_po
+from babel.numbers import format_currency, format_decimal, get_currency_precision
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from comanda.checkout.story import sentence
+from comanda.clock import now
+
+_FOLDER = Path(__file__).parent
+STATIC = {path.name: path.read_bytes() for path in sorted((_FOLDER / "static").iterdir())}
+VERSION = hashlib.sha256(b"".join(STATIC.values())).hexdigest()[:12]
+
+Language = Literal["en", "es"]
+LANGUAGES: tuple[Language, ...] = ("en", "es")
+
+# A state is a shape and a word before it is a colour.
+_MARKS = {
+    "good": "●", "busy": "◐", "wait": "◷", "bad": "▲", "undone": "○",
+}  # fmt: skip
+_TONES = {
+    "CONFIRMED": "good", "SHIPPED": "good", "DELIVERED": "good", "COMPLETED": "good", "SUCCEEDED": "good",
+    "SENT": "good", "done": "good", "up": "good", "CLOSED": "good", "runs": "good",
+    "PENDING": "busy", "PROCESSING": "busy", "PAYMENT_PENDING": "busy", "RUNNING": "busy", "COMPENSATING": "busy",
+    "later": "wait", "paused": "wait", "HALF_OPEN": "wait", "degraded": "wait", "unknown": "wait", "operator": "wait",
+    "PAYMENT_FAILED": "bad", "COMPENSATION_FAILED": "bad", "FAILED": "bad", "failed": "bad", "stuck": "bad",
+    "lost": "bad", "refused": "bad", "down": "bad", "full": "bad", "OPEN": "bad",
+    "CANCELLED": "undone", "REFUNDED": "undone", "COMPENSATED": "undone",
+}  # fmt: skip
+
+
+def words_of(language: Language) -> dict[str, str]:
+    """What each text of the templates is in that language; English ones are their own, but for codes."""
+    with (_FOLDER / f"{language}.po").open("rb") as file:
+        catalogue = read_po(file, locale=language)
+    return {str(one.id): str(one.string) for one in catalogue if one.id and one.string}
+
+
+def tone(state: str) -> str:
+    return _TONES.get(state, "busy")
+
+
+def money(minor: int | None, currency: str | None, language: Language) -> str:
+    """An amount of minor units, as it is written there."""
+    if minor is None:
+        return "—"
+    code = currency or "USD"
+    amount = Decimal(minor).scaleb(-get_currency_precision(code))
+    return format_currency(amount, code, locale=language)
+
+
+def clock_time(at: datetime | None) -> str:
+    return "—" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def lasted(milliseconds: float | None) -> str:
+    """A duration: `3.2 ms`, `1.50 s`."""
+    if milliseconds is None:
+        return "—"
+    return f"{milliseconds / 1000:.2f} s" if milliseconds >= 1000 else f"{milliseconds:.1f} ms"
+
+
+def _short(one: UUID | str) -> str:
+    """Of an id what tells it from its neighbours: its end."""
+    return f"…{str(one)[-12:]}"
+
+
+class Pages:
+    """Renders; one environment for each language."""
+
+    def __init__(self) -> None:
+        self._environments = {language: _environment(language) for language in LANGUAGES}
+
+    def render(self, language: Language, template: str, values: Mapping[str, Any]) -> str:
+        """One page, or a piece of one."""
+        return self._environments[language].get_template(template).render(values)
+
+
+def _environment(language: Language) -> Environment:
+    words = words_of(language)
+    made = Environment(
+        loader=FileSystemLoader(_FOLDER / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        auto_reload=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+    def say(text: str, **values: Any) -> str:
+        said = words.get(text, text)
+        return said.format(**values) if values else said
+
+    def ago(at: datetime | None) -> str:
+        if at is None:
+            return "—"
+        return format_timedelta(at - now(), add_direction=True, locale=language)
+
+    def age(seconds: float) -> str:
+        return format_timedelta(timedelta(seconds=seconds), locale=language)
+
+    def number(value: float | None) -> str:
+        return "—" if value is None else format_decimal(value, locale=language)
+
+    made.globals.update(_=say, language=language, languages=LANGUAGES, version=VERSION, marks=_MARKS, sentence=sentence)
+    made.filters.update(
+        ago=ago, age=age, number=number, tone=tone, time=clock_time, lasted=lasted, short=_short,
+        money=lambda minor, currency: money(minor, currency, language),
+    )  # fmt: skip
+    return made
