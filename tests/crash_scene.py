@@ -18,11 +18,13 @@ from uuid import uuid4
 
 import aiohttp
 import redis.asyncio
+from yarl import URL
 
+from comanda.console.ask import COOKIE, csrf_of
 from comanda.db.database import connect
 from comanda.failpoints import DIED
 from comanda.messaging.streams import PRIORITIES, QUEUES, stream_of
-from up import COMANDA, PATIENCE, Reply, Up, Visitor, environment, eventually
+from up import ADMIN, COMANDA, PASSWORD, PATIENCE, Reply, Up, Visitor, environment, eventually
 
 UNITS = 1_000_000
 # Orders whose notes name an obstacle fail at it as long as it stands in the table.
@@ -448,6 +450,30 @@ class Scene:
         assert (await self.persist(self.customer, "POST", "/auth/refresh", token)).status in {200, 401}
         assert (await self.persist(self.customer, "POST", "/auth/logout", token)).status == 204
 
+    async def at_the_console(self) -> None:
+        """The admin signs in, acts, and signs out; whatever a crash swallowed is done again."""
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+
+            async def send(path: str, **fields: str) -> int:
+                """Until it is answered."""
+                address, cookies = f"{self.up.api}{path}", session.cookie_jar.filter_cookies(URL(f"{self.up.api}/admin"))
+                fields["csrf"] = csrf_of(cookies[COOKIE].value) if COOKIE in cookies else ""
+                async with asyncio.timeout(PATIENCE):
+                    while True:
+                        with contextlib.suppress(aiohttp.ClientError):
+                            async with session.post(
+                                address, data=fields, headers={"Origin": self.up.api}, allow_redirects=False
+                            ) as response:
+                                if response.status < 500:
+                                    return response.status
+                        await asyncio.sleep(0.1)
+
+            assert await send("/admin/login", email=ADMIN, password=PASSWORD) == 303
+            for act in ("pause", "resume"):
+                assert await send(f"/admin/queues/payment-processing/{act}", reason="a crash test") == 303
+            assert await send("/admin/logout") == 303
+        assert not await self.ask("SELECT 1 FROM queues WHERE is_paused")
+
     async def catalogue(self) -> None:
         draft = {"name": "Cup", "sku": uuid4().hex, "price": 100}
         made = await self.persist(self.admin, "POST", "/products", draft)
@@ -570,6 +596,9 @@ Scene.DRIVES = {
     "alert.post": Scene.calling_the_operator,
     "attempts.take": Scene.session,
     "breaker.count": Scene.business,
+    "console.act": Scene.at_the_console,
+    "console.sign_in": Scene.at_the_console,
+    "console.sign_out": Scene.at_the_console,
     "demo.stock_up": Scene.migrating,
     "gateway.charge": Scene.business,
     "gateway.find": Scene.business,
