@@ -71,7 +71,7 @@ async def admitted(parts: Parts, email: str, password: str, address: str) -> Acc
 
 
 async def begun(tx: Tx, account: Account, address: str) -> Account | None:
-    """The same account, held while its session begins; None: its password was another one a moment ago, or it is out."""
+    """The same account, held while its session begins; None: it is out since, or its password is another one."""
     held = (await accounts.hold(tx, [account.id]))[0]
     if held is None or not held.is_active or held.password_hash != account.password_hash:
         return None

@@ -8,14 +8,14 @@ import typer
 from rich.console import Console
 
 from comanda.audit import acts
+from comanda.checkout import story
 from comanda.cli.sagas import by_hand
 from comanda.cli.terminal import DataDir, Json, Limit, Reason, actor, run, show
 from comanda.db import Database
 from comanda.errors import ConfigurationFault, Fault
 from comanda.failpoints import Boundary
-from comanda.messaging import dead_letters, outbox, switches
+from comanda.messaging import dead_letters, switches
 from comanda.messaging.streams import QUEUES, Streams
-from comanda.orders import reads
 from comanda.saga import log, switching, verbs
 
 LIMIT = Boundary("operator.limit")
@@ -172,27 +172,24 @@ def redrive_letters(
 def show_order(
     order_id: Annotated[UUID, typer.Argument()], data_dir: DataDir = Path(".comanda"), json: Json = False
 ) -> None:
-    """An order: its state, its sagas' attempts, its events."""
+    """An order: where it stands and what it waits for, and its whole story, as the console tells it."""
 
     async def work(database: Database, _streams: Streams) -> Any:
         async with database.connection() as tx:
-            (order,) = await reads.find(tx, [order_id])
-            events = await outbox.of_orders(tx, [order_id])
-            return order, await log.show(tx, order_id), events
+            return await story.tell(tx, order_id)
 
-    order, (_, attempts), events = run(data_dir, work)
-    if order is None:
+    told: story.Story | None = run(data_dir, work)
+    if told is None:
         raise Fault(f"There is no order {order_id}.")
+    order = told.order
     status = {"order": order_id, "state": order.state, "total": order.total_amount, "currency": order.currency,
               "reason": order.failure_reason}  # fmt: skip
     show([status], {name: name for name in status}, json=json, empty="")
-    story = [
-        {"at": one["at"], "what": f"{one['step']} {one['direction']}", "how": one["outcome"], "said": one["detail"]}
-        for one in attempts
-    ]
-    story += [{"at": one["at"], "what": one["type"], "how": "event", "said": None} for one in events]
-    story.sort(key=lambda line: line["at"])
-    show(story, {"at": "at", "what": "what", "how": "how", "said": "said"}, json=json, empty="")
+    standings = [{"of": one.about or one.kind, "saga": one.saga_id, "stands": story.sentence(one)}
+                 for one in told.standings]  # fmt: skip
+    show(standings, {"of": "of", "saga": "saga", "stands": "stands"}, json=json, empty="")
+    columns = {"at": "at", "source": "where", "what": "what", "how": "how", "said": "said", "who": "who", "ms": "ms"}
+    show(story.rows_of(told.lines), columns, json=json, empty="")
 
 
 @audit_app.command("list")

@@ -46,6 +46,7 @@ async def redrive(ask: Ask) -> Response:
         ids = [one["id"] for one in await dead_letters.alike(tx, fingerprint, count)]
         acted, result = await verbs.redrive(tx, settling(ask), ids, actor=ask.actor, reason=reason, limit=count)
     await hint_all(parts, result.onward)
+    ask.desk.pulse.forget()
     refused = [one.refusal for one in acted if one.refusal is not None]
     done = len(acted) - len(refused)
     said = f"{done} ↻" + (f" · {len(refused)} ✕ {refused[0]}" if refused else "")

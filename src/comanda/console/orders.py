@@ -111,6 +111,7 @@ async def show(ask: Ask) -> Response:
         lines=lines,
         payment=payment,
         customer=customer,
+        shown=[one for number, one in enumerate(told.standings) if number == 0 or one.waits_for != "nothing"],
         verbs=get_args(Verb),
         first=told.first_failure,
     )
@@ -156,6 +157,7 @@ async def act(ask: Ask) -> Response:
         raise Refusal(409, one.refusal)
     async with ask.parts.database.connection() as tx:
         order_id = await ORDER_OF.value(tx, one.subject)
+    ask.desk.pulse.forget()
     back = "/admin/stuck" if order_id is None else f"/admin/orders/{order_id}"
     return ask.go(back, f"{verb}: {one.was} → {one.now}")
 

@@ -154,6 +154,10 @@ class Pulse:
         # Who goes away takes nobody's look along.
         return await asyncio.shield(self._looking)
 
+    def forget(self) -> None:
+        """Somebody has changed something here: the next look is a new one."""
+        self._looking = None
+
     async def _look(self) -> Seen:
         counted = await self._counters()
         is_redis_up = counted is not None

@@ -38,6 +38,7 @@ async def switch(ask: Ask) -> Response:
             await switching.limit(tx, queue, int(rate[:9]) or None, actor=ask.actor, reason=reason)
         else:
             await switching.pause(tx, queue, is_paused=wanted == "pause", actor=ask.actor, reason=reason)
+    ask.desk.pulse.forget()
     return ask.go(f"/admin/queues/{queue}", f"{queue}: {wanted}")
 
 
