@@ -47,12 +47,20 @@ SELECT (SELECT coalesce(sum(on_hand), 0) FROM stock)::bigint AS on_hand,
 SELECT name, state, failures, probe_at FROM breakers ORDER BY name;
 
 -- name: troubles
--- Of each queue: retries that wait (counted up to 100,000) and open dead letters.
-SELECT name,
-       (SELECT count(*) FROM (SELECT 1 FROM sagas WHERE waits_until IS NOT NULL AND attempt > 0
-           AND state IN ('RUNNING', 'COMPENSATING') AND queue = queues.name LIMIT 100000) AS ones) AS retrying,
-       (SELECT count(*) FROM dead_letters WHERE redriven_at IS NULL AND queue = queues.name) AS dead
-  FROM queues ORDER BY name;
+-- Of each queue: retries that wait and open dead letters, each counted up to 100,000 in all.
+WITH waiting AS (
+    SELECT queue, count(*) AS count
+      FROM (SELECT queue FROM sagas WHERE waits_until IS NOT NULL AND attempt > 0
+               AND state IN ('RUNNING', 'COMPENSATING') LIMIT 100000) AS ones
+     GROUP BY queue
+), dead AS (
+    SELECT queue, count(*) AS count
+      FROM (SELECT queue FROM dead_letters WHERE redriven_at IS NULL LIMIT 100000) AS ones
+     GROUP BY queue
+)
+SELECT name, coalesce(waiting.count, 0) AS retrying, coalesce(dead.count, 0) AS dead
+  FROM queues LEFT JOIN waiting ON waiting.queue = name LEFT JOIN dead ON dead.queue = name
+ ORDER BY name;
 
 -- name: calls
 -- What is out right now, and in whose hands.
