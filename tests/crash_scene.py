@@ -82,6 +82,8 @@ SETTINGS = {
     # Limits that are counted and never reached.
     "RATE_LIMITS": "on",
     **{f"RATE_{name}": "1000000/60" for name in ("AUTH", "ORDERS", "STATUS", "READ", "WRITE")},
+    # One that is away: who writes is marked all the same.
+    "DATABASE_REPLICA_URL": "postgresql://127.0.0.1:1/nowhere",
 }
 
 
@@ -456,7 +458,10 @@ class Scene:
 
             async def send(path: str, **fields: str) -> int:
                 """Until it is answered."""
-                address, cookies = f"{self.up.api}{path}", session.cookie_jar.filter_cookies(URL(f"{self.up.api}/admin"))
+                address, cookies = (
+                    f"{self.up.api}{path}",
+                    session.cookie_jar.filter_cookies(URL(f"{self.up.api}/admin")),
+                )
                 fields["csrf"] = csrf_of(cookies[COOKIE].value) if COOKIE in cookies else ""
                 async with asyncio.timeout(PATIENCE):
                     while True:
@@ -641,6 +646,7 @@ Scene.DRIVES = {
     "redis.create": Scene.forgetting,
     "redis.forget": Scene.sweeping,
     "redis.grant": Scene.limited,
+    "redis.mark": Scene.catalogue,
     "redis.settle": Scene.business,
     "redis.offer": Scene.business,
     "redis.publish": Scene.business,

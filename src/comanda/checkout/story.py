@@ -100,7 +100,7 @@ async def tell(tx: Tx, order_id: UUID) -> Story | None:
             lines.append(_attempt(row, about.get(subjects[row["saga_id"]], "")))
     lines += [
         Line(one.sent_at, "mail", one.subject or one.body_text, one.channel, one.recipient)
-        for one in await mailbox.listed(tx, None, order_id, _MOST_MAILS)
+        for one in await mailbox.listed(tx, None, order_id, _MOST_MAILS, of_orders_only=True)
     ]
     lines += [_delivery(row) for row in await DELIVERIES.rows(tx, [one["id"] for one in events])]
     named = [str(order_id), *(str(one) for one in subjects)]

@@ -31,6 +31,7 @@ READ = Boundary("redis.read")
 GRANT = Boundary("redis.grant")
 SETTLE = Boundary("redis.settle")
 PUBLISH = Boundary("redis.publish")
+MARK = Boundary("redis.mark")
 FORGET = Boundary("redis.forget")
 CREATE = Boundary("redis.create")
 
@@ -284,11 +285,8 @@ class Streams:
         return [(at.decode(), body[b"event"]) for _, messages in pairs for at, body in messages]
 
     async def mark_writer(self, account: UUID, seconds: float) -> None:
-        """Remember for so long that this account has just written.
-
-        No boundary: whoever has committed and dies before this has not answered either, and nothing was promised.
-        """
-        with _translated():
+        """Remember for so long that this account has just written."""
+        with _translated(MARK):
             await self._redis.set(f"{_WROTE}{account}", b"", px=int(seconds * 1000))
 
     async def wrote_lately(self, account: UUID | None) -> tuple[bool, str]:
