@@ -276,6 +276,7 @@ async def test_up_with_json_prints_one_line_for_programs(tmp_path: Path) -> None
     code, printed = await result(instance)
     assert (code, printed) == (0, "")
     assert line["docs"].endswith("/api/docs")
+    assert line["console"].endswith("/admin")
     assert line["adminPassword"]
 
 

@@ -222,6 +222,7 @@ def _greet(plan: _Plan, api_url: str, gateway_url: str, password: str) -> None:
         facts = {
             "api": api_url,
             "docs": f"{api_url}/api/docs",
+            "console": None if settings.console == "off" else f"{api_url}/admin",
             "gateway": gateway_url or None,
             "adminEmail": settings.admin_email,
             "adminPassword": password or None,
@@ -235,6 +236,8 @@ def _greet(plan: _Plan, api_url: str, gateway_url: str, password: str) -> None:
     voice.say(f"\nComanda runs ({seconds:.1f} s)\n", "bold green")
     voice.say(f"  API          {api_url}/api/v1")
     voice.say(f"  Docs         {api_url}/api/docs")
+    if settings.console != "off":
+        voice.say(f"  Console      {api_url}/admin")
     voice.say(f"  First login  {settings.admin_email}  {password or '(COMANDA_ADMIN_PASSWORD)'}")
     voice.say(f"  Data         {plan.folder}")
     voice.say("  Stop         Ctrl-C\n")
