@@ -149,6 +149,18 @@ async def test_who_is_demoted_or_switched_off_is_out_at_once(api: Client) -> Non
                 await tx.execute("UPDATE accounts SET role = 'operator', is_active = true")
 
 
+async def test_a_changed_password_ends_every_session_of_the_console(api: Client) -> None:
+    person = await api.person("operator")
+    async with browser(api) as one:
+        assert (await one.sign_in(person.email)).status == 303
+        assert (await one.get("/admin")).status == 200
+        change = {"currentPassword": PASSWORD, "newPassword": "quite another horse"}
+        assert (await api.post("/api/v1/auth/change-password", change, token=person.token)).status == 200
+        assert (await one.get("/admin")).status == 303
+        assert (await one.sign_in(person.email)).status == 401
+        assert (await one.sign_in(person.email, "quite another horse")).status == 303
+
+
 async def test_an_expired_session_is_over(api: Client) -> None:
     async with browser(api, "viewer") as one:
         async with api.database.transaction() as tx:
