@@ -1,7 +1,9 @@
 """Which limit a request counts for, whose it is, and what several processes let in together."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from ipaddress import ip_network
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
@@ -53,6 +55,8 @@ def limits(index: Index) -> RateLimits:
         ("GET", "/api/v1/health/../orders", "read"),
         ("GET", "/metrics", None),
         ("GET", "/metricsx", "read"),
+        ("POST", "/metrics", "write"),
+        ("PUT", "/api/v1/health/live", "write"),
     ],
 )
 def test_every_path_has_a_class_and_only_probes_have_none(method: str, path: str, expected: str | None) -> None:
@@ -85,6 +89,8 @@ def test_all_addresses_of_one_customer_are_one_client(address: str, expected: st
         ("10.0.0.1", [b"1.1.1.1", b"198.51.100.1, 10.0.0.2"], "198.51.100.1"),
         ("10.0.0.1", [b"1.1.1.1, 198.51.100.1, fd00::2"], "198.51.100.1"),
         ("10.0.0.1", [b"10.9.9.9"], "10.9.9.9"),
+        ("10.0.0.1", [b"198.51.100.1:4711"], "198.51.100.1"),
+        ("10.0.0.1", [b"[2001:db8::1]:4711, [fd00::2]:80"], "2001:db8::1"),
         ("10.0.0.1", [b"nonsense"], "10.0.0.1"),
         ("10.0.0.1", [b"1.1.1.1, nonsense, 10.0.0.2"], "10.0.0.2"),
         ("10.0.0.1", [b""], "10.0.0.1"),
@@ -167,6 +173,17 @@ async def test_an_emptied_redis_forgives_nothing() -> None:
     index.__init__()  # type: ignore[misc]
     await process.settle()
     assert not process.take("read", "somebody").is_in
+
+
+def test_signing_in_is_counted_by_address_whatever_token_is_shown() -> None:
+    bearer = Bearer("k" * 32)
+    process = RateLimits({"auth": Quota(2, 60)}, bearer, Index(), clock=lambda: 0.0)
+    scope = {"method": "POST", "path": "/api/v1/auth/login", "client": ("192.0.2.1", 1)}
+    rulings = []
+    for _ in range(3):
+        token = bearer.issue(uuid4(), "admin", timedelta(minutes=15))
+        rulings.append(process.rule(scope, f"Bearer {token}".encode()))
+    assert [one is not None and one.is_in for one in rulings] == [True, True, False]
 
 
 def test_staff_have_ten_times_as_much_and_headers_say_what_is_left() -> None:

@@ -110,7 +110,8 @@ class RateLimits:
         kind = class_of(scope["method"], scope["path"])
         if kind is None:
             return None
-        claims = self._bearer.claims(authorization)
+        # Signing in is counted by address alone: each account's token would open a fresh bucket of guesses.
+        claims = self._bearer.claims(authorization) if kind != "auth" else None
         who: UUID | str
         if claims is None:
             client = scope["client"]
@@ -163,7 +164,7 @@ class RateLimits:
 
 def class_of(method: str, path: str) -> Class | None:
     """Which limit a request counts for; None: none. Paths that nothing answers to count as well."""
-    if path in _NEVER:
+    if path in _NEVER and method in _READING:
         return None
     if method not in _READING:
         if path == "/api/v1/orders":
@@ -193,9 +194,10 @@ def client_behind(peer: str, forwarded: Sequence[bytes], trusted: Sequence[Netwo
     hops = [hop.strip() for hop in b",".join(forwarded).decode("latin-1").split(",")]
     while hops and _is_within(asks, trusted):
         before = hops.pop()
-        if _parsed(before) is None:
+        parsed = _parsed(before)
+        if parsed is None:
             break
-        asks = before
+        asks = str(parsed)
     return asks
 
 
@@ -205,6 +207,11 @@ def _is_within(address: str, networks: Sequence[Network]) -> bool:
 
 
 def _parsed(address: str) -> IPv4Address | IPv6Address | None:
+    """An address as proxies write it: bare or with a port, an IPv6 one with a port in brackets."""
+    if address.startswith("["):
+        address = address[1:].partition("]")[0]
+    elif address.count(":") == 1:
+        address = address.partition(":")[0]
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:
