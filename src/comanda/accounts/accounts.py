@@ -28,7 +28,9 @@ HAS_STAFF = _sql["has_staff"]
 
 SortBy = Literal["createdAt", "email", "firstName", "lastName"]
 Role = Literal["admin", "operator", "viewer", "customer"]
-STAFF: tuple[Role, ...] = ("admin", "operator", "viewer")
+OPERATORS: tuple[Role, ...] = ("admin", "operator")
+"""Those of the staff who may act."""
+STAFF: tuple[Role, ...] = (*OPERATORS, "viewer")
 ROLES: tuple[Role, ...] = (*STAFF, "customer")
 
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import Request, Response
 
-from comanda.accounts.accounts import Account
+from comanda.accounts.accounts import OPERATORS, Account
 from comanda.api.answers import (
     NoteAnswer,
     OrderStatusAnswer,
@@ -71,7 +71,7 @@ async def cancel(
     Money and stock are given back by the order's own process, in reverse.
     """
     found = await visible(parts, account, order_id)
-    wish = CancelWish(order_id, account.id, is_staff=account.role in {"admin", "operator"})
+    wish = CancelWish(order_id, account.id, is_staff=account.role in OPERATORS)
     if not wish.is_staff and account.id != found.customer_id:
         raise Problem("FORBIDDEN")  # who may look at everything may not do everything
 

@@ -215,8 +215,8 @@ class _Edge:
             if traced is not None:
                 traced.end("POST", HOT, answer.status, correlation_id)
             if self._logger.isEnabledFor(logging.DEBUG):
-                more = {} if traced is None else {"traceId": traced.traceparent[3:35]}
-                self._tell(self._log.debug, scope, HOT, answer.status, took, correlationId=correlation_id, **more)
+                with tracing.within(traced.traceparent if traced else None):
+                    self._tell(self._log.debug, scope, HOT, answer.status, took, correlationId=correlation_id)
             return
         with telemetry.correlated(correlation_id), tracing.within(traced.traceparent if traced else None):
             await self._serve(self._routes, scope, receive, answer, refusal)

@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from comanda.accounts import accounts
-from comanda.accounts.accounts import STAFF, Account
+from comanda.accounts.accounts import OPERATORS, STAFF, Account
 from comanda.api import strict_json
 from comanda.api.parts import Parts
 from comanda.api.problems import Problem
@@ -76,7 +76,7 @@ async def _reader(request: Request) -> UUID | None:
 Reader = Annotated[UUID | None, Depends(_reader)]
 SignedIn = Annotated[Account, Depends(Guard())]
 Admin = Annotated[Account, Depends(Guard("admin"))]
-Operator = Annotated[Account, Depends(Guard("admin", "operator"))]
+Operator = Annotated[Account, Depends(Guard(*OPERATORS))]
 Staff = Annotated[Account, Depends(Guard(*STAFF))]
 AdminForDeleted = Annotated[Account | None, Depends(Guard("admin", when=_wants_deleted))]
 

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from comanda import telemetry
 from comanda.accounts import accounts, console_sessions
-from comanda.accounts.accounts import STAFF, Account
+from comanda.accounts.accounts import OPERATORS, STAFF, Account
 from comanda.api.parts import Parts
 from comanda.console import letters, lists, orders, overview, queues, signing
 from comanda.console.ask import COOKIE, HEADERS, Ask, Desk, Refusal, form_of, is_of_this_origin
@@ -24,7 +24,7 @@ _log = telemetry.log("console")
 
 ANYBODY: tuple[str, ...] = ()
 READERS: tuple[str, ...] = STAFF
-ACTORS = ("admin", "operator")
+ACTORS = OPERATORS
 ADMINS = ("admin",)
 
 

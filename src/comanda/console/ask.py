@@ -11,7 +11,7 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from comanda.accounts.accounts import Account
+from comanda.accounts.accounts import OPERATORS, Account
 from comanda.api.parts import Parts
 from comanda.console.pulse import Pulse
 from comanda.console.render import LANGUAGES, Language, Pages
@@ -77,7 +77,7 @@ class Ask:
 
     @property
     def may_act(self) -> bool:
-        is_staff = self.account is not None and self.account.role in {"admin", "operator"}
+        is_staff = self.account is not None and self.account.role in OPERATORS
         return is_staff and not self.desk.is_read_only
 
     @property
