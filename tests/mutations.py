@@ -19,6 +19,11 @@ FILES = "tests/integration/test_imports.py"
 WATCHING = "tests/acceptance/test_watching.py"
 HANGING = "tests/integration/test_webhooks.py"
 STREAMS = "tests/integration/test_streams.py"
+REPLICA = "tests/integration/test_replica.py"
+QUOTAS = "tests/unit/test_limits.py"
+RATES = "tests/unit/test_rate_limits.py"
+DOORS = "tests/integration/test_console_access.py"
+PAGES = "tests/integration/test_console_pages.py"
 ALLOCATION = "tests/unit/test_allocation.py"
 TRANSITIONS = "tests/unit/test_transitions.py"
 # A race that a mutant wins only now and then.
@@ -642,6 +647,148 @@ IMPORTS = [
     ),
 ]
 
+READS = [
+    Mutant(
+        "a replica is taken to have what it lacks",
+        "db/replica.py",
+        'while self._positions and self._positions[0][1] <= replayed["position"]:',
+        "while self._positions:",
+        _of(REPLICA, "test_nobody_sees_what_is_older_than_the_bound"),
+    ),
+    Mutant(
+        "any other database is read as a replica",
+        "db/replica.py",
+        'if replayed["position"] is None or replayed["cluster"] != written["cluster"]:',
+        'if replayed["cluster"] is None:',
+        _of(REPLICA, "test_another_database_is_no_replica"),
+    ),
+    Mutant(
+        "who has just written does not see it",
+        "api/lists.py",
+        "        return is_marked\n",
+        "        return False\n",
+        _of(REPLICA, "test_who_has_just_written_sees_it_in_every_process_and_others_see_it_later"),
+    ),
+    Mutant(
+        "a replica that lacks a table fails the request",
+        "db/replica.py",
+        "except asyncpg.PostgresError as fault:  # it lacks a migration that the primary has",
+        "except ZeroDivisionError as fault:",
+        _of(REPLICA, "test_a_read_that_fails_there_is_read_from_the_primary"),
+    ),
+]
+
+LIMITS = [
+    Mutant(
+        "a bucket never runs empty",
+        "resilience/limits.py",
+        "return after if after <= now + quota.seconds + _ROUNDING else None",
+        "return after",
+        _of(QUOTAS, "test_in_any_window_no_more_than_the_quota_and_what_fills_up"),
+    ),
+    Mutant(
+        "each token opens a bucket of guesses",
+        "api/rate_limits.py",
+        'claims = self._bearer.claims(authorization) if kind != "auth" else None',
+        "claims = self._bearer.claims(authorization)",
+        _of(RATES, "test_signing_in_is_counted_by_address_whatever_token_is_shown"),
+    ),
+    Mutant(
+        "each address of one customer is a client",
+        "api/rate_limits.py",
+        "_SUBNET_BITS = 64",
+        "_SUBNET_BITS = 128",
+        _of(RATES, "test_all_addresses_of_one_customer_are_one_client"),
+    ),
+    Mutant(
+        "anybody's word about who asks is taken",
+        "api/rate_limits.py",
+        "while hops and _is_within(asks, trusted):",
+        "while hops:",
+        _of(RATES, "test_only_the_word_of_our_own_proxies_is_taken"),
+    ),
+]
+
+TRACES = [
+    Mutant(
+        "work for many is told to one of them",
+        "tracing.py",
+        "links=kept[1:], attributes=attributes, began=began)",
+        "attributes=attributes, began=began)",
+        _of("tests/unit/test_tracing.py", "test_work_for_many_is_linked_to_each_of_their_traces"),
+    ),
+    Mutant(
+        "a call stands beside its attempt",
+        "tracing.py",
+        'return f"{traceparent[:36]}{own:016x}-01"',
+        "return traceparent",
+        _of("tests/unit/test_tracing.py", "test_a_call_stands_below_an_attempt_that_is_told_later"),
+    ),
+]
+
+CONSOLE = [
+    Mutant(
+        "forms are taken from anywhere",
+        "console/app.py",
+        "if not is_of_this_origin(request):",
+        "if False:",
+        _of(
+            DOORS,
+            "test_a_form_from_elsewhere_or_without_its_token_does_nothing",
+            "test_signing_in_from_elsewhere_does_nothing",
+        ),
+    ),
+    Mutant(
+        "forms need no token",
+        "console/app.py",
+        'if page.roles and not hmac.compare_digest(ask.form.get("csrf", "").encode(), ask.csrf.encode()):',
+        "if False:",
+        _of(DOORS, "test_a_form_from_elsewhere_or_without_its_token_does_nothing"),
+    ),
+    Mutant(
+        "a viewer acts",
+        "console/app.py",
+        "if page.roles and account is not None and account.role not in page.roles:",
+        "if False:",
+        _of(DOORS, "test_each_role_gets_as_far_as_its_route_says"),
+    ),
+    Mutant(
+        "read-only is only said",
+        "console/app.py",
+        "if page.acts and self._desk.is_read_only:",
+        "if False:",
+        _of(DOORS, "test_read_only_nobody_acts_and_switched_off_it_is_not_there"),
+    ),
+    Mutant(
+        "who was demoted stays in",
+        "console/app.py",
+        "return account if account is not None and account.is_active and account.role in STAFF else None",
+        "return account",
+        _of(DOORS, "test_who_is_demoted_or_switched_off_is_out_at_once"),
+    ),
+    Mutant(
+        "what customers write is run",
+        "console/render.py",
+        "autoescape=True",
+        "autoescape=False",
+        _of(PAGES, "test_hostile_texts_are_shown_and_never_run"),
+    ),
+    Mutant(
+        "a look at an act does it",
+        "console/orders.py",
+        "        raise _TakenBack\n",
+        "        return None\n",
+        _of(PAGES, "test_an_order_is_found_explained_and_retried"),
+    ),
+    Mutant(
+        "five are as many as all",
+        "console/letters.py",
+        '"five": 5,',
+        '"five": 500,',
+        _of(PAGES, "test_dead_letters_are_gathered_and_sent_round_by_one_by_five_and_all"),
+    ),
+]
+
 ALL = [
     *COMPENSATIONS,
     *SAGA,
@@ -653,4 +800,8 @@ ALL = [
     *AFTER_THE_ORDER,
     *EVENTS_TO_OTHERS,
     *IMPORTS,
+    *READS,
+    *LIMITS,
+    *TRACES,
+    *CONSOLE,
 ]
