@@ -67,10 +67,9 @@ async def open_count(tx: Tx) -> int:
 
 async def mark_redriven(
     tx: Tx, ids: Sequence[UUID] | None, *, actor: str, reason: str, limit: int = 1000
-) -> list[UUID]:
-    """Take dead letters out (all that are open, with None); the sagas that they are about."""
-    rows = await MARK_REDRIVEN.rows(tx, ids, actor, reason, limit)
-    return [row["saga_id"] for row in rows if row["saga_id"] is not None]
+) -> dict[UUID, UUID | None]:
+    """Take dead letters out (all that are open, with None); each that was open with the saga that it is about."""
+    return {row["id"]: row["saga_id"] for row in await MARK_REDRIVEN.rows(tx, ids, actor, reason, limit)}
 
 
 async def close_of_sagas(tx: Tx, saga_ids: Sequence[UUID], *, actor: str, reason: str) -> None:
