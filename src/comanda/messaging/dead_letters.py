@@ -14,6 +14,7 @@ _sql = twin(__file__)
 BURY = _sql["bury"]
 LISTED = _sql["listed"]
 ALIKE = _sql["alike"]
+FIND = _sql["find"]
 OPEN_COUNT = _sql["open_count"]
 MARK_REDRIVEN = _sql["mark_redriven"]
 CLOSE_OF_SAGAS = _sql["close_of_sagas"]
@@ -57,6 +58,12 @@ async def listed(
 async def alike(tx: Tx, fingerprint: str, limit: int) -> list[dict[str, Any]]:
     """Open letters that failed at one place with one error (but for numbers and ids in it), oldest first."""
     return [dict(row) for row in await ALIKE.rows(tx, fingerprint, limit)]
+
+
+async def find(tx: Tx, ids: Sequence[UUID]) -> list[dict[str, Any] | None]:
+    """Letters by their ids, open or not; None where there is none."""
+    found = {row["id"]: dict(row) for row in await FIND.rows(tx, ids)}
+    return [found.get(one) for one in ids]
 
 
 async def open_count(tx: Tx) -> int:
