@@ -48,7 +48,11 @@ def read(of: str, asked: Mapping[str, str] = ALL) -> Filter:
 
 
 async def begun(
-    stage: Stage, verb: BulkVerb = "retry", of: str = "stuck", asked: Mapping[str, str] = ALL, bulk_id: UUID | None = None
+    stage: Stage,
+    verb: BulkVerb = "retry",
+    of: str = "stuck",
+    asked: Mapping[str, str] = ALL,
+    bulk_id: UUID | None = None,
 ) -> Bulk | None:
     async with stage.database.transaction() as tx:
         selected = await selection.select(tx, read(of, asked), await selection.moment(tx))
@@ -59,6 +63,13 @@ async def begun(
 
 async def advanced(stage: Stage, definition: Saga, pace: Pace = FAST) -> Worked | None:
     return await chunks.advance(stage.database, lambda _: by_hand(definition), pace)
+
+
+async def chunk(stage: Stage, definition: Saga) -> Worked:
+    """The next one, as soon as it is due."""
+    while (worked := await advanced(stage, definition)) is None:
+        await asyncio.sleep(0.01)
+    return worked
 
 
 async def worked_off(stage: Stage, definition: Saga, pace: Pace = FAST) -> None:
@@ -83,10 +94,13 @@ async def test_all_that_are_stuck_are_retried_once_each_in_chunks(stage: Stage) 
     assert one is not None
     assert (one.items, one.state) == (250, "RUNNING")
     stage.answers["two", "backward"] = lambda _: Done()
-    counts = []
-    while (worked := await advanced(stage, definition)) is not None:
+    counts, is_over = [], False
+    while not is_over:
+        worked = await chunk(stage, definition)
         counts.append(worked.counts["done"])
         assert sum(len(ids) for ids in worked.onward.values()) == worked.counts["done"]
+        is_over = worked.standing.state == "ENDED"
+    assert await advanced(stage, definition) is None
     assert counts == [100, 100, 50]
     await pump(engine(stage, definition))
     assert await stage.states() == {"COMPENSATED": 250}
@@ -130,7 +144,7 @@ async def test_a_chunk_that_is_lost_is_done_again_whole(stage: Stage, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(bulks, "settle", dies)
         with pytest.raises(DatabaseFault):
-            await advanced(stage, definition)
+            await chunk(stage, definition)
     assert await outcomes(stage) == {"done": 100, None: 50}
     assert len(await acts_of(stage)) == 100
     await worked_off(stage, definition)
@@ -333,5 +347,3 @@ def test_a_filter_that_can_not_be_read_is_refused_and_never_widened() -> None:
     }  # fmt: skip
     assert filters.verb_of("letters", "skip") is None
     assert filters.verb_of("stuck", "redrive") is None
-
-

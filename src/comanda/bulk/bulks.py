@@ -202,9 +202,7 @@ async def rates(tx: Tx) -> dict[UUID, float]:
     return {row["bulk_id"]: row["rate"] for row in await RATES.rows(tx)}
 
 
-async def results(
-    tx: Tx, bulk_id: UUID, *, after: int = 0, limit: int, without_done: bool = False
-) -> list[Result]:
+async def results(tx: Tx, bulk_id: UUID, *, after: int = 0, limit: int, without_done: bool = False) -> list[Result]:
     """Items after that position, in their order: all, or those that were refused or failed."""
     return [Result(**dict(row)) for row in await RESULTS.rows(tx, bulk_id, after, without_done, limit)]
 

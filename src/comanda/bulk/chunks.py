@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -161,9 +161,7 @@ async def _apply(
     if verb == "redrive":
         return await _redrive(tx, settling, items, actor=actor, reason=reason, bulk=bulk)
     stood = {item.saga_id: item.stood for item in items if item.saga_id is not None}
-    acted, result = await verbs.act(
-        tx, settling, list(stood), verb, actor=actor, reason=reason, stood=stood, bulk=bulk
-    )
+    acted, result = await verbs.act(tx, settling, list(stood), verb, actor=actor, reason=reason, stood=stood, bulk=bulk)
     found = {one.saga_id: one for one in acted}
     return [_came(item, found[item.saga_id]) for item in items if item.saga_id is not None], result.onward
 
@@ -197,8 +195,9 @@ class _TakenBack(Exception):
     """Everything was as it would be: now it is rolled back."""
 
 
-
-async def rehearse(database: Database, lists: Database, by: By, wanted: Filter, verb: BulkVerb, actor: str) -> Rehearsal:
+async def rehearse(
+    database: Database, lists: Database, by: By, wanted: Filter, verb: BulkVerb, actor: str
+) -> Rehearsal:
     """What would come of it: all that matches is counted, and some of it is done in transactions that are rolled back.
 
     Args:
@@ -240,7 +239,7 @@ async def _tried(database: Database, by: By, verb: BulkVerb, items: Sequence[Ite
         return await _taken_back(database, by, verb, items, actor)
     except DependencyFault:
         raise
-    except Exception as fault:
+    except Exception as fault:  # noqa: BLE001 - it would fail, whatever it was
         if len(items) == 1:
             return [Came(items[0].position, "failed", said=repr(fault))]
         return [came for item in items for came in await _tried(database, by, verb, [item], actor)]

@@ -230,7 +230,7 @@ def _tell(found: tuple[Rehearsal, Settling], verb: BulkVerb, what: Filter, *, js
     seen, settling = found
     console = Console(stderr=True)
     for one, count in seen.groups:
-        console.print(f"{count} × {one.kind or 'unreadable'} {one.stood or one.step}", markup=False, highlight=False)
+        console.print(f"{count} of {one.kind or 'unreadable'} {one.stood or one.step}", markup=False, highlight=False)
         saga = settling.sagas.get((one.kind or "", one.version or 0))
         if saga is not None and one.step in {step.name for step in saga.steps}:
             row = {"id": "…", "step": one.step, "direction": one.direction}
@@ -240,8 +240,8 @@ def _tell(found: tuple[Rehearsal, Settling], verb: BulkVerb, what: Filter, *, js
     rows += [{"count": count, "refusal": it} for it, count in seen.refused.most_common()]
     show(rows, {"count": "count", "stands": "will stand", "refusal": "not possible, because"}, json=json, empty="")
     worth = [{"amount": amount, "currency": currency} for amount, currency in seen.amounts]
-    summary = {"verb": verb, "filter": what.plain(), "match": seen.total, "cut": seen.is_cut, "tried": seen.looked,
-               "orders": seen.orders, "worth": worth}  # fmt: skip
+    summary: dict[str, Any] = {"verb": verb, "filter": what.plain(), "match": seen.total, "cut": seen.is_cut,
+                               "tried": seen.looked, "orders": seen.orders, "worth": worth}  # fmt: skip
     if not json:
         summary |= {"filter": _words(what), "worth": ", ".join(f"{one['amount']} {one['currency']}" for one in worth)}
     show([summary], {name: name for name in summary}, json=json, empty="")

@@ -153,9 +153,7 @@ def resolve(
     _act("resolve", sagas, Many(of, filters, dry_run, detach), reason, data_dir, json=json)
 
 
-def _act(
-    verb: verbs.Verb, sagas: list[UUID] | None, many: Many, reason: str, data_dir: Path, *, json: bool
-) -> None:
+def _act(verb: verbs.Verb, sagas: list[UUID] | None, many: Many, reason: str, data_dir: Path, *, json: bool) -> None:
     if bool(sagas) == many.is_asked:
         raise typer.BadParameter("name the sagas, or say --filter")
     if not sagas:

@@ -44,7 +44,21 @@ def _said(reason: str) -> str:
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept with your name.", callback=_said)]
 
 # Columns that are copied into the next command, and names that nobody reads in pieces.
-_WHOLE = {"saga", "letter", "order", "queue", "of", "kind", "state", "step", "next step", "outcome", "worker", "at", "bulk"}
+_WHOLE = {
+    "saga",
+    "letter",
+    "order",
+    "queue",
+    "of",
+    "kind",
+    "state",
+    "step",
+    "next step",
+    "outcome",
+    "worker",
+    "at",
+    "bulk",
+}
 _PIPED_WIDTH = 240
 
 Work = Callable[[Database, Streams], Coroutine[Any, Any, Any]]

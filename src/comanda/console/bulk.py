@@ -19,7 +19,6 @@ from comanda.console.shown import where
 
 _GOOD_FOR = timedelta(hours=1)  # a look; after that it is looked again
 _GROUPS = 10
-_TARGETS = ("orders", "stuck", "letters")
 _NOTHING_HERE = "There is nothing at this address."
 
 
@@ -76,9 +75,7 @@ async def listed(ask: Ask) -> Response:
         rows = await bulks.page(tx, before=ask.before(), limit=PAGE + 1)
         rates = await bulks.rates(tx)
     more = f"/admin/bulk?before={rows[PAGE - 1].id}" if len(rows) > PAGE else None
-    return ask.page(
-        "bulks.html", rows=rows[:PAGE], rates=rates, is_further=ask.before() is not None, next=more
-    )
+    return ask.page("bulks.html", rows=rows[:PAGE], rates=rates, is_further=ask.before() is not None, next=more)
 
 
 async def show(ask: Ask) -> Response:
@@ -124,7 +121,9 @@ async def switch(ask: Ask) -> Response:
 def _effects(ask: Ask, verb: BulkVerb, one: Selected) -> list[effects.Sentence]:
     if one.kind is None:
         return [("Nobody could read it: its letter is closed. What is due stands in PostgreSQL all the same.", {})]
-    definition = {(saga.name, saga.version): saga for saga in ask.parts.assembly.sagas}.get((one.kind, one.version or 0))
+    definition = {(saga.name, saga.version): saga for saga in ask.parts.assembly.sagas}.get(
+        (one.kind, one.version or 0)
+    )
     if definition is None or one.step not in {step.name for step in definition.steps}:
         return []
     row = {"id": "…", "step": one.step, "direction": one.direction}
@@ -132,7 +131,7 @@ def _effects(ask: Ask, verb: BulkVerb, one: Selected) -> list[effects.Sentence]:
 
 
 def _names() -> list[str]:
-    return list(dict.fromkeys(name for of in _TARGETS for name in filters.FIELDS[of]))
+    return list(dict.fromkeys(name for fields in filters.FIELDS.values() for name in fields))
 
 
 def _wanted(given: Mapping[str, str]) -> Filter:
