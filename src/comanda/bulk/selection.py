@@ -106,7 +106,7 @@ async def _customers(tx: Tx, text: str | None) -> list[UUID] | None:
 
 
 def _selected(row: Record) -> Selected:
-    return Selected(**dict(row))
+    return Selected(*row)
 
 
 def _uuid(text: str) -> UUID | None:
