@@ -44,6 +44,10 @@ async def test_letters_that_match_go_round_and_a_dry_run_moves_none(database_url
         assert "with the same key as before" in dry.err
         assert (await comanda(open_shop, *act)).code == 2, "it needs a reason"
         assert (await comanda(open_shop, "retry", "--reason", "x")).code == 2, "nothing is named"
+        one = str(await open_shop.value("SELECT saga_id FROM dead_letters LIMIT 1"))
+        assert (await comanda(open_shop, "retry", one, "--dry-run", "--reason", "x")).code == 2, "it would do it"
+        assert (await comanda(open_shop, *act, "--limit", "5", "--reason", "x")).code == 2, "it would do more"
+        assert await open_count(open_shop) == 150
         assert (await comanda(open_shop, *act, "--filter", "state=stuck", "--reason", "x")).code == 2
         done = await comanda(open_shop, *act, "--reason", "they are back")
         assert (done.code, [(row["state"], row["done"]) for row in done.lines]) == (0, [("ENDED", 150)]), done

@@ -24,6 +24,7 @@ LIMIT = Boundary("operator.limit")
 PAUSE = Boundary("operator.pause")
 REDRIVE = Boundary("operator.redrive")
 
+_AT_ONCE = 1000  # letters in one transaction
 _FASTEST = 1_000_000  # jobs a second: more is no limit
 
 audit_app = typer.Typer(help="Who did what, and why.", no_args_is_help=True)
@@ -152,7 +153,9 @@ def redrive_letters(
     reason: Reason = "",
     dry_run: bulk.DryRun = False,
     detach: bulk.Detach = False,
-    limit: Limit = 1000,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="With --all: so many at the most, the oldest; else 1000.")
+    ] = None,
     data_dir: DataDir = Path(".comanda"),
     json: Json = False,
 ) -> None:
@@ -163,8 +166,10 @@ def redrive_letters(
     if bool(ids) + everything + bool(filters) != 1:
         raise ConfigurationFault("Name the letters to redrive, or say --all, or --filter.")
     if filters or dry_run or detach:
-        if ids:
-            raise ConfigurationFault("--dry-run and --detach go with --filter, or --all.")
+        if ids or limit is not None:
+            raise ConfigurationFault(
+                "--filter, --dry-run and --detach are about all that match: name no letters and no limit."
+            )
         what = bulk.wanted("letters", filters or [])
         bulk.act_on_all("redrive", what, reason, data_dir, dry_run=dry_run, detach=detach, json=json)
         return
@@ -174,7 +179,7 @@ def redrive_letters(
     async def work(database: Database, streams: Streams) -> Any:
         async with database.transaction(REDRIVE) as tx:
             acted, result = await verbs.redrive(
-                tx, by_hand(database), ids or None, actor=actor(), reason=reason, limit=limit
+                tx, by_hand(database), ids or None, actor=actor(), reason=reason, limit=limit or _AT_ONCE
             )
         await streams.offer_all(result.onward)
         return [{"saga": one.saga_id, "now": one.now, "refusal": one.refusal} for one in acted]

@@ -156,6 +156,8 @@ def resolve(
 def _act(verb: verbs.Verb, sagas: list[UUID] | None, many: Many, reason: str, data_dir: Path, *, json: bool) -> None:
     if bool(sagas) == many.is_asked:
         raise typer.BadParameter("name the sagas, or say --filter")
+    if sagas and (many.dry_run or many.detach):
+        raise typer.BadParameter("--dry-run and --detach go with --filter")
     if not sagas:
         what = bulk.wanted(many.of, many.filters or [])
         bulk.act_on_all(verb, what, reason, data_dir, dry_run=many.dry_run, detach=many.detach, json=json)
