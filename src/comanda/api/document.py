@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 import comanda
-from comanda.api import links
+from comanda.api import deprecation, links
 from comanda.api.answers import ProblemAnswer
 from comanda.api.problems import CODES, MEDIA_TYPE
 from comanda.api.rate_limits import class_of
@@ -36,7 +36,7 @@ td, th { text-align: left; vertical-align: top; padding: .2rem 1rem .2rem 0 }
 <p><a href="/api/openapi.json">openapi.json</a></p>
 {% for path, operations in document.paths.items() %}{% for method, operation in operations.items() %}
 <details id="{{ operation.operationId }}"><summary><span class="method">{{ method|upper }}</span>
-<code>{{ path }}</code> {{ operation.summary }}</summary>
+<code>{{ path }}</code> {{ operation.summary }}{% if operation.deprecated %} (deprecated){% endif %}</summary>
 <p>{{ operation.description or "" }}</p>
 {% if operation.security %}<p>Needs an access token.</p>{% endif %}
 {% if operation.parameters %}<table><tr><th>Parameter</th><th>In</th><th>Schema</th></tr>
@@ -114,6 +114,8 @@ def _complete(operation: dict[str, Any], has_roles: bool | None, *, is_limited: 
     for status, answer in told.items():
         if int(status) >= 400:
             answer["content"] = {MEDIA_TYPE: {"schema": _PROBLEM}}
+        if operation.get("deprecated"):
+            answer["headers"] = {**deprecation.HEADERS, **answer.get("headers", {})}
     operation["responses"] = dict(sorted(told.items()))
 
 
