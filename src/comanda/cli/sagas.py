@@ -1,5 +1,6 @@
 """Sagas for who is paged: what stands where and why, and the four verbs."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -8,12 +9,13 @@ import typer
 
 from comanda import settings
 from comanda.assembly import definitions
+from comanda.cli.running import located
 from comanda.cli.terminal import DataDir, Json, Limit, Reason, actor, run, show
 from comanda.db import Database
-from comanda.errors import Fault
+from comanda.errors import ConfigurationFault, Fault
 from comanda.failpoints import Boundary
 from comanda.messaging.streams import Streams
-from comanda.payments.gateway import InstantGateway
+from comanda.payments.gateway import Gateway, HttpGateway, InstantGateway
 from comanda.saga import log, verbs
 from comanda.saga.settling import Settling
 
@@ -85,7 +87,10 @@ def skip(sagas: Sagas, reason: Reason, data_dir: DataDir = Path(".comanda"), jso
 
 @saga_app.command("compensate")
 def compensate(sagas: Sagas, reason: Reason, data_dir: DataDir = Path(".comanda"), json: Json = False) -> None:
-    """Undo it from where it stands; an order ends CANCELLED, its money and stock given back."""
+    """Undo it from where it stands; an order ends CANCELLED, its money and stock given back.
+
+    A refund is called off only if the gateway, which is asked, has not carried it out.
+    """
     _act("compensate", sagas, reason, data_dir, json=json)
 
 
@@ -95,10 +100,28 @@ def resolve(sagas: Sagas, reason: Reason, data_dir: DataDir = Path(".comanda"), 
     _act("resolve", sagas, reason, data_dir, json=json)
 
 
-def by_hand(database: Database) -> Settling:
-    """What settles the outcomes that an operator decides; runs nothing itself."""
-    known = definitions(settings.load(), database, InstantGateway(), None, None)
+def by_hand(database: Database, gateway: Gateway | None = None) -> Settling:
+    """What settles the outcomes that an operator decides; runs nothing itself. `gateway`: is asked what it has done."""
+    known = definitions(settings.load(), database, gateway or InstantGateway(), None, None)
     return Settling.by_hand(known.sagas, actor=actor(), lease=settings.load().lease)
+
+
+async def _looked(
+    database: Database, sagas: Sequence[UUID], verb: verbs.Verb, data_dir: Path
+) -> Mapping[UUID, verbs.Seen]:
+    """What the gateway says of refunds that may have gone out.
+
+    Raises:
+        ConfigurationFault: there are such, and nobody says where it is.
+    """
+    known = settings.load()
+    url = located(known, data_dir).gateway_url
+    async with HttpGateway(url, timeout=known.gateway_timeout_seconds) as gateway:
+        async with database.connection() as tx:
+            doubtful = await verbs.doubts(tx, by_hand(database, gateway), sagas, verb)
+        if doubtful and not url:
+            raise ConfigurationFault("COMANDA_GATEWAY_URL is not set: whether this has gone out has to be asked there")
+        return await verbs.look(doubtful, patience=known.gateway_timeout_seconds)
 
 
 def _act(verb: verbs.Verb, sagas: list[UUID], reason: str, data_dir: Path, *, json: bool) -> None:
@@ -106,8 +129,9 @@ def _act(verb: verbs.Verb, sagas: list[UUID], reason: str, data_dir: Path, *, js
         raise typer.BadParameter("say why: it is kept with your name", param_hint="--reason")
 
     async def work(database: Database, streams: Streams) -> Any:
+        seen = await _looked(database, sagas, verb, data_dir)
         async with database.transaction(ACT) as tx:
-            acted, result = await verbs.act(tx, by_hand(database), sagas, verb, actor=actor(), reason=reason)
+            acted, result = await verbs.act(tx, by_hand(database), sagas, verb, actor=actor(), reason=reason, seen=seen)
         await streams.offer_all(result.onward)
         return acted
 

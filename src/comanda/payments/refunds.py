@@ -146,6 +146,10 @@ class GiveBack:
             raise GatewayFault(f"the gateway has given back {found} under this key, {request.amount} were asked for")
         return True
 
+    async def is_done(self, key: str) -> bool:
+        """Whether the gateway has given anything back under this key."""
+        return await self._gateway.find_refund(key) is not None
+
     async def record(self, tx: Tx, jobs: Sequence[Job], answers: Sequence[Any]) -> Sequence[Outcome]:
         await succeed(tx, [job.subject for job, answer in zip(jobs, answers, strict=True) if answer is True])
         return [
