@@ -11,12 +11,12 @@ import msgspec
 from comanda import telemetry, tracing
 from comanda.accounts import attempts, console_sessions, one_time, resets, sessions
 from comanda.assembly import Assembly
-from comanda.db import Database, Record
+from comanda.db import Database, Record, Tx
 from comanda.db.listener import listen
 from comanda.db.partitions import keep_partitions
 from comanda.failpoints import Boundary
 from comanda.idempotency import keys
-from comanda.imports import batches
+from comanda.imports import batches, imports
 from comanda.inventory import stock
 from comanda.messaging import dead_letters, outbox
 from comanda.messaging.relay import SINK, publish
@@ -87,10 +87,11 @@ async def run(assembly: Assembly, stop: asyncio.Event) -> None:
             await one_time.forget(tx, _BATCH)
             tried = await attempts.forget(tx, _BATCH)
             delivered = await deliveries.forget(tx, _DELIVERIES_LIVE, _BATCH)
+            imported = await _forget_imports(tx, assembly.settings.import_days)
             await keep_partitions(tx, assembly.settings.audit_days)
         for queue in QUEUES:
             await streams.forget_consumers(queue, _GONE_AFTER)
-        return _BATCH in (forgotten, delivered, tried)
+        return _BATCH in (forgotten, delivered, imported, tried)
 
     async def measure() -> bool:
         await _measure(database)
@@ -118,6 +119,10 @@ async def _import_lines(database: Database) -> bool:
     for outcome, count in worked.counts.items():
         telemetry.IMPORTED.labels(worked.standing.kind, outcome).inc(count)
     return True
+
+
+async def _forget_imports(tx: Tx, days: int) -> int:
+    return await imports.forget(tx, timedelta(days=days), _BATCH) if days else 0
 
 
 async def _reset(assembly: Assembly) -> bool:
