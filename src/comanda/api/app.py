@@ -109,9 +109,7 @@ def build(
     Raises:
         ConfigurationFault: SECRET_KEY is too short.
     """
-    # What is traced is said in tracing.py; the framework's own spans would stand beside ours.
-    untold: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
-    app = FastAPI(telemetry=untold, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app, document = routed()
     app.state.parts = Parts(
         assembly=assembly,
         bearer=bearer or Bearer(assembly.settings.secret_key.get_secret_value()),
@@ -125,6 +123,19 @@ def build(
         feed=feed,
         lists=lists,
     )
+    _show(app, document)
+    served = app if console is None else _beside(app, console(app.state.parts))
+    timed = _Timed(served, assembly.settings.request_seconds)
+    settings = assembly.settings
+    edge = Edge(timed, place_order, rate_limits, settings.trusted_proxies, most_of_import=settings.import_max_bytes)
+    return cross_origin.opened(edge, settings.cors_origins, but=CONSOLE)
+
+
+def routed() -> tuple[FastAPI, dict[str, Any]]:
+    """Every route, on nothing yet, and the document that tells of them."""
+    # What is traced is said in tracing.py; the framework's own spans would stand beside ours.
+    untold: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
+    app = FastAPI(telemetry=untold, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
@@ -138,12 +149,7 @@ def build(
         for route in mine
         if isinstance(route, Route) and route.guard is not None and route.guard.when is None
     ]
-    _show(app, document_of(app, guarded))
-    served = app if console is None else _beside(app, console(app.state.parts))
-    timed = _Timed(served, assembly.settings.request_seconds)
-    settings = assembly.settings
-    edge = Edge(timed, place_order, rate_limits, settings.trusted_proxies, most_of_import=settings.import_max_bytes)
-    return cross_origin.opened(edge, settings.cors_origins, but=CONSOLE)
+    return app, document_of(app, guarded)
 
 
 def _beside(app: ASGIApp, console: ASGIApp) -> ASGIApp:
