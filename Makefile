@@ -7,7 +7,7 @@ LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url
 TOLD := src tests benchmarks migrations docs .ci Makefile pyproject.toml README.md CHANGELOG.md
 UNREAD := ! -name '*.pyc' ! -name '*.svg' ! -name package-lock.json ! -path 'docs/*.json' ! -path '*/node_modules/*'
 
-.PHONY: run test test-servers install check promtool proof models fuzz mutants failure-matrix bench bench-growth peers lock clean
+.PHONY: run test test-servers install check spectral promtool proof models fuzz mutants failure-matrix bench bench-growth peers lock clean
 
 run: .venv/.installed
 	@$(BIN)/comanda up --demo
@@ -49,6 +49,13 @@ check: .venv/.installed-dev
 	@if PATH="$(BIN):$$PATH" command -v promtool >/dev/null; then cd deploy/prometheus && export PATH="$(CURDIR)/$(BIN):$$PATH" \
 	  && promtool check config prometheus.yml && promtool check rules recording.yml alerts.yml && promtool test rules tests.yml; \
 	else echo "promtool is not there (make promtool): the rules of deploy/prometheus are not checked"; fi
+
+# The OpenAPI document as spectral judges it: no error, no warning, no hint. Without npm, or its registry, it is left out.
+spectral: .venv/.installed-dev
+	@if command -v npm >/dev/null && (cd tests/spectral && npm ci --no-fund --no-audit --loglevel=error --ignore-scripts); then \
+	  $(BIN)/python tests/spectral/document.py > tests/spectral/node_modules/openapi.json \
+	  && cd tests/spectral && node_modules/.bin/spectral lint node_modules/openapi.json --ruleset .spectral.yaml --fail-severity=hint; \
+	else echo "npm or its packages are not there: the OpenAPI document is not judged"; fi
 
 # Prometheus' own tool for rules, out of Debian's package, without the server: .venv/bin/promtool.
 promtool: .venv/.installed-dev
@@ -94,4 +101,4 @@ peers: .venv-peers/.installed
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-peers .comanda benchmarks/peers/node_modules
+	rm -rf .venv .venv-peers .comanda benchmarks/peers/node_modules tests/spectral/node_modules

@@ -407,8 +407,8 @@ ACCEPTANCE = [
     Mutant(
         "an accepted order tells nobody",
         "checkout/place_order.sql",
-        "'order', id, correlation_id, payload::jsonb FROM won",
-        "'order', id, correlation_id, payload::jsonb FROM won WHERE false",
+        "'order', id, correlation_id, payload::jsonb, traceparent FROM won",
+        "'order', id, correlation_id, payload::jsonb, traceparent FROM won WHERE false",
         _of(ORDER, "test_an_order_of_two_lines_is_confirmed"),
     ),
     Mutant(
@@ -496,6 +496,20 @@ AFTER_THE_ORDER = [
         "await self._gateway.find_refund(key) if request.is_repeat else None",
         "None",
         _of(AFTER, "test_a_refund_that_went_out_unheard_is_asked_for_and_not_repeated"),
+    ),
+    Mutant(
+        "a refund that has gone out is called off",
+        "saga/verbs.py",
+        'and it will be found" if seen.is_done else None',
+        'and it will be found" if False else None',
+        _of(AFTER, "test_a_refund_that_has_gone_out_is_never_called_off"),
+    ),
+    Mutant(
+        "what was seen of one call holds for the next",
+        "saga/verbs.py",
+        "if seen is None or seen.token != one.token:",
+        "if seen is None:",
+        _of(AFTER, "test_what_was_seen_of_one_call_says_nothing_of_the_next"),
     ),
     Mutant(
         "a refund that an operator tries again is a new one",
@@ -704,9 +718,23 @@ LIMITS = [
     Mutant(
         "anybody's word about who asks is taken",
         "api/rate_limits.py",
-        "while hops and _is_within(asks, trusted):",
+        "while hops and (known := _parsed(asks)) is not None and is_within(known, trusted):",
         "while hops:",
         _of(RATES, "test_only_the_word_of_our_own_proxies_is_taken"),
+    ),
+    Mutant(
+        "an emptied index stays empty",
+        "api/rate_limits.py",
+        "if index is None or index != self._told:",
+        "if index is None:",
+        _of(RATES, "test_redis_is_told_again_what_a_process_knows"),
+    ),
+    Mutant(
+        "pages of others ask the console",
+        "api/cross_origin.py",
+        'path == but or path.startswith(f"{but}/")',
+        "not path",
+        _of("tests/integration/test_api_cross_origin.py", "test_no_page_of_others_may_ask_the_console"),
     ),
 ]
 

@@ -13,12 +13,12 @@ from comanda.accounts import attempts, console_sessions, one_time, resets, sessi
 from comanda.assembly import Assembly
 from comanda.bulk import chunks
 from comanda.bulk.chunks import Pace
-from comanda.db import Database, Record
+from comanda.db import Database, Record, Tx
 from comanda.db.listener import listen
 from comanda.db.partitions import keep_partitions
 from comanda.failpoints import Boundary
 from comanda.idempotency import keys
-from comanda.imports import batches
+from comanda.imports import batches, imports
 from comanda.inventory import stock
 from comanda.messaging import dead_letters, outbox
 from comanda.messaging.relay import SINK, publish
@@ -90,10 +90,11 @@ async def run(assembly: Assembly, stop: asyncio.Event) -> None:
             await one_time.forget(tx, _BATCH)
             tried = await attempts.forget(tx, _BATCH)
             delivered = await deliveries.forget(tx, _DELIVERIES_LIVE, _BATCH)
+            imported = await _forget_imports(tx, assembly.settings.import_days)
             await keep_partitions(tx, assembly.settings.audit_days)
         for queue in QUEUES:
             await streams.forget_consumers(queue, _GONE_AFTER)
-        return _BATCH in (forgotten, delivered, tried)
+        return _BATCH in (forgotten, delivered, imported, tried)
 
     async def measure() -> bool:
         await _measure(database)
@@ -134,6 +135,10 @@ async def _act_in_bulk(assembly: Assembly) -> bool:
         telemetry.BULK.labels(worked.standing.verb, outcome).inc(count)
     await assembly.streams.offer_all(worked.onward)
     return not worked.standing.is_held_back
+
+
+async def _forget_imports(tx: Tx, days: int) -> int:
+    return await imports.forget(tx, timedelta(days=days), _BATCH) if days else 0
 
 
 async def _reset(assembly: Assembly) -> bool:

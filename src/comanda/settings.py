@@ -12,8 +12,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from comanda.errors import ConfigurationFault
+from comanda.networks import Network
 
 MINIMUM_SECRET_BYTES = 32
+# As browsers write one: lower-case, without a path, without the port that its scheme has anyway.
+_ORIGIN = re.compile(
+    r"(?:https://(?!.*:443$)|http://(?!.*:80$))(?:[a-z0-9.-]*[a-z0-9]|\[[0-9a-f:.]+\])(?::[1-9]\d{0,4})?"
+)
 _LOOPBACK = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
 
@@ -69,7 +74,19 @@ def _networks(value: object) -> object:
         raise ValueError(f"must read like 10.1.0.0/16,fd00::/8 or none: {wrong}") from None
 
 
-Network = IPv4Network | IPv6Network
+def _origins(value: object) -> object:
+    """`https://shop.example,https://www.shop.example`, `none`, or `*`."""
+    if not isinstance(value, str):
+        return value
+    named = tuple(dict.fromkeys(one.strip() for one in value.split(",") if one.strip() not in {"", "none"}))
+    if named == ("*",):
+        return named
+    wrong = [one for one in named if not _ORIGIN.fullmatch(one)]
+    if wrong:
+        raise ValueError(f"must read like https://shop.example,http://localhost:3000 or none: {wrong[0]}")
+    return named
+
+
 PostgresUrl = Annotated[str, _url_of("postgresql", "postgres")]
 RedisUrl = Annotated[str, _url_of("redis", "rediss", "unix")]
 HttpUrl = Annotated[str, _url_of("http", "https")]
@@ -116,10 +133,12 @@ class Settings(BaseSettings):
     rate_read: Rate = (1200, 60)
     rate_write: Rate = (600, 60)
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = ()
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)] = ()
     console: Literal["on", "read-only", "off"] = "on"
     bulk_rate: Annotated[int, Field(ge=1, le=1000)] = 100
 
     check_seconds: Annotated[float, Field(ge=0, le=31_536_000)] = 60
+    import_days: Annotated[int, Field(ge=0)] = 90
     audit_days: Annotated[int, Field(ge=0)] = 0
     log_dir: Path | None = None
     failpoints: Path | None = None
@@ -151,6 +170,8 @@ class Settings(BaseSettings):
             raise ValueError("COMANDA_SECRET_KEY must not be a repeated letter: make one with `openssl rand -hex 32`")
         if self.environment == "production" and self.gateway == "instant":
             raise ValueError("COMANDA_GATEWAY=instant remembers nothing and charges nobody: benchmarks only")
+        if self.environment == "production" and "*" in self.cors_origins:
+            raise ValueError("COMANDA_CORS_ORIGINS=* lets every page in: name the origins of yours")
         if self.environment == "production" and self.failpoints:
             raise ValueError("COMANDA_FAILPOINTS makes processes die where they are told to: crash tests only")
         return self

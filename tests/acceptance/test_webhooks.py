@@ -180,6 +180,8 @@ async def test_a_receiver_that_was_down_for_an_hour_gets_everything_in_order(
     assert told["attempts"][0]["status"] == 503
     assert told["attempts"][0]["answer"] == "ok\n"
     assert told["attempts"][0]["headers"]["webhook-id"] == first["eventId"]
+    known = await admin.get(f"/webhooks/{made['id']}")
+    assert (known["isActive"], known["disabledReason"]) == (True, None), "an hour of silence disables nobody"
     await admin.ask("DELETE", f"/webhooks/{made['id']}")
 
 

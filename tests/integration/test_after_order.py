@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
 from test_gateway import Gateway
 
 from comanda.checkout import after_order
@@ -19,7 +20,9 @@ from comanda.proof.chaos.proxy import HttpProxy
 from comanda.saga import verbs
 from comanda.saga.log import Claimed
 from comanda.saga.rescue import by_queue
+from comanda.saga.verbs import Acted, Verb
 from shop import FakeGateway, Shop, shop, until
+from up import comanda
 
 ANA = uuid4()
 
@@ -40,6 +43,47 @@ async def refunded(here: Shop, *found: Refund) -> None:
 
 async def _is(here: Shop, statement: str, wanted: int, *arguments: Any) -> bool:
     return bool(await here.value(statement, *arguments) == wanted)
+
+
+STUCK = "SELECT count(*) FROM sagas WHERE subject = $1 AND state = 'COMPENSATION_FAILED'"
+
+
+async def bought(here: Shop) -> tuple[UUID, UUID]:
+    """An order of three apples at 10.00, confirmed; and the apple."""
+    goods = await here.sells(apple=10)
+    order_id = await here.order({goods["apple"]: 3})
+    await here.ended(order_id)
+    return order_id, goods["apple"]
+
+
+async def stuck(here: Shop, order_id: UUID, *asked: Any, **more: Any) -> Refund:
+    """A refund that the gateway refuses until its attempts are used up."""
+    here.gateway.refunds_fail = True
+    found: Refund = await here.refund(order_id, *asked, **more)
+    await until(lambda: _is(here, STUCK, 1, found.id))
+    return found
+
+
+async def unheard(here: Shop, order_id: UUID, amount: int) -> Refund:
+    """A refund that goes out, and nobody hears of it until its attempts are used up."""
+    here.gateway.answers_lost = True
+    found: Refund = await here.refund(order_id, amount)
+    await until(lambda: _is(here, f"{STUCK} AND note LIKE $2", 1, found.id, "%down%"))
+    here.gateway.is_down = here.gateway.answers_lost = False
+    return found
+
+
+async def looked(here: Shop, found: Refund, verb: Verb) -> Acted:
+    """Do it as an operator does: the gateway is asked first."""
+    async with here.database.connection() as tx:
+        doubtful = await verbs.doubts(tx, here.by_hand, [found.id], verb)
+    seen = await verbs.look(doubtful, patience=5)
+    async with here.database.transaction() as tx:
+        (acted,), result = await verbs.act(
+            tx, here.by_hand, [found.id], verb, actor="ana", reason="never arrived", seen=seen
+        )
+    await here.assembly.streams.offer_all(result.onward)
+    return acted
 
 
 async def tried_again(here: Shop, found: Refund) -> None:
@@ -170,13 +214,8 @@ async def test_a_refund_that_the_gateway_keeps_refusing_is_stuck_and_can_be_trie
 ) -> None:
     gateway = FakeGateway()
     async with shop(database_url, redis_url, gateway=gateway) as here:
-        goods = await here.sells(apple=10)
-        order_id = await here.order({goods["apple"]: 3})
-        await here.ended(order_id)
-        gateway.refunds_fail = True
-        asked = await here.refund(order_id, 1000)
-        stuck = "SELECT count(*) FROM sagas WHERE subject = $1 AND state = 'COMPENSATION_FAILED'"
-        await until(lambda: _is(here, stuck, 1, asked.id))
+        order_id, _ = await bought(here)
+        asked = await stuck(here, order_id, 1000)
         assert await here.refund(order_id, 2001) == TooMuchMoney(2000), "promised is promised"
         gateway.refunds_fail = False
         await tried_again(here, asked)
@@ -188,14 +227,8 @@ async def test_a_refund_that_the_gateway_keeps_refusing_is_stuck_and_can_be_trie
 async def test_a_refund_that_went_out_unheard_is_asked_for_and_not_repeated(database_url: str, redis_url: str) -> None:
     gateway = FakeGateway(forgets_keys=True)
     async with shop(database_url, redis_url, gateway=gateway) as here:
-        goods = await here.sells(apple=10)
-        order_id = await here.order({goods["apple"]: 3})
-        await here.ended(order_id)
-        gateway.answers_lost = True
-        asked = await here.refund(order_id, 1000)
-        stuck = "SELECT count(*) FROM sagas WHERE subject = $1 AND state = 'COMPENSATION_FAILED'"
-        await until(lambda: _is(here, stuck, 1, asked.id))
-        gateway.is_down = gateway.answers_lost = False
+        order_id, _ = await bought(here)
+        asked = await unheard(here, order_id, 1000)
         await tried_again(here, asked)
         await refunded(here, asked)
         assert gateway.kept(order_id) == 2000
@@ -208,17 +241,12 @@ async def test_a_refund_under_whose_key_another_sum_went_out_is_left_to_a_person
 ) -> None:
     gateway = FakeGateway()
     async with shop(database_url, redis_url, gateway=gateway) as here:
-        goods = await here.sells(apple=10)
-        order_id = await here.order({goods["apple"]: 3})
-        await here.ended(order_id)
-        gateway.answers_lost = True
-        asked = await here.refund(order_id, 1000)
-        stuck = "SELECT count(*) FROM sagas WHERE subject = $1 AND state = 'COMPENSATION_FAILED' AND note LIKE $2"
-        await until(lambda: _is(here, stuck, 1, asked.id, "%down%"))
+        order_id, _ = await bought(here)
+        asked = await unheard(here, order_id, 1000)
         gateway.given_back = dict.fromkeys(gateway.given_back, 999)
-        gateway.is_down = gateway.answers_lost = False
         await tried_again(here, asked)
-        await until(lambda: _is(here, stuck, 1, asked.id, "%999 under this key, 1000 were asked for%"))
+        said = f"{STUCK} AND note LIKE $2"
+        await until(lambda: _is(here, said, 1, asked.id, "%999 under this key, 1000 were asked for%"))
         assert [call for call, _ in gateway.calls].count("refund") == 1
 
 
@@ -234,18 +262,24 @@ async def test_a_gateway_that_dies_of_a_refund_has_given_it_back_once(
             HttpGateway(f"http://127.0.0.1:{proxy.port}", timeout=20) as client,
             shop(database_url, redis_url, gateway=ByHttp(client)) as here,
         ):
-            goods = await here.sells(apple=10)
-            order_id = await here.order({goods["apple"]: 3})
-            await here.ended(order_id)
+            order_id, _ = await bought(here)
             proxy.hold(1, "/refunds")
             asked = await here.refund(order_id, 1000)
             await until(lambda: _arrived(proxy))
             proxy.refuse(is_refusing=True)
             bank.stop(signal.SIGKILL)
-            stuck = "SELECT count(*) FROM sagas WHERE subject = $1 AND state = 'COMPENSATION_FAILED'"
-            await until(lambda: _is(here, stuck, 1, asked.id))
+            await until(lambda: _is(here, STUCK, 1, asked.id))
+            address = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+            call_off = ("saga", "compensate", str(asked.id), "--reason", "never arrived", "--json")
+            nobody = await comanda(*call_off, **address)
+            assert (nobody.code, "COMANDA_GATEWAY_URL" in nobody.err) == (2, True), nobody
+            address["GATEWAY_URL"] = f"http://127.0.0.1:{proxy.port}"
+            silent = await comanda(*call_off, **address)
+            assert (silent.code, "does not say whether it has gone out" in silent.out) == (1, True), silent
             bank.start()
             proxy.refuse(is_refusing=False)
+            told = await comanda(*call_off, **address)
+            assert (told.code, "it has gone out, says the other side" in told.out) == (1, True), told
             before = proxy.requests
             await tried_again(here, asked)
             await refunded(here, asked)
@@ -287,20 +321,54 @@ class ByHttp(FakeGateway):
 async def test_a_refund_that_was_given_up_is_free_again(database_url: str, redis_url: str) -> None:
     gateway = FakeGateway()
     async with shop(database_url, redis_url, gateway=gateway) as here:
-        goods = await here.sells(apple=10)
-        order_id = await here.order({goods["apple"]: 3})
-        await here.ended(order_id)
-        gateway.refunds_fail = True
-        asked = await here.refund(order_id, units={goods["apple"]: 3}, restock=True)
-        stuck = "SELECT count(*) FROM sagas WHERE subject = $1 AND state = 'COMPENSATION_FAILED'"
-        await until(lambda: _is(here, stuck, 1, asked.id))
-        async with here.database.transaction() as tx:
-            _, result = await verbs.act(tx, here.by_hand, [asked.id], "compensate", actor="ana", reason="never arrived")
-        await here.assembly.streams.offer_all(result.onward)
+        order_id, apple = await bought(here)
+        asked = await stuck(here, order_id, units={apple: 3}, restock=True)
+        refused = await looked(here, asked, "compensate")
+        assert "does not say whether it has gone out" in (refused.refusal or ""), "nobody guesses about money"
+        gateway.refunds_fail = False
+        assert (await looked(here, asked, "compensate")).refusal is None
         await until(lambda: _is(here, "SELECT count(*) FROM refunds WHERE id = $1 AND state = 'FAILED'", 1, asked.id))
         (payment,) = await here.ask("SELECT * FROM payments WHERE order_id = $1", order_id)
         assert (payment["state"], payment["refunded"], payment["refunding"]) == ("SUCCEEDED", 0, 0)
         assert isinstance(await here.ship(order_id), Shipment), "what was not withdrawn is shipped"
+
+
+@pytest.mark.parametrize("verb", ["compensate", "resolve"])
+async def test_a_refund_that_has_gone_out_is_never_called_off(database_url: str, redis_url: str, verb: Verb) -> None:
+    """Stuck because nobody heard of it: the gateway is asked, and knows better than whoever would call it off."""
+    async with shop(database_url, redis_url, gateway=FakeGateway()) as here:
+        order_id, _ = await bought(here)
+        asked = await unheard(here, order_id, 1000)
+        async with here.database.transaction() as tx:
+            (unasked,), _ = await verbs.act(tx, here.by_hand, [asked.id], verb, actor="ana", reason="never arrived")
+        assert "was not asked" in (unasked.refusal or "")
+        assert "it has gone out, says the other side" in ((await looked(here, asked, verb)).refusal or "")
+        (payment,) = await here.ask("SELECT * FROM payments WHERE order_id = $1", order_id)
+        assert (payment["refunded"], payment["refunding"]) == (0, 1000), "nothing of it is free to be given back again"
+        assert await here.value("SELECT count(*) FROM audit") == 0
+        await tried_again(here, asked)
+        await refunded(here, asked)
+        assert here.gateway.kept(order_id) == 2000
+
+
+async def test_what_was_seen_of_one_call_says_nothing_of_the_next(database_url: str, redis_url: str) -> None:
+    """Looked for, then retried by somebody else and gone out, then called off: by what was seen before."""
+    async with shop(database_url, redis_url, gateway=FakeGateway()) as here:
+        order_id, _ = await bought(here)
+        asked = await stuck(here, order_id, 1000)
+        here.gateway.refunds_fail = False
+        async with here.database.connection() as tx:
+            doubtful = await verbs.doubts(tx, here.by_hand, [asked.id], "compensate")
+        seen = await verbs.look(doubtful, patience=5)
+        assert [one.is_done for one in seen.values()] == [False]
+        here.gateway.answers_lost = True
+        await tried_again(here, asked)
+        await until(lambda: _is(here, STUCK, 1, asked.id))
+        async with here.database.transaction() as tx:
+            (acted,), _ = await verbs.act(
+                tx, here.by_hand, [asked.id], "compensate", actor="ana", reason="never arrived", seen=seen
+            )
+        assert "ask again" in (acted.refusal or "")
 
 
 async def test_a_refund_that_was_paid_by_hand_is_skipped_and_all_the_rest_follows(
@@ -308,13 +376,8 @@ async def test_a_refund_that_was_paid_by_hand_is_skipped_and_all_the_rest_follow
 ) -> None:
     gateway = FakeGateway()
     async with shop(database_url, redis_url, gateway=gateway) as here:
-        goods = await here.sells(apple=10)
-        order_id = await here.order({goods["apple"]: 3})
-        await here.ended(order_id)
-        gateway.refunds_fail = True
-        asked = await here.refund(order_id, units={goods["apple"]: 3}, restock=True)
-        stuck = "SELECT count(*) FROM sagas WHERE subject = $1 AND state = 'COMPENSATION_FAILED'"
-        await until(lambda: _is(here, stuck, 1, asked.id))
+        order_id, apple = await bought(here)
+        asked = await stuck(here, order_id, units={apple: 3}, restock=True)
         async with here.database.transaction() as tx:
             _, result = await verbs.act(tx, here.by_hand, [asked.id], "skip", actor="ana", reason="by bank transfer")
         await here.assembly.streams.offer_all(result.onward)
@@ -322,7 +385,7 @@ async def test_a_refund_that_was_paid_by_hand_is_skipped_and_all_the_rest_follow
         (payment,) = await here.ask("SELECT * FROM payments WHERE order_id = $1", order_id)
         assert (payment["state"], payment["refunded"], payment["refunding"]) == ("REFUNDED", 3000, 0)
         assert await state_of(here, order_id) == "REFUNDED"
-        assert await here.stock(goods["apple"]) == (10, 0)
+        assert await here.stock(apple) == (10, 0)
 
 
 async def test_what_costs_nothing_comes_back_too(database_url: str, redis_url: str) -> None:

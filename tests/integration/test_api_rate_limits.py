@@ -1,9 +1,15 @@
 """Limits over HTTP: two APIs on one Redis, and what a client can't talk its way out of."""
 
+import os
 import re
+import signal
+from pathlib import Path
 from typing import Any
 
+from redis.asyncio import Redis
+
 from api_client import running_api
+from comanda.engines import valkey
 from up import eventually
 
 UNREACHABLE = "redis://127.0.0.1:1/0"
@@ -88,3 +94,63 @@ async def test_behind_a_proxy_of_ours_each_client_has_its_own(database_url: str,
         assert await asked("198.51.100.2") == 200
         assert await asked("203.0.113.9, 198.51.100.1") == 429, "what a client says of itself is not heeded"
         assert [await asked(f"2001:db8:0:1::{n}") for n in range(3)] == [200, 200, 429], "one customer's addresses"
+
+
+async def test_a_flushed_redis_is_told_again_who_has_had_enough(
+    database_url: str, redis_url: str, redis: Redis
+) -> None:
+    limit: dict[str, Any] = {"rate_read": (10, 600)}
+    async with (
+        running_api(database_url, redis_url, is_limited=True, **limit) as one,
+        running_api(database_url, redis_url, is_limited=True, **limit) as other,
+    ):
+        assert [(await one.get("/api/v1/products")).status for _ in range(11)] == [200] * 10 + [429]
+
+        async def is_told() -> bool:
+            (bucket,) = await redis.keys("comanda:{limits}:read:*") or [b""]
+            return await redis.pttl(bucket) > 500_000  # of ten minutes in which it fills up
+
+        await eventually(is_told)
+        await redis.flushdb()
+        await eventually(is_told)  # by a process to which nothing new has come
+
+        async def has_heard() -> bool:
+            return (await other.get("/api/v1/products")).status == 429
+
+        await eventually(has_heard)
+
+
+async def test_a_redis_that_hangs_costs_nobody_an_answer(database_url: str, tmp_path: Path) -> None:
+    """Stopped, not gone: its connections stand, and nothing comes. A request may take less than Redis is given."""
+    running = await valkey.start(tmp_path)
+    redis = Redis.from_url(running.url)
+    try:
+        limit: dict[str, Any] = {"rate_read": (5, 300), "request_seconds": 2.0}
+        async with (
+            running_api(database_url, running.url, is_limited=True, **limit) as one,
+            running_api(database_url, running.url, is_limited=True, **limit) as other,
+        ):
+            ana = await one.person()
+            assert (await one.get("/api/v1/orders", token=ana.token)).status == 200
+            await eventually(lambda: _has(redis, 1))
+            os.kill(running.pid, signal.SIGSTOP)
+            try:
+                statuses = [(await one.get("/api/v1/orders", token=ana.token)).status for _ in range(6)]
+                assert statuses == [200] * 4 + [429] * 2, "the limit holds in each process"
+                # Its mail is hinted at after the commit: the worker finds it by itself.
+                body = {"email": "eva@example.com", "password": "correct horse", "firstName": "E", "lastName": "R"}
+                assert (await one.post("/api/v1/auth/register", body)).status == 201
+            finally:
+                os.kill(running.pid, signal.SIGCONT)
+
+            async def has_heard() -> bool:
+                return (await other.get("/api/v1/orders", token=ana.token)).status == 429
+
+            await eventually(has_heard)
+    finally:
+        await redis.aclose()
+        await running.stop()
+
+
+async def _has(redis: Redis, count: int) -> bool:
+    return len(await redis.keys("comanda:{limits}:read:*")) == count

@@ -6,6 +6,9 @@ import io
 import json
 import os
 import sys
+import tracemalloc
+from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,7 +20,7 @@ from api_client import Client, Person, running_api
 from comanda.db import Database
 from comanda.db.database import connect
 from comanda.failpoints import DIED
-from comanda.imports import batches
+from comanda.imports import batches, imports
 from comanda.proof import invariants
 from comanda.proof.ledger import NoLedger
 from shop import shop, until
@@ -326,6 +329,61 @@ async def test_a_file_may_be_larger_than_a_body_and_has_a_limit_of_its_own(datab
             url = f"{api.url}/api/v1/imports?kind=products"
             async with session.post(url, data=endless(), headers=headers) as answer:
                 assert answer.status == 413
+
+
+async def test_files_that_come_at_once_are_not_held_in_memory(api: Client) -> None:
+    """Five of twelve MiB each, sent in pieces; all that the process and its clients here have of them is a little."""
+    admin = await api.person("admin")
+    line = json.dumps({"sku": "A", "name": "x", "price": 1, "description": "y" * 60_000}).encode() + b"\n"
+
+    async def post(number: int) -> int:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b'{"sku": "B%d", "name": "x", "price": 1}\n' % number
+            for _ in range(12 * 2**20 // len(line)):
+                yield line
+
+        sent = {"Content-Type": NDJSON}
+        reply = await api.ask("POST", "/api/v1/imports?kind=products", token=admin.token, data=pieces(), headers=sent)
+        return reply.status
+
+    assert await post(0) == 202
+    tracemalloc.start()
+    try:
+        assert set(await asyncio.gather(*(post(number) for number in range(1, 6)))) == {202}
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    stored = "SELECT count(*), sum(bytes)::bigint > 72 * 1024 * 1024 * 0.95 FROM imports"
+    assert await _ask(api.database, stored) == [(6, True)]
+    whole = "SELECT sum(bytes) = (SELECT sum(length(content)) FROM import_pieces) FROM imports"
+    assert await _ask(api.database, whole) == [(True,)]
+    assert most < 20 * 2**20, f"{most / 2**20:.0f} MiB"
+
+
+async def test_what_has_ended_long_ago_is_forgotten_with_its_report(database_url: str, redis_url: str) -> None:
+    async with running_api(database_url, redis_url) as api:
+        admin = await api.person("admin")
+        old = "sku,name,price\n" + "".join(f"S{n},x,dear\n" for n in range(5))
+        kept = "sku,name,price\nT,x,1\nU,x,dear\n"
+        first, _ = await _imported(api, admin, "products", old)
+        second, _ = await _imported(api, admin, "products", kept)
+        for found, days in ((first, 91), (second, 89)):
+            statement = f"UPDATE imports SET ended_at = now() - interval '{days} days' WHERE id = $1 RETURNING 1"
+            await _ask(api.database, statement, UUID(found["id"]))
+        async with api.database.connection() as tx:
+            assert [await imports.forget(tx, timedelta(days=90), 2) for _ in range(2)] == [2, 2]
+        left = "SELECT (SELECT count(*) FROM imports), (SELECT count(*) FROM import_rejections)"
+        assert await _ask(api.database, left) == [(2, 2)], "some lines at a time"
+        async with shop(database_url, redis_url):  # its relay sweeps when it starts
+            await until(lambda: _is_left(api.database, left, (1, 1)))
+        assert (await api.get(f"/api/v1/imports/{first['id']}", token=admin.token)).status == 404
+        assert (await api.get(f"/api/v1/imports/{second['id']}", token=admin.token)).status == 200
+        again = await _post(api, admin, "products", old)
+        assert "Idempotent-Replayed" not in again.headers, "a file that is sent again after that is a new import"
+
+
+async def _is_left(database: Database, statement: str, wanted: tuple[int, int]) -> bool:
+    return await _ask(database, statement) == [wanted]
 
 
 async def test_ten_thousand_lines_are_worked_off_by_the_relay(database_url: str, redis_url: str) -> None:

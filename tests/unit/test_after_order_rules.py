@@ -18,6 +18,7 @@ from comanda.payments.refunds import GiveBack
 from comanda.saga import verbs
 from comanda.saga.log import Claimed
 from comanda.saga.transitions import State
+from comanda.saga.verbs import Seen
 
 APPLE, PEAR = UUID(int=1), UUID(int=2)
 
@@ -95,7 +96,24 @@ def test_a_refund_that_may_have_gone_out_is_not_called_off(verb: verbs.Verb) -> 
     saga = refund_saga(GiveBack(InstantGateway()), Notifications(None), Patience(base, base, base))  # type: ignore[arg-type]
     assert verbs.refused(verb, claimed("RUNNING", 0), saga) is None
     assert "may have gone out" in str(verbs.refused(verb, claimed("RUNNING", 1), saga))
-    assert verbs.refused(verb, claimed("COMPENSATION_FAILED", 8), saga) is None, "somebody has looked"
+    stuck = claimed("COMPENSATION_FAILED", 8)
+    assert "was not asked" in str(verbs.refused(verb, stuck, saga))
+    for seen, said in (
+        (Seen(stuck.token, is_done=False), "None"),
+        (Seen(stuck.token, is_done=True), "it has gone out"),
+        (Seen(stuck.token, is_done=None, error="503"), "does not say whether it has gone out (503)"),
+        (Seen(stuck.token - 1, is_done=False), "was not asked"),
+    ):
+        assert said in str(verbs.refused(verb, stuck, saga, seen))
+
+
+@pytest.mark.parametrize("verb", ["compensate", "resolve"])
+def test_a_refund_that_is_past_its_payment_is_not_called_off(verb: verbs.Verb) -> None:
+    base = timedelta(seconds=2)
+    saga = refund_saga(GiveBack(InstantGateway()), Notifications(None), Patience(base, base, base))  # type: ignore[arg-type]
+    beyond = claimed("COMPENSATION_FAILED", 8)
+    beyond.step = "take_back"
+    assert "has been done" in str(verbs.refused(verb, beyond, saga))
 
 
 STEPS = st.lists(

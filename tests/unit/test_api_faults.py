@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from comanda.api.app import HOT, _Edge
+from comanda.api.app import HOT, Edge
 from comanda.api.problems import Problem
 from comanda.errors import DatabaseFault
 
@@ -33,7 +33,7 @@ async def _ask(app: ASGIApp, path: str) -> list[Message]:
         sent.append(message)
 
     scope: dict[str, Any] = {"type": "http", "method": "POST", "path": path, "headers": []}
-    await _Edge(app, app)(scope, receive, send)
+    await Edge(app, app)(scope, receive, send)
     return sent
 
 

@@ -57,7 +57,7 @@ def _written(rows: list[dict[str, Any]], columns: list[str]) -> bytes:
 
 
 def _file(content: bytes, format_: Format, kind: Kind = "products", chunk: int = 7) -> File | Unreadable:
-    intake = Intake(kind, format_)
+    intake = Intake(kind, format_, io.BytesIO())
     for at in range(0, len(content), chunk):
         intake.take(content[at : at + chunk])
     return intake.done()
@@ -67,7 +67,8 @@ def _lines(content: bytes, format_: Format, kind: Kind = "products", *, most: in
     """Batch by batch, as they are worked off."""
     file = _file(content, format_, kind, chunk=max(7, len(content) // 3))
     assert isinstance(file, File), file
-    assert b"".join(file.pieces) == content
+    file.spool.seek(0)
+    assert file.spool.read() == content
     at, number = file.begin, file.first
     found: list[Line] = []
     while at < len(content):

@@ -24,14 +24,19 @@ class Index:
     def __init__(self) -> None:
         self.now = 0.0
         self.is_lost = False
+        self._name = 0
         self._full_at: dict[str, float] = {}
 
-    async def settle(self, taken: Mapping[str, float]) -> list[float]:
+    def empty(self) -> None:
+        self._name += 1
+        self._full_at.clear()
+
+    async def settle(self, told: Mapping[str, tuple[float, float]]) -> tuple[bytes, list[float]]:
         if self.is_lost:
             raise RedisFault("away")
-        for name, seconds in taken.items():
-            self._full_at[name] = max(self._full_at.get(name, 0.0), self.now) + seconds
-        return [self._full_at[name] - self.now for name in taken]
+        for name, (known, taken) in told.items():
+            self._full_at[name] = max(self._full_at.get(name, 0.0), self.now + known) + taken
+        return b"%d" % self._name, [self._full_at[name] - self.now for name in told]
 
 
 def limits(index: Index) -> RateLimits:
@@ -170,9 +175,30 @@ async def test_an_emptied_redis_forgives_nothing() -> None:
     process = limits(index)
     for _ in range(QUOTA.requests):
         process.take("read", "somebody")
-    index.__init__()  # type: ignore[misc]
+    index.empty()
     await process.settle()
     assert not process.take("read", "somebody").is_in
+
+
+@pytest.mark.parametrize("loss", ["emptied", "away"])
+async def test_redis_is_told_again_what_a_process_knows(loss: str) -> None:
+    index = Index()
+    first, second = limits(index), limits(index)
+    if loss == "away":
+        index.is_lost = True
+    for _ in range(QUOTA.requests):
+        first.take("read", "somebody")
+    await first.settle()
+    index.is_lost = False
+    if loss == "emptied":
+        index.empty()
+    await first.settle()  # it has nothing new to tell
+    assert second.take("read", "somebody").is_in, "that much nobody can know in time"
+    await second.settle()
+    assert not second.take("read", "somebody").is_in
+    index.now += QUOTA.seconds + QUOTA.interval + 0.1
+    await first.settle()
+    assert sum(first.take("read", "somebody").is_in for _ in range(30)) == QUOTA.requests, "nothing is owed twice"
 
 
 def test_signing_in_is_counted_by_address_whatever_token_is_shown() -> None:

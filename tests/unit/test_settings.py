@@ -42,3 +42,40 @@ def test_failpoints_are_refused_in_production(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv(f"COMANDA_{name}", value)
     with pytest.raises(ConfigurationFault, match="COMANDA_FAILPOINTS makes processes die"):
         settings.load()
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "shop.example", "https://shop.example/", "https://Shop.example", "https://shop.example:443", "http://a:80",
+        "https://*.example", "null", "https://a,*", "ftp://a", "https://a b",
+    ],
+)  # fmt: skip
+def test_an_origin_is_written_as_browsers_send_it(monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+    monkeypatch.setenv("COMANDA_CORS_ORIGINS", named)
+    with pytest.raises(ConfigurationFault, match="COMANDA_CORS_ORIGINS: must read like"):
+        settings.load()
+
+
+@pytest.mark.parametrize(
+    ("named", "read"),
+    [
+        ("", ()),
+        ("none", ()),
+        ("*", ("*",)),
+        (
+            "https://a.example, http://localhost:3000,http://[::1]:8080",
+            ("https://a.example", "http://localhost:3000", "http://[::1]:8080"),
+        ),
+    ],
+)
+def test_origins_are_a_list(monkeypatch: pytest.MonkeyPatch, named: str, read: tuple[str, ...]) -> None:
+    monkeypatch.setenv("COMANDA_CORS_ORIGINS", named)
+    assert settings.load().cors_origins == read
+
+
+def test_every_origin_is_refused_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"ENVIRONMENT": "production", "SECRET_KEY": "0123456789abcdef" * 2, "CORS_ORIGINS": "*"}.items():
+        monkeypatch.setenv(f"COMANDA_{name}", value)
+    with pytest.raises(ConfigurationFault, match=r"COMANDA_CORS_ORIGINS=\* lets every page in"):
+        settings.load()

@@ -6,7 +6,10 @@ from uuid import UUID
 from fastapi import Request, Response
 
 from comanda.accounts.accounts import OPERATORS, Account
-from comanda.api.answers import (
+from comanda.api.bodies import CancelBody, NoteBody, RefundBody, ReturnBody, ShipmentBody, UnitsBody
+from comanda.api.document import answers
+from comanda.api.once import Did, Key, hint, once
+from comanda.api.order_answers import (
     NoteAnswer,
     OrderStatusAnswer,
     RefundAnswer,
@@ -16,9 +19,6 @@ from comanda.api.answers import (
     UnitsAnswer,
     status_answer,
 )
-from comanda.api.bodies import CancelBody, NoteBody, RefundBody, ReturnBody, ShipmentBody, UnitsBody
-from comanda.api.document import answers
-from comanda.api.once import Did, Key, hint, once
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
 from comanda.api.security import Operator, SignedIn, router

@@ -19,6 +19,8 @@ from comanda.api import (
     after_order,
     auth,
     categories,
+    cross_origin,
+    deprecation,
     health,
     imports,
     inventory,
@@ -43,13 +45,13 @@ from comanda.api.security import Route
 from comanda.assembly import Assembly
 from comanda.catalog.pages import Pages
 from comanda.errors import DependencyFault
+from comanda.networks import Network
 from comanda.saga.settling import Settling
-from comanda.settings import Network
 
 MOST_BODY = 1024 * 1024
 MOST_HEADERS = 32 * 1024
 HOT = "/api/v1/orders"
-IMPORTS = "/api/v1/imports"
+IMPORTS = imports.routes.prefix
 CONSOLE = "/admin"
 _BODILESS = {"GET", "HEAD", "OPTIONS"}
 _SAFE = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.:"
@@ -60,7 +62,7 @@ _GUARDS = [
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
 ]
-_ROUTERS = (
+ROUTERS = (
     auth.routes,
     recovery.routes,
     users.routes,
@@ -107,9 +109,7 @@ def build(
     Raises:
         ConfigurationFault: SECRET_KEY is too short.
     """
-    # What is traced is said in tracing.py; the framework's own spans would stand beside ours.
-    untold: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
-    app = FastAPI(telemetry=untold, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app, document = routed()
     app.state.parts = Parts(
         assembly=assembly,
         bearer=bearer or Bearer(assembly.settings.secret_key.get_secret_value()),
@@ -123,10 +123,23 @@ def build(
         feed=feed,
         lists=lists,
     )
+    _show(app, document)
+    served = app if console is None else _beside(app, console(app.state.parts))
+    timed = _Timed(served, assembly.settings.request_seconds)
+    settings = assembly.settings
+    edge = Edge(timed, place_order, rate_limits, settings.trusted_proxies, most_of_import=settings.import_max_bytes)
+    return cross_origin.opened(edge, settings.cors_origins, but=CONSOLE)
+
+
+def routed() -> tuple[FastAPI, dict[str, Any]]:
+    """Every route, on nothing yet, and the document that tells of them."""
+    # What is traced is said in tracing.py; the framework's own spans would stand beside ours.
+    untold: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
+    app = FastAPI(telemetry=untold, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     problems.install(app)
-    for router in _ROUTERS:
+    for router in ROUTERS:
         app.include_router(router)
-    mine = [route for router in _ROUTERS for route in router.routes]
+    mine = [route for router in ROUTERS for route in router.routes]
     methods: dict[str, set[str]] = {}
     for route in mine:
         methods.setdefault(getattr(route, "path", ""), set()).update(getattr(route, "methods", None) or ())
@@ -136,11 +149,7 @@ def build(
         for route in mine
         if isinstance(route, Route) and route.guard is not None and route.guard.when is None
     ]
-    _show(app, document_of(app, guarded))
-    served = app if console is None else _beside(app, console(app.state.parts))
-    timed = _Timed(served, assembly.settings.request_seconds)
-    settings = assembly.settings
-    return _Edge(timed, place_order, rate_limits, settings.trusted_proxies, most_of_import=settings.import_max_bytes)
+    return app, document_of(app, guarded)
 
 
 def _beside(app: ASGIApp, console: ASGIApp) -> ASGIApp:
@@ -164,7 +173,7 @@ def _show(app: FastAPI, document: dict[str, Any]) -> None:
     app.add_api_route("/api/docs", docs, include_in_schema=False)
 
 
-class _Edge:
+class Edge:
     """What holds for every request: correlation id, limits, headers, metric, log line, and an answer to any fault."""
 
     def __init__(
@@ -202,7 +211,7 @@ class _Edge:
         ruling = self._rate_limits.rule(scope, authorization) if self._rate_limits is not None else None
         if ruling is not None and not ruling.is_in:
             refusal = "TOO_MANY_REQUESTS"
-        answer = _Answer(send, correlation_id, ruling)
+        answer = _Answer(scope, send, correlation_id, ruling)
         traced = tracing.request(scope["method"], scope["headers"])
         if scope["path"] == HOT and scope["method"] == "POST":
             scope["comanda.correlation_id"] = correlation_id
@@ -328,9 +337,10 @@ def _forget(task: asyncio.Task[None]) -> None:
 class _Answer:
     """`send`, with the headers of every answer; `status` is 0 until one has begun."""
 
-    __slots__ = ("_ruling", "_send", "correlation_id", "status")
+    __slots__ = ("_ruling", "_scope", "_send", "correlation_id", "status")
 
-    def __init__(self, send: Send, correlation_id: str, ruling: Ruling | None) -> None:
+    def __init__(self, scope: Scope, send: Send, correlation_id: str, ruling: Ruling | None) -> None:
+        self._scope = scope
         self._send = send
         self._ruling = ruling
         self.correlation_id = correlation_id
@@ -342,6 +352,7 @@ class _Answer:
             headers = [*message.get("headers", ()), (b"x-correlation-id", self.correlation_id.encode("ascii"))]
             if self._ruling is not None:
                 headers += self._ruling.headers
+            headers += deprecation.told(self._scope)
             said = {name for name, _ in headers}
             headers += [guard for guard in (*_GUARDS, _NOT_KEPT) if guard[0] not in said]
             message["headers"] = headers

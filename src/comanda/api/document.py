@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 import comanda
-from comanda.api import links
+from comanda.api import deprecation, examples, links
 from comanda.api.answers import ProblemAnswer
 from comanda.api.problems import CODES, MEDIA_TYPE
 from comanda.api.rate_limits import class_of
@@ -19,6 +19,24 @@ _DESCRIPTION = """A headless order engine: it accepts an order in milliseconds a
 
 Amounts are integers in minor units (cents), times RFC 3339 in UTC, ids UUIDs. A request is judged in this order: token
 (401), role (403, or 404 for another's object), body and ids (422), state (409)."""
+
+_TAGS = [
+    {"name": name, "description": described}
+    for name, described in {
+        "auth": "Accounts: signing in and out, passwords, verified e-mails",
+        "users": "Accounts, for admins",
+        "products": "The catalogue",
+        "categories": "The catalogue's tree",
+        "inventory": "Stock, its movements, and what is held of it",
+        "imports": "Products and stock from files",
+        "orders": "Placing orders, and what becomes of them",
+        "orders after the order": "Cancelling, shipping, refunds, returns, notes",
+        "webhooks": "Receivers of events, and what was delivered to them",
+        "mailbox": "Messages to customers",
+        "problems": "What can go wrong: a page for each `type`",
+        "health": "For probes, people and Prometheus",
+    }.items()
+]
 
 _PAGE = jinja2.Environment(autoescape=True).from_string(
     """<!doctype html>
@@ -36,7 +54,7 @@ td, th { text-align: left; vertical-align: top; padding: .2rem 1rem .2rem 0 }
 <p><a href="/api/openapi.json">openapi.json</a></p>
 {% for path, operations in document.paths.items() %}{% for method, operation in operations.items() %}
 <details id="{{ operation.operationId }}"><summary><span class="method">{{ method|upper }}</span>
-<code>{{ path }}</code> {{ operation.summary }}</summary>
+<code>{{ path }}</code> {{ operation.summary }}{% if operation.deprecated %} (deprecated){% endif %}</summary>
 <p>{{ operation.description or "" }}</p>
 {% if operation.security %}<p>Needs an access token.</p>{% endif %}
 {% if operation.parameters %}<table><tr><th>Parameter</th><th>In</th><th>Schema</th></tr>
@@ -79,10 +97,19 @@ def document_of(app: FastAPI, guarded: Iterable[tuple[APIRoute, bool]]) -> dict[
         app: with its routes.
         guarded: the routes that need signing in; True for those that need a role.
     """
-    document = get_openapi(title="Comanda", version=comanda.__version__, description=_DESCRIPTION, routes=app.routes)
+    document = get_openapi(
+        title="Comanda",
+        version=comanda.__version__,
+        description=_DESCRIPTION,
+        routes=app.routes,
+        tags=_TAGS,
+        servers=[{"url": "/", "description": "Where this document comes from"}],
+    )
     needs = {(route.path, method.lower()): has_roles for route, has_roles in guarded for method in route.methods or ()}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
+            if (method, path) in examples.BODIES:
+                operation["requestBody"]["content"]["application/json"]["example"] = examples.BODIES[method, path]
             _complete(operation, needs.get((path, method)), is_limited=class_of(method.upper(), path) is not None)
     links.link(document)
     schemas = document["components"]["schemas"]
@@ -114,6 +141,8 @@ def _complete(operation: dict[str, Any], has_roles: bool | None, *, is_limited: 
     for status, answer in told.items():
         if int(status) >= 400:
             answer["content"] = {MEDIA_TYPE: {"schema": _PROBLEM}}
+        if operation.get("deprecated"):
+            answer["headers"] = {**deprecation.HEADERS, **answer.get("headers", {})}
     operation["responses"] = dict(sorted(told.items()))
 
 

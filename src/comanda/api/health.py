@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 import comanda
-from comanda.api.answers import DetailedHealthAnswer, HealthAnswer
+from comanda.api.answers import Answer
 from comanda.api.document import answers
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
@@ -35,6 +36,22 @@ _PATIENCE = 2.0
 routes = router("/health", "health")
 metrics_route = APIRouter()
 _began = time.monotonic()
+
+
+class HealthAnswer(Answer):
+    status: str
+    checks: Mapping[str, str]
+
+
+class DetailedHealthAnswer(HealthAnswer):
+    version: str
+    uptime_seconds: float
+    pool: Mapping[str, int]
+    memory: Mapping[str, int]
+    disk: Mapping[str, int]
+    breaker: Mapping[str, Any] | None
+    queues: Sequence[Mapping[str, Any]]
+    replica: Mapping[str, Any] | None
 
 
 async def _database(parts: Parts) -> str:

@@ -1,5 +1,6 @@
 """Products and stock from files. The route only keeps the file: the relay works it off, a batch at a time."""
 
+import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator, Sequence
@@ -11,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
 from comanda import telemetry
-from comanda.api.answers import ImportAnswer, ImportPage, RejectionAnswer, RejectionPage
+from comanda.api.answers import Answer, Time
 from comanda.api.bodies import Limit
 from comanda.api.document import answers
 from comanda.api.once import OptionalKey
@@ -20,6 +21,7 @@ from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
 from comanda.api.security import Admin, router
 from comanda.clock import new_id
+from comanda.errors import DependencyFault
 from comanda.failpoints import Boundary
 from comanda.field_errors import FieldError
 from comanda.imports import imports
@@ -48,6 +50,49 @@ _BODY: dict[str, Any] = {
 routes = router("/imports", "imports")
 
 
+class ImportAnswer(Answer):
+    """A file that is worked off. `lines`: the file's; created, changed, unchanged and rejected count what they say."""
+
+    id: UUID
+    kind: str
+    format: str
+    state: str
+    bytes: int
+    bytes_read: int
+    lines: int
+    lines_read: int
+    created: int
+    changed: int
+    unchanged: int
+    rejected: int
+    created_at: Time
+    ended_at: Time | None
+
+
+class ImportPage(Answer):
+    """`nextCursor`: where the next page begins; null on the last one."""
+
+    items: Sequence[ImportAnswer]
+    next_cursor: str | None
+
+
+class RejectionAnswer(Answer):
+    """A line that was not done. `field` is empty where it is about the whole line; `text` is cut where it is long."""
+
+    line: int
+    text: str
+    field: str
+    code: str
+    message: str
+
+
+class RejectionPage(Answer):
+    """`nextAfter`: the line after which the next page begins; null on the last one."""
+
+    items: Sequence[RejectionAnswer]
+    next_after: int | None
+
+
 @routes.post(
     "",
     status_code=202,
@@ -67,18 +112,21 @@ async def accept(
     if format_ is None:
         raise Problem("UNSUPPORTED_MEDIA_TYPE", "Send text/csv or application/x-ndjson.")
     request.scope["comanda.unhurried"] = True  # large files take their time to be stored
-    intake = Intake(kind, format_)
-    try:
-        async for chunk in request.stream():
-            intake.take(chunk)
-    except ClientDisconnect:
-        raise Problem("MALFORMED_REQUEST") from None
-    file = intake.done()
-    if isinstance(file, Unreadable):
-        raise Problem("VALIDATION_FAILED", errors=[FieldError(column, message) for column, message in file.wrong])
-    correlation_id = telemetry.correlation_id() or str(new_id())
-    async with parts.database.transaction(ACCEPT) as tx:
-        stored = await imports.store(tx, file, actor=str(account.id), key=key, correlation_id=correlation_id)
+    with imports.spool() as spool:
+        intake = Intake(kind, format_, spool)
+        try:
+            async for chunk in request.stream():
+                await asyncio.to_thread(intake.take, chunk)
+        except ClientDisconnect:
+            raise Problem("MALFORMED_REQUEST") from None
+        except OSError as fault:
+            raise DependencyFault(f"no room for a file to import: {fault.strerror}") from fault
+        file = intake.done()
+        if isinstance(file, Unreadable):
+            raise Problem("VALIDATION_FAILED", errors=[FieldError(column, message) for column, message in file.wrong])
+        correlation_id = telemetry.correlation_id() or str(new_id())
+        async with parts.database.transaction(ACCEPT) as tx:
+            stored = await imports.store(tx, file, actor=str(account.id), key=key, correlation_id=correlation_id)
     if isinstance(stored, KeyReused):
         raise Problem("IDEMPOTENCY_KEY_REUSED", "Use a new key for another file.")
     kept, is_new = stored

@@ -3,12 +3,19 @@
 from fastapi import Request, Response
 
 from comanda.api import language
-from comanda.api.answers import ProblemKindAnswer
+from comanda.api.answers import Answer
 from comanda.api.document import answers
 from comanda.api.problems import CODES, Problem, type_of
 from comanda.api.security import router
 
 routes = router("/problems", "problems")
+
+
+class ProblemKindAnswer(Answer):
+    type: str
+    title: str
+    status: int
+    code: str
 
 
 @routes.get("/{kind}", responses=answers("PROBLEM_NOT_FOUND"))

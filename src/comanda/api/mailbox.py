@@ -4,12 +4,13 @@ Mails about accounts carry codes with which anybody can choose a password: of al
 make and end accounts anyhow.
 """
 
+from collections.abc import Sequence
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import Query
 
-from comanda.api.answers import MailAnswer, MailboxAnswer
+from comanda.api.answers import Answer, Time
 from comanda.api.bodies import Limit, Search
 from comanda.api.parts import Given
 from comanda.api.security import Staff, router
@@ -18,6 +19,22 @@ from comanda.notifications import mailbox
 from comanda.notifications.mailbox import Mail
 
 routes = router("/mailbox", "mailbox")
+
+
+class MailAnswer(Answer):
+    key: str
+    channel: str
+    recipient: str
+    subject: str
+    body_text: str
+    body_html: str | None
+    order_id: UUID | None
+    correlation_id: str | None
+    sent_at: Time
+
+
+class MailboxAnswer(Answer):
+    items: Sequence[MailAnswer]
 
 
 @routes.get("")

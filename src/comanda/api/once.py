@@ -9,13 +9,11 @@ import msgspec
 from fastapi import Depends, Header, Request, Response
 from pydantic import BaseModel
 
-from comanda import telemetry
 from comanda.accounts.accounts import Account
 from comanda.api.answers import Answer
 from comanda.api.parts import Parts
 from comanda.api.problems import Problem
 from comanda.db import Tx
-from comanda.errors import RedisFault
 from comanda.failpoints import Boundary
 from comanda.field_errors import field_error
 from comanda.idempotency import keys
@@ -26,7 +24,7 @@ from comanda.saga.rescue import by_queue
 ONCE = Boundary("orders.follow_up")
 
 _LOOKS = 3
-_log = telemetry.log("http")
+_HINT_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +123,8 @@ async def hint(parts: Parts, due: Iterable[Due]) -> None:
 
 
 async def hint_all(parts: Parts, due: Mapping[tuple[str, int], Sequence[UUID]]) -> None:
-    """The same for sagas by their queue and priority."""
-    try:
-        await parts.assembly.streams.offer_all(due)
-    except RedisFault as fault:
-        _log.warning("no hint could be given; workers look into PostgreSQL", error=str(fault))
+    """The same for sagas by their queue and priority. A Redis that hangs costs the request next to nothing."""
+    await parts.assembly.streams.hint(due, patience=_HINT_SECONDS)
 
 
 def _response(content: bytes, location: str, *, is_replay: bool) -> Response:

@@ -7,7 +7,9 @@ from fastapi import Header, Query, Response
 
 from comanda.accounts.accounts import STAFF
 from comanda.api.after_order import note_answer, refund_answer, shipment_answer
-from comanda.api.answers import (
+from comanda.api.bodies import Limit, OrderBody
+from comanda.api.document import answers
+from comanda.api.order_answers import (
     MoveAnswer,
     OrderAnswer,
     OrderDetailAnswer,
@@ -16,8 +18,6 @@ from comanda.api.answers import (
     PaymentAnswer,
     PlacedOrderAnswer,
 )
-from comanda.api.bodies import Limit, OrderBody
-from comanda.api.document import answers
 from comanda.api.paging import Cursor, cursor_of, next_link, read_cursor
 from comanda.api.parts import Given
 from comanda.api.problems import Problem

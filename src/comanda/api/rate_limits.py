@@ -2,7 +2,8 @@
 
 A request never waits for Redis. Each process admits by what it knows; what it has admitted it adds to the shared
 buckets with its next round, and learns there what the others have. What several let in at once beyond the limit is
-owed: no request of that client gets in until it is paid back. While Redis is away the limit holds for each process.
+owed: no request of that client gets in until it is paid back. While Redis is away, or does
+not answer at once, the limit holds for each process; when it is back, or was emptied, each tells it all that it knows.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from math import ceil
 from typing import Literal, Protocol, Self
 from uuid import UUID
@@ -22,16 +23,18 @@ from comanda import telemetry
 from comanda.accounts.accounts import STAFF
 from comanda.accounts.tokens import Bearer
 from comanda.errors import RedisFault
+from comanda.networks import Address, Network, is_within, unmapped
 from comanda.resilience import limits
 from comanda.resilience.limits import Quota
 from comanda.resilience.loops import nap
-from comanda.settings import Network, Settings
+from comanda.settings import Settings
 
 Class = Literal["auth", "orders", "status", "read", "write"]
 
 STAFF_FACTOR = 10
 ROUND_SECONDS = 0.1
 _MOST_IN_A_ROUND = 1000  # clients in one call of Redis
+_PATIENCE = 0.1  # seconds that Redis may take for it
 _TIDY_ABOVE = 10_000  # clients whose buckets are kept, full ones too
 _SUBNET_BITS = 64  # what one IPv6 customer has
 _POLLED = re.compile(r"/api/v1/orders/[^/]+/(status|events)")
@@ -45,8 +48,8 @@ _Key = tuple[Class, UUID | str]
 class Shared(Protocol):
     """Buckets that all processes see."""
 
-    async def settle(self, taken: Mapping[str, float]) -> list[float]:
-        """Add to the buckets; the seconds until each is full."""
+    async def settle(self, told: Mapping[str, tuple[float, float]]) -> tuple[bytes, list[float]]:
+        """Add what was (known, taken), in seconds; the index's name, and the seconds until each bucket is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,8 @@ class RateLimits:
         self._clock = clock
         self._full_at: dict[_Key, float] = {}
         self._untold: dict[_Key, float] = {}  # seconds of filling up
+        self._knows_until = 0.0  # by then every bucket here is full
+        self._told: bytes | None = None  # the index that was told all that is known here; None: it may lack something
 
     @classmethod
     def of(cls, settings: Settings, bearer: Bearer, shared: Shared) -> Self | None:
@@ -127,6 +132,7 @@ class RateLimits:
         after = limits.admit(quota, full_at, now)
         if after is not None:
             self._full_at[key] = full_at = after
+            self._knows_until = max(self._knows_until, after)
             self._untold[key] = self._untold.get(key, 0.0) + quota.interval
         told = f'"{kind}";r={limits.left(quota, full_at, now)};t={ceil(max(0.0, full_at - now))}'
         headers = [self._policies[kind, is_staff], (b"ratelimit", told.encode())]
@@ -145,21 +151,42 @@ class RateLimits:
         """Tell what was let in since the last time, and learn what the others have."""
         untold, self._untold = list(self._untold.items()), {}
         try:
-            for at in range(0, len(untold), _MOST_IN_A_ROUND):
-                await self._settle(dict(untold[at : at + _MOST_IN_A_ROUND]))
-        except RedisFault:
-            pass  # it counts here all the same; the breakdown itself is told by those who rest on Redis
+            if untold or self._knows_until > self._clock():
+                await self._tell([(key, 0.0, taken) for key, taken in untold])
+        except (RedisFault, TimeoutError):
+            # It counts here all the same; the breakdown itself is told by those who rest on Redis.
+            self._told = None
         if len(self._full_at) > _TIDY_ABOVE:
             now = self._clock()
             self._full_at = {key: full_at for key, full_at in self._full_at.items() if full_at > now}
 
-    async def _settle(self, taken: Mapping[_Key, float]) -> None:
-        ahead = await self._shared.settle({f"{kind}:{who}": seconds for (kind, who), seconds in taken.items()})
-        now = self._clock()
-        for key, seconds in zip(taken, ahead, strict=True):
+    async def _tell(self, taken: Sequence[tuple[_Key, float, float]]) -> None:
+        index = await self._settle(taken)
+        if index is None or index != self._told:
+            # Another process may let in whom only this one knows to have had enough.
+            now = self._clock()
+            known = [(key, full_at - now - self._untold.get(key, 0.0)) for key, full_at in self._full_at.items()]
+            self._told = await self._settle([(key, ahead, 0.0) for key, ahead in known if ahead > 0])
+
+    async def _settle(self, told: Sequence[tuple[_Key, float, float]]) -> bytes | None:
+        """In portions; which index was told, None where it was emptied meanwhile."""
+        portions = [told[at : at + _MOST_IN_A_ROUND] for at in range(0, len(told), _MOST_IN_A_ROUND)] or [()]
+        indices = {await self._settle_some(portion) for portion in portions}
+        return indices.pop() if len(indices) == 1 else None
+
+    async def _settle_some(self, told: Sequence[tuple[_Key, float, float]]) -> bytes:
+        # Of before the call: what is told again from here must never be more than what Redis has.
+        began = self._clock()
+        async with asyncio.timeout(_PATIENCE):
+            index, ahead = await self._shared.settle(
+                {f"{kind}:{who}": (known, taken) for (kind, who), known, taken in told}
+            )
+        for (key, _, _), seconds in zip(told, ahead, strict=True):
             # Each side knows only of requests that there were: Redis may have been emptied, this process is young.
-            shared = now + seconds + self._untold.get(key, 0.0)
-            self._full_at[key] = max(shared, self._full_at.get(key, 0.0))
+            full_at = max(began + seconds + self._untold.get(key, 0.0), self._full_at.get(key, 0.0))
+            self._full_at[key] = full_at
+            self._knows_until = max(self._knows_until, full_at)
+        return index
 
 
 def class_of(method: str, path: str) -> Class | None:
@@ -192,7 +219,7 @@ def client_behind(peer: str, forwarded: Sequence[bytes], trusted: Sequence[Netwo
     """
     asks = peer
     hops = [hop.strip() for hop in b",".join(forwarded).decode("latin-1").split(",")]
-    while hops and _is_within(asks, trusted):
+    while hops and (known := _parsed(asks)) is not None and is_within(known, trusted):
         before = hops.pop()
         parsed = _parsed(before)
         if parsed is None:
@@ -201,22 +228,16 @@ def client_behind(peer: str, forwarded: Sequence[bytes], trusted: Sequence[Netwo
     return asks
 
 
-def _is_within(address: str, networks: Sequence[Network]) -> bool:
-    parsed = _parsed(address)
-    return parsed is not None and any(parsed.version == one.version and parsed in one for one in networks)
-
-
-def _parsed(address: str) -> IPv4Address | IPv6Address | None:
+def _parsed(address: str) -> Address | None:
     """An address as proxies write it: bare or with a port, an IPv6 one with a port in brackets."""
     if address.startswith("["):
         address = address[1:].partition("]")[0]
     elif address.count(":") == 1:
         address = address.partition(":")[0]
     try:
-        parsed = ip_address(address.partition("%")[0])
+        return unmapped(ip_address(address.partition("%")[0]))
     except ValueError:
         return None
-    return (parsed.ipv4_mapped or parsed) if isinstance(parsed, IPv6Address) else parsed
 
 
 def seen_through(scope: Scope, trusted: Sequence[Network]) -> Scope:

@@ -15,7 +15,8 @@ from starlette.exceptions import HTTPException
 
 from comanda.accounts import accounts
 from comanda.accounts.accounts import OPERATORS, STAFF, Account
-from comanda.api import strict_json
+from comanda.api import deprecation, strict_json
+from comanda.api.deprecation import Deprecation
 from comanda.api.parts import Parts
 from comanda.api.problems import Problem
 
@@ -92,11 +93,15 @@ class Route(APIRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
         self.guard = next((one.call for one in self.dependant.dependencies if isinstance(one.call, Guard)), None)
+        carried = (one.call for one in self.dependant.dependencies)
+        self.deprecation = next((one for one in carried if isinstance(one, Deprecation)), None)
 
     def get_route_handler(self) -> Handler:
         inner = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
+            if self.deprecation is not None:
+                deprecation.tell(request.scope, self.deprecation)
             if request.url.path != self.path and request.url.path in request.app.state.methods:
                 # `PATCH products/search`: that path has methods of its own, and is nobody's id.
                 raise HTTPException(405)

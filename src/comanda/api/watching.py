@@ -10,10 +10,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from comanda.accounts.accounts import STAFF, Account
-from comanda.api.answers import OrderStatusAnswer, status_answer
 from comanda.api.conditional import is_known, tagged
 from comanda.api.document import answers
 from comanda.api.feed import Feed, Told, Watch
+from comanda.api.order_answers import OrderStatusAnswer, status_answer
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
 from comanda.api.security import SignedIn, router

@@ -1,22 +1,13 @@
 """Endpoints of the shop's own systems, and the log of what was delivered to them."""
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import Query, Response
 
 from comanda import telemetry
-from comanda.api.answers import (
-    DeliveryAnswer,
-    DeliveryAttemptAnswer,
-    DeliveryDetailAnswer,
-    DeliveryPage,
-    NewWebhookAnswer,
-    RedeliveryAnswer,
-    WebhookAnswer,
-    WebhookList,
-    WebhookSecretAnswer,
-)
+from comanda.api.answers import Answer, Time
 from comanda.api.bodies import Limit, RedeliverBody, WebhookBody, WebhookPatch
 from comanda.api.document import answers
 from comanda.api.once import hint
@@ -39,6 +30,76 @@ ROTATE = Boundary("webhooks.rotate")
 SEND = Boundary("webhooks.send")
 
 routes = router("/webhooks", "webhooks")
+
+
+class WebhookAnswer(Answer):
+    """`disabledReason`: why nothing is sent there: SWITCHED_OFF, or GONE after it answered 410."""
+
+    id: UUID
+    url: str
+    description: str | None
+    event_types: Sequence[str]
+    is_active: bool
+    disabled_reason: str | None
+    created_at: Time
+    updated_at: Time
+
+
+class WebhookSecretAnswer(Answer):
+    """The secret is shown this once: `webhook-signature` is made with it, as Standard Webhooks have it."""
+
+    id: UUID
+    secret: str
+
+
+class NewWebhookAnswer(WebhookAnswer):
+    secret: str
+
+
+class WebhookList(Answer):
+    items: Sequence[WebhookAnswer]
+
+
+class DeliveryAnswer(Answer):
+    """`isAgain`: somebody asked for it once more."""
+
+    id: UUID
+    event_id: UUID
+    event_type: str
+    status: str
+    is_again: bool
+    created_at: Time
+    ended_at: Time | None
+
+
+class DeliveryPage(Answer):
+    """`nextCursor`: send it as `cursor` to read on; null at the end."""
+
+    items: Sequence[DeliveryAnswer]
+    next_cursor: str | None
+
+
+class DeliveryAttemptAnswer(Answer):
+    """`status` is null where nobody answered; `error` says why. `answer`: its first 1,000 bytes."""
+
+    attempt: int
+    at: Time
+    headers: Mapping[str, str]
+    status: int | None
+    answer: str | None
+    error: str | None
+    duration_ms: float
+
+
+class DeliveryDetailAnswer(DeliveryAnswer):
+    """`body` is what was signed, letter for letter."""
+
+    body: str
+    attempts: Sequence[DeliveryAttemptAnswer]
+
+
+class RedeliveryAnswer(Answer):
+    deliveries: int
 
 
 @routes.post("", status_code=201)

@@ -18,7 +18,7 @@ from comanda import telemetry, tracing
 from comanda.catalog.cache import Catalogue, Priced
 from comanda.clock import new_id, now, rfc3339
 from comanda.db import Batcher, Database, Record, twin
-from comanda.errors import DatabaseFault, RedisFault
+from comanda.errors import DatabaseFault
 from comanda.failpoints import Boundary
 from comanda.idempotency import keys
 from comanda.idempotency.model import Remembered, fingerprint
@@ -32,13 +32,13 @@ _sql = twin(__file__)
 ACCEPT = _sql["accept"]
 PLACED = _sql["placed"]
 
-_log = telemetry.log("checkout")
 _MOST_OF_A_TOTAL = 2**53 - 1  # what every JSON reader can hold exactly
 _QUOTES = 3  # a price that changes that often within one request is answered with 409
 _COMMITS = 3
 _AGAIN_AFTER = 0.2  # seconds, after a lost connection
 _LIMIT = 500
 _GATHER = 0.008  # seconds between two commits while orders come one by one
+_PRIORITY = 1  # of their sagas
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,15 +280,9 @@ class PlaceOrder:
         """Tell the workers; nobody waits for it, since they would find out by themselves."""
         if not saga_ids:
             return
-        task = asyncio.create_task(self._offer(saga_ids))
+        task = asyncio.create_task(self._streams.hint({(self._saga.first.queue, _PRIORITY): saga_ids}))
         self._hinting.add(task)
         task.add_done_callback(self._hinting.discard)
-
-    async def _offer(self, saga_ids: Sequence[UUID]) -> None:
-        try:
-            await self._streams.offer(self._saga.first.queue, saga_ids)
-        except RedisFault as fault:
-            _log.warning("no hint could be given; workers look into PostgreSQL", error=str(fault))
 
 
 def _write_out(draft: _Draft) -> None:

@@ -17,7 +17,8 @@ from comanda.saga.definition import Due
 def refund_saga(give_back: GiveBack, notifications: Notifications, patience: Patience) -> Saga:
     """Give back, take back, complete. What can't be done waits for an operator: money that went out is not undone.
 
-    An operator who compensates it while nothing was given back makes it FAILED, and its amount free again.
+    An operator who compensates it makes it FAILED, and its amount free again: only where the gateway, asked at that
+    moment, has given nothing back.
     """
 
     async def take_back(tx: Tx, refund_ids: Sequence[UUID]) -> Sequence[Outcome]:

@@ -4,10 +4,10 @@ import asyncio
 import csv
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
-from io import BytesIO
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import IO, Annotated, Any, BinaryIO
 
 import typer
 from rich.console import Console
@@ -45,14 +45,15 @@ def import_command(
     json: Annotated[bool, typer.Option("--json", help="NDJSON on stdout: rejected lines, then the result.")] = False,
 ) -> None:
     """Make or change products, or bring stock to where a file says; exit code 1 when lines were rejected."""
-    read = _read(kind, file, format or _SUFFIXES.get(file.suffix.lower()))
+    with imports.spool() as spool:
+        read = _read(kind, file, format or _SUFFIXES.get(file.suffix.lower()), spool)
 
-    async def work(database: Database, _streams: Streams) -> Any:
-        if dry_run:
-            return await _rehearsed(database, read)
-        return await _imported(database, read, is_again=again)
+        async def work(database: Database, _streams: Streams) -> Any:
+            if dry_run:
+                return await _rehearsed(database, read)
+            return await _imported(database, read, is_again=again)
 
-    result, rejected = run(data_dir, work)
+        result, rejected = run(data_dir, work)
     if rejections is not None:
         _write(rejections, rejected)
     _tell(result, rejected, json=json)
@@ -60,10 +61,10 @@ def import_command(
         raise Fault(f"{len(rejected)} lines were rejected.")
 
 
-def _read(kind: Kind, path: Path, format_: Format | None) -> File:
+def _read(kind: Kind, path: Path, format_: Format | None, spool: IO[bytes]) -> File:
     if format_ is None:
         raise ConfigurationFault("Say --format csv or --format ndjson: the name does not tell.")
-    intake = Intake(kind, format_)
+    intake = Intake(kind, format_, spool)
     try:
         with _opened(path) as source:
             while chunk := source.read(_CHUNK):
@@ -77,8 +78,8 @@ def _read(kind: Kind, path: Path, format_: Format | None) -> File:
     return file
 
 
-def _opened(path: Path) -> BinaryIO:
-    return BytesIO(sys.stdin.buffer.read()) if str(path) == "-" else path.open("rb")
+def _opened(path: Path) -> AbstractContextManager[BinaryIO]:
+    return nullcontext(sys.stdin.buffer) if str(path) == "-" else path.open("rb")
 
 
 async def _imported(database: Database, file: File, *, is_again: bool) -> tuple[dict[str, Any], list[Rejection]]:
@@ -137,11 +138,11 @@ async def _rehearsed(database: Database, file: File) -> tuple[dict[str, Any], li
 
 
 def _batches(file: File) -> Iterator[tuple[Sequence[Line], int]]:
-    content = b"".join(file.pieces)
     at, number = file.begin, file.first
-    while at < len(content):
-        window = content[at : at + 2 * MOST_OF_RECORD]
-        is_last = at + len(window) == len(content)
+    while at < file.bytes:
+        file.spool.seek(at)
+        window = file.spool.read(2 * MOST_OF_RECORD)
+        is_last = at + len(window) == file.bytes
         read = files.read(window, file.format, file.columns, number=number, is_last=is_last, most=batches.MOST)
         yield read.lines, read.following
         at, number = at + read.size, read.following

@@ -1,5 +1,6 @@
 """Sagas for who is paged: what stands where and why, and the four verbs."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -7,12 +8,15 @@ from uuid import UUID
 
 import typer
 
+from comanda import settings
 from comanda.cli import bulk
+from comanda.cli.running import located
 from comanda.cli.terminal import DataDir, Json, Limit, Reason, actor, by_hand, run, show
 from comanda.db import Database
-from comanda.errors import Fault
+from comanda.errors import ConfigurationFault, Fault
 from comanda.failpoints import Boundary
 from comanda.messaging.streams import Streams
+from comanda.payments.gateway import HttpGateway
 from comanda.saga import log, verbs
 
 ACT = Boundary("operator.act")
@@ -134,7 +138,10 @@ def compensate(
     data_dir: DataDir = Path(".comanda"),
     json: Json = False,
 ) -> None:
-    """Undo it from where it stands; an order ends CANCELLED, its money and stock given back."""
+    """Undo it from where it stands; an order ends CANCELLED, its money and stock given back.
+
+    A refund is called off only if the gateway, which is asked, has not carried it out.
+    """
     _act("compensate", sagas, Many(of, filters, dry_run, detach), reason, data_dir, json=json)
 
 
@@ -153,6 +160,24 @@ def resolve(
     _act("resolve", sagas, Many(of, filters, dry_run, detach), reason, data_dir, json=json)
 
 
+async def _looked(
+    database: Database, sagas: Sequence[UUID], verb: verbs.Verb, data_dir: Path
+) -> Mapping[UUID, verbs.Seen]:
+    """What the gateway says of refunds that may have gone out.
+
+    Raises:
+        ConfigurationFault: there are such, and nobody says where it is.
+    """
+    known = settings.load()
+    url = located(known, data_dir).gateway_url
+    async with HttpGateway(url, timeout=known.gateway_timeout_seconds) as gateway:
+        async with database.connection() as tx:
+            doubtful = await verbs.doubts(tx, by_hand(database, gateway), sagas, verb)
+        if doubtful and not url:
+            raise ConfigurationFault("COMANDA_GATEWAY_URL is not set: whether this has gone out has to be asked there")
+        return await verbs.look(doubtful, patience=known.gateway_timeout_seconds)
+
+
 def _act(verb: verbs.Verb, sagas: list[UUID] | None, many: Many, reason: str, data_dir: Path, *, json: bool) -> None:
     if bool(sagas) == many.is_asked:
         raise typer.BadParameter("name the sagas, or say --filter")
@@ -166,8 +191,9 @@ def _act(verb: verbs.Verb, sagas: list[UUID] | None, many: Many, reason: str, da
         raise typer.BadParameter("say why: it is kept with your name", param_hint="--reason")
 
     async def work(database: Database, streams: Streams) -> Any:
+        seen = await _looked(database, sagas, verb, data_dir)
         async with database.transaction(ACT) as tx:
-            acted, result = await verbs.act(tx, by_hand(database), sagas, verb, actor=actor(), reason=reason)
+            acted, result = await verbs.act(tx, by_hand(database), sagas, verb, actor=actor(), reason=reason, seen=seen)
         await streams.offer_all(result.onward)
         return acted
 

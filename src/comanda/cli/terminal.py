@@ -19,7 +19,7 @@ from comanda.cli.running import located
 from comanda.clock import rfc3339
 from comanda.db import Database
 from comanda.messaging.streams import Streams
-from comanda.payments.gateway import InstantGateway
+from comanda.payments.gateway import Gateway, InstantGateway
 from comanda.saga.settling import Settling
 
 DataDir = Annotated[
@@ -119,7 +119,7 @@ def actor() -> str:
     return f"cli:{getpass.getuser()}"
 
 
-def by_hand(database: Database) -> Settling:
-    """What settles the outcomes that an operator decides; runs nothing itself."""
-    known = definitions(settings.load(), database, InstantGateway(), None, None)
+def by_hand(database: Database, gateway: Gateway | None = None) -> Settling:
+    """What settles the outcomes that an operator decides; runs nothing itself. `gateway`: is asked what it has done."""
+    known = definitions(settings.load(), database, gateway or InstantGateway(), None, None)
     return Settling.by_hand(known.sagas, actor=actor(), lease=settings.load().lease)

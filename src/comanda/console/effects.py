@@ -38,6 +38,14 @@ def of(verb: Verb, saga: Mapping[str, Any], definition: Saga) -> list[Sentence]:
                     names,
                 ),
             ]
+        case "compensate" | "resolve" if definition.is_for_good:
+            return [
+                (
+                    "Nothing was carried out under the key {key}, says the other side, which was asked just now.",
+                    names,
+                ),
+                ("It ends as not done, and what it was for is free again.", {}),
+            ]
         case "compensate":
             done = [one.name for one in definition.steps[: definition.position(step.name)]]
             undone = ", ".join(reversed(done)) or "—"

@@ -1,7 +1,7 @@
 """Orders: found by whatever is known of them, told on one time line, acted on after a look at what that will do."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast, get_args
 from urllib.parse import urlencode
 from uuid import UUID
@@ -21,7 +21,7 @@ from comanda.orders import reads
 from comanda.orders.model import OrderState
 from comanda.saga import verbs
 from comanda.saga.settling import Settling
-from comanda.saga.verbs import Acted, Verb
+from comanda.saga.verbs import Acted, Seen, Verb
 
 _sql = twin(__file__)
 FOUND = _sql["found"]
@@ -36,6 +36,7 @@ ACT = Boundary("console.act")
 PAGE = 50
 _SPAN = 10_000  # orders that are looked through for a page
 _NO_ID_IS_GREATER = UUID(int=2**128 - 1)
+_OF_PATIENCE = 0.5  # of a request, that the other side may take
 _OPEN = ("PENDING", "PROCESSING", "PAYMENT_PENDING", "PAYMENT_FAILED")
 
 
@@ -163,8 +164,9 @@ async def preview(ask: Ask) -> Response:
 async def act(ask: Ask) -> Response:
     """Do it, and write down who did it and why."""
     saga_id, verb, reason = ask.id_of("saga_id"), _verb(ask), ask.reason()
+    seen = await _looked(ask, saga_id, verb)
     async with ask.parts.database.transaction(ACT) as tx:
-        acted, result = await verbs.act(tx, settling(ask), [saga_id], verb, actor=ask.actor, reason=reason)
+        acted, result = await verbs.act(tx, settling(ask), [saga_id], verb, actor=ask.actor, reason=reason, seen=seen)
     await hint_all(ask.parts, result.onward)
     (one,) = acted
     if one.refusal is not None:
@@ -183,15 +185,23 @@ class _TakenBack(Exception):
 async def _tried(ask: Ask, saga_id: UUID, verb: Verb) -> Acted:
     """What would become of it: done in a transaction that is rolled back."""
     acted: list[Acted] = []
+    seen = await _looked(ask, saga_id, verb)
 
     def take_back() -> None:
         raise _TakenBack
 
     with contextlib.suppress(_TakenBack):
         async with ask.parts.database.transaction(ACT) as tx:
-            acted, _ = await verbs.act(tx, settling(ask), [saga_id], verb, actor=ask.actor, reason="preview")
+            acted, _ = await verbs.act(tx, settling(ask), [saga_id], verb, actor=ask.actor, reason="preview", seen=seen)
             take_back()
     return acted[0]
+
+
+async def _looked(ask: Ask, saga_id: UUID, verb: Verb) -> Mapping[UUID, Seen]:
+    """What the other side says of a call that can't be called back, before this is done."""
+    async with ask.parts.database.connection() as tx:
+        doubtful = await verbs.doubts(tx, settling(ask), [saga_id], verb)
+    return await verbs.look(doubtful, patience=ask.parts.settings.request_seconds * _OF_PATIENCE)
 
 
 def settling(ask: Ask) -> Settling:

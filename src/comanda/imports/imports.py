@@ -1,10 +1,11 @@
 """Imports: files that were handed in, how far they have been read, what came of their lines."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal
+from datetime import datetime, timedelta
+from tempfile import SpooledTemporaryFile
+from typing import IO, Literal
 from uuid import UUID
 
 from comanda.clock import new_id
@@ -29,9 +30,12 @@ CANCEL = _sql["cancel"]
 FORGET_PIECES = _sql["forget_pieces"]
 REJECT = _sql["reject"]
 REJECTIONS = _sql["rejections"]
+FORGET_REJECTIONS = _sql["forget_rejections"]
+FORGET = _sql["forget"]
 
 PIECE = 128 * 1024  # bytes
-_PIECES_AT_ONCE = 16
+_PIECES_AT_ONCE = 4
+_IN_MEMORY = 256 * 1024  # bytes of a file that comes in; what is larger waits on the disk
 
 State = Literal["PENDING", "RUNNING", "COMPLETED", "CANCELLED"]
 Outcome = Literal["created", "changed", "unchanged", "rejected"]
@@ -64,13 +68,16 @@ class Import:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that can be worked off. `begin`: bytes before its lines; `first`: the number of the first of them."""
+    """A file that can be worked off. `begin`: bytes before its lines; `first`: the number of the first of them.
+
+    `spool` holds its content.
+    """
 
     kind: Kind
     format: Format
     columns: Sequence[str]
     digest: bytes
-    pieces: Sequence[bytes]
+    spool: IO[bytes]
     bytes: int
     lines: int
     begin: int
@@ -89,28 +96,35 @@ class KeyReused:
     """Refused: the key names another file."""
 
 
-class Intake:
-    """A file as it comes in, bytes by bytes."""
+def spool() -> SpooledTemporaryFile[bytes]:
+    """Where a file waits until all of it has come: in memory while it is small, else in a file without a name."""
+    return SpooledTemporaryFile(_IN_MEMORY)
 
-    def __init__(self, kind: Kind, format_: Format) -> None:
+
+class Intake:
+    """A file as it comes in, bytes by bytes.
+
+    Args:
+        kind, format_: of the file.
+        spool: keeps its content; closed by whoever has opened it.
+    """
+
+    def __init__(self, kind: Kind, format_: Format, spool: IO[bytes]) -> None:
         self._kind = kind
         self._format = format_
         self._hash = hashlib.sha256()
-        self._pieces: list[bytes] = []
-        self._filling = bytearray()
+        self._spool = spool
         self._size = 0
         self._lines = 0
         self._open = 0  # bytes of the line that has not ended yet
         self._too_long: int | None = None
 
     def take(self, chunk: bytes) -> None:
+        """Raises OSError when there is no room for it."""
         self._hash.update(chunk)
         self._size += len(chunk)
         self._measure(chunk)
-        self._filling += chunk
-        while len(self._filling) >= PIECE:
-            self._pieces.append(bytes(self._filling[:PIECE]))
-            del self._filling[:PIECE]
+        self._spool.write(chunk)
 
     def _measure(self, chunk: bytes) -> None:
         ends = chunk.split(b"\n")
@@ -123,12 +137,12 @@ class Intake:
 
     def done(self) -> File | Unreadable:
         """All of it has come."""
-        pieces = [*self._pieces, *([bytes(self._filling)] if self._filling else [])]
         if self._too_long is not None:
             return Unreadable(
                 [("", Sentence("Line {line} is longer than {most} bytes", line=self._too_long, most=MOST_OF_LINE))]
             )
-        begin = b"".join(pieces[: MOST_OF_RECORD // PIECE])
+        self._spool.seek(0)
+        begin = self._spool.read(MOST_OF_RECORD)
         head = files.head(begin, self._format, is_whole=len(begin) == self._size)
         if isinstance(head, Malformed):
             return Unreadable([("", head.message)])
@@ -139,7 +153,7 @@ class Intake:
             return Unreadable([("", Sentence("There are no lines in it"))])
         lines = self._lines + (self._open > 0)
         return File(
-            self._kind, self._format, head.columns, self._hash.digest(), pieces, self._size, lines, head.size,
+            self._kind, self._format, head.columns, self._hash.digest(), self._spool, self._size, lines, head.size,
             head.following,
         )  # fmt: skip
 
@@ -157,19 +171,29 @@ async def store(
 
     The same file is the same import, unless it comes under a key, which names one file of one actor.
     """
-    row = await STORE.row(
-        tx, new_id(), file.kind, file.format, file.columns, file.digest, key, actor, correlation_id, file.bytes,
-        file.lines, file.begin, file.first - 1,
-    )  # fmt: skip
-    if row is None:
+    while True:  # again only where what was there has been forgotten meanwhile
+        row = await STORE.row(
+            tx, new_id(), file.kind, file.format, file.columns, file.digest, key, actor, correlation_id, file.bytes,
+            file.lines, file.begin, file.first - 1,
+        )  # fmt: skip
+        if row is not None:
+            break
         known = await (OF_KEY.row(tx, actor, key) if key else OF_FILE.row(tx, file.kind, file.format, file.digest))
-        assert known is not None  # whoever was first has committed, and imports stay
-        is_same = (known["kind"], known["format"], known["digest"]) == (file.kind, file.format, file.digest)
-        return (_import(known), False) if is_same else KeyReused()
-    for at in range(0, len(file.pieces), _PIECES_AT_ONCE):
-        some = file.pieces[at : at + _PIECES_AT_ONCE]
-        await STORE_PIECES.run(tx, row["id"], list(range(at, at + len(some))), some)
+        if known is not None:
+            is_same = (known["kind"], known["format"], known["digest"]) == (file.kind, file.format, file.digest)
+            return (_import(known), False) if is_same else KeyReused()
+    number = 0
+    for some in _portions(file.spool):
+        await STORE_PIECES.run(tx, row["id"], list(range(number, number + len(some))), some)
+        number += len(some)
     return _import(row), True
+
+
+def _portions(content: IO[bytes]) -> Iterator[list[bytes]]:
+    """Its pieces, some at a time."""
+    content.seek(0)
+    while some := content.read(_PIECES_AT_ONCE * PIECE):
+        yield [some[at : at + PIECE] for at in range(0, len(some), PIECE)]
 
 
 async def find(tx: Tx, ids: Sequence[UUID]) -> list[Import | None]:
@@ -227,3 +251,12 @@ async def cancel(tx: Tx, ids: Sequence[UUID]) -> list[Import | None]:
 async def rejections(tx: Tx, import_id: UUID, *, after: int, limit: int) -> list[Rejection]:
     """Rejected lines after that one, in the order of the file."""
     return [Rejection(**dict(row)) for row in await REJECTIONS.rows(tx, import_id, after, limit)]
+
+
+async def forget(tx: Tx, age: timedelta, limit: int) -> int:
+    """Delete what ended longer than `age` ago: so many lines of reports, so many imports without one; the larger count.
+
+    A file that is sent again after that is a new import.
+    """
+    gone = await FORGET_REJECTIONS.run(tx, age, limit)
+    return max(gone, await FORGET.run(tx, age, limit))

@@ -75,3 +75,18 @@ SELECT $1, line, text, field, code, message
 -- name: rejections
 SELECT line, text, field, code, message FROM import_rejections
  WHERE import_id = $1 AND line > $2 ORDER BY line LIMIT $3;
+
+-- name: forget_rejections
+-- Reports of what ended longer than $1 ago, so many lines at a time: one may have a line for each of its file's.
+DELETE FROM import_rejections
+ WHERE (import_id, line) IN (
+    SELECT import_id, line FROM imports JOIN import_rejections ON import_id = id
+     WHERE ended_at < now() - $1::interval ORDER BY import_id, line LIMIT $2);
+
+-- name: forget
+-- Imports that ended longer than $1 ago and have no report any more, so many at a time.
+DELETE FROM imports
+ WHERE id IN (
+    SELECT id FROM imports
+     WHERE ended_at < now() - $1::interval AND NOT EXISTS (SELECT 1 FROM import_rejections WHERE import_id = id)
+     ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED);

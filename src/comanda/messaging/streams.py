@@ -3,11 +3,12 @@
 A queue has a stream for each priority, under one hash tag. A message is a pack of saga ids.
 """
 
+import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 from redis.asyncio import Redis
@@ -15,6 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from comanda import telemetry
 from comanda.errors import RedisFault
 from comanda.failpoints import Boundary
 from comanda.resilience import limits
@@ -24,6 +26,7 @@ PRIORITIES = (0, 1, 2)
 GROUP = "workers"
 EVENTS = "comanda:events"
 _WROTE = "comanda:wrote:"
+_INDEX = "comanda:{limits}:index"
 OFFER = Boundary("redis.offer")
 ACKNOWLEDGE = Boundary("redis.acknowledge")
 TAKE_OVER = Boundary("redis.take_over")
@@ -35,6 +38,7 @@ MARK = Boundary("redis.mark")
 FORGET = Boundary("redis.forget")
 CREATE = Boundary("redis.create")
 
+_log = telemetry.log("queues")
 _PACK = 100  # ids in one message at the most
 _CAP = 10_000  # messages that a stream keeps at the most: the relay offers again what falls off
 _EVENTS_CAP = 100_000
@@ -53,18 +57,22 @@ redis.call('EXPIRE', KEYS[1], 60)
 return granted
 """
 
-# KEYS the buckets of clients, each the time at which it is full again; ARGV the seconds in which what was taken since
-# fills up. Returns the seconds until each is full.
+# KEYS[1] names this index: whoever finds another name there knows that it was emptied. Then the buckets of clients,
+# each the time at which it is full again. ARGV[1] is the name of an index that has none; then, for each bucket, the
+# seconds until it is full as far as who asks knows, and those in which what was taken since fills up. Returns the name,
+# and the seconds until each is full.
 _SETTLE = """
 local now = redis.call('TIME')
 local at = now[1] + now[2] / 1000000
-local ahead = {}
-for i, key in ipairs(KEYS) do
-    local full_at = math.max(tonumber(redis.call('GET', key)) or at, at) + tonumber(ARGV[i])
-    redis.call('SET', key, string.format('%.6f', full_at), 'PX', math.ceil((full_at - at) * 1000) + 1)
-    ahead[i] = string.format('%.6f', full_at - at)
+redis.call('SET', KEYS[1], ARGV[1], 'NX')
+local told = {redis.call('GET', KEYS[1])}
+for i = 2, #KEYS do
+    local known, taken = tonumber(ARGV[2 * i - 2]), tonumber(ARGV[2 * i - 1])
+    local full_at = math.max(tonumber(redis.call('GET', KEYS[i])) or at, at + known) + taken
+    redis.call('SET', KEYS[i], string.format('%.6f', full_at), 'PX', math.ceil((full_at - at) * 1000) + 1)
+    told[i] = string.format('%.6f', full_at - at)
 end
-return ahead
+return told
 """
 
 # KEYS[1] the stream; ARGV[1] its cap, then the events.
@@ -180,6 +188,19 @@ class Streams:
                 if len(pipe):
                     await pipe.execute()
 
+    async def hint(self, due: Mapping[tuple[str, int], Sequence[UUID]], *, patience: float | None = None) -> None:
+        """After a commit: tell the workers, who would find out by themselves; so nothing is raised.
+
+        Args:
+            due: sagas by queue and priority.
+            patience: seconds that it may take, where somebody waits for it; None: as long as any command.
+        """
+        try:
+            async with asyncio.timeout(patience):
+                await self.offer_all(due)
+        except (RedisFault, TimeoutError) as fault:
+            _log.warning("no hint could be given; workers look into PostgreSQL", error=str(fault) or "no answer")
+
     async def read(self, queue: str, consumer: str, count: int) -> list[Hint]:
         """New messages, the most urgent first; waits for the first one, and is empty after a while."""
         streams: dict[Any, Any] = {stream_of(queue, priority): ">" for priority in PRIORITIES}
@@ -254,16 +275,23 @@ class Streams:
             self._local_buckets[queue] = bucket
             return granted
 
-    async def settle(self, taken: Mapping[str, float]) -> list[float]:
-        """What this process let in, told to the others; the seconds until each client's bucket is full for all of them.
+    async def settle(self, told: Mapping[str, tuple[float, float]]) -> tuple[bytes, list[float]]:
+        """What this process let in, told to the others.
 
         Args:
-            taken: by a client's name, the seconds that its bucket takes to fill up again.
+            told: by a client's name, the seconds until its bucket is full as far as is known (0: not said), and the
+                seconds in which what was taken since then fills up.
+
+        Returns:
+            The index's name, which is another one once it was emptied; and the seconds until each client's bucket is
+            full for all of them.
         """
-        keys = [f"comanda:{{limits}}:{name}" for name in taken]
+        keys = [_INDEX, *(f"comanda:{{limits}}:{name}" for name in told)]
+        seconds = [f"{max(0.0, one):.6f}" for pair in told.values() for one in pair]
         with _translated(SETTLE):
-            ahead = await self._redis.eval(_SETTLE, len(keys), *keys, *(f"{seconds:.6f}" for seconds in taken.values()))
-        return [float(one) for one in cast("Sequence[bytes]", ahead)]
+            answer = await self._redis.eval(_SETTLE, len(keys), *keys, uuid4().hex, *seconds)
+        name, *ahead = cast("Sequence[bytes]", answer)
+        return name, [float(one) for one in ahead]
 
     async def publish(self, events: Sequence[bytes]) -> None:
         """Add events (JSON) to the stream that other systems read, each in a field `event`."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from comanda.clock import new_id
-from comanda.db import Record, Tx, twin
+from comanda.db import Record, Tx, details, twin
 
 _sql = twin(__file__)
 SEND = _sql["send"]
@@ -46,11 +46,6 @@ def _shipment(row: Record, units: Mapping[UUID, int]) -> Shipment:
 async def send(tx: Tx, parcels: Sequence[Parcel]) -> list[Shipment]:
     """Write down that these have left; nothing is decided here."""
     ids = [new_id() for _ in parcels]
-    lines = [
-        (made, product_id, count)
-        for made, one in zip(ids, parcels, strict=True)
-        for product_id, count in one.units.items()
-    ]
     rows = await SEND.rows(
         tx,
         ids,
@@ -58,9 +53,7 @@ async def send(tx: Tx, parcels: Sequence[Parcel]) -> list[Shipment]:
         [one.carrier for one in parcels],
         [one.tracking_number for one in parcels],
         [one.actor for one in parcels],
-        [shipment_id for shipment_id, _, _ in lines],
-        [product_id for _, product_id, _ in lines],
-        [quantity for _, _, quantity in lines],
+        *details.spread(ids, [one.units for one in parcels]),
     )
     sent = {row["id"]: row for row in rows}
     return [_shipment(sent[made], one.units) for made, one in zip(ids, parcels, strict=True)]
@@ -74,9 +67,8 @@ async def deliver(tx: Tx, shipment_ids: Sequence[UUID]) -> set[UUID]:
 async def of_orders(tx: Tx, order_ids: Sequence[UUID]) -> dict[UUID, list[Shipment]]:
     """The parcels of each order, oldest first."""
     rows = await OF_ORDERS.rows(tx, order_ids)
-    units: dict[UUID, dict[UUID, int]] = {row["id"]: {} for row in rows}
-    for row in await LINES.rows(tx, list(units)):
-        units[row["shipment_id"]][row["product_id"]] = row["quantity"]
+    ids = [row["id"] for row in rows]
+    units = details.gathered(ids, await LINES.rows(tx, ids))
     found: dict[UUID, list[Shipment]] = {one: [] for one in order_ids}
     for row in rows:
         found[row["order_id"]].append(_shipment(row, units[row["id"]]))

@@ -10,7 +10,7 @@ import msgspec
 
 from comanda import tracing
 from comanda.clock import new_id
-from comanda.db import Record, Tx, twin
+from comanda.db import Record, Tx, details, twin
 from comanda.errors import GatewayFault
 from comanda.messaging import outbox
 from comanda.messaging.outbox import Event
@@ -71,11 +71,6 @@ class _Request(msgspec.Struct, frozen=True):
 async def ask(tx: Tx, askings: Sequence[Asking]) -> list[Refund]:
     """Store what was granted; the locks under which it was decided are the caller's."""
     ids = [new_id() for _ in askings]
-    lines = [
-        (made, product_id, count)
-        for made, one in zip(ids, askings, strict=True)
-        for product_id, count in one.units.items()
-    ]
     rows = await ASK.rows(
         tx,
         ids,
@@ -87,9 +82,7 @@ async def ask(tx: Tx, askings: Sequence[Asking]) -> list[Refund]:
         [one.reason for one in askings],
         [one.actor for one in askings],
         [one.correlation_id for one in askings],
-        [refund_id for refund_id, _, _ in lines],
-        [product_id for _, product_id, _ in lines],
-        [quantity for _, _, quantity in lines],
+        *details.spread(ids, [one.units for one in askings]),
     )
     asked = {row["id"]: row for row in rows}
     return [_refund(asked[made], one.units) for made, one in zip(ids, askings, strict=True)]
@@ -108,9 +101,8 @@ async def fail(tx: Tx, refund_ids: Sequence[UUID]) -> None:
 async def of_orders(tx: Tx, order_ids: Sequence[UUID]) -> dict[UUID, list[Refund]]:
     """The refunds of each order, oldest first."""
     rows = await OF_ORDERS.rows(tx, order_ids)
-    units: dict[UUID, dict[UUID, int]] = {row["id"]: {} for row in rows}
-    for row in await LINES.rows(tx, list(units)):
-        units[row["refund_id"]][row["product_id"]] = row["quantity"]
+    ids = [row["id"] for row in rows]
+    units = details.gathered(ids, await LINES.rows(tx, ids))
     found: dict[UUID, list[Refund]] = {one: [] for one in order_ids}
     for row in rows:
         found[row["order_id"]].append(_refund(row, units[row["id"]]))
@@ -145,6 +137,10 @@ class GiveBack:
         elif found != request.amount:
             raise GatewayFault(f"the gateway has given back {found} under this key, {request.amount} were asked for")
         return True
+
+    async def is_done(self, key: str) -> bool:
+        """Whether the gateway has given anything back under this key."""
+        return await self._gateway.find_refund(key) is not None
 
     async def record(self, tx: Tx, jobs: Sequence[Job], answers: Sequence[Any]) -> Sequence[Outcome]:
         await succeed(tx, [job.subject for job, answer in zip(jobs, answers, strict=True) if answer is True])

@@ -200,20 +200,13 @@ WITH sold AS (
     SELECT order_id, product_id, sum(quantity) AS quantity
       FROM reservations JOIN reservation_lines ON reservation_id = reservations.id
      WHERE order_id >= $1::uuid AND reservation_id >= $2::uuid AND state = 'FULFILLED' GROUP BY order_id, product_id
-), turned AS (
-    -- Orders that are being undone, confirmed ones among them; each part by an index.
-    SELECT subject FROM sagas WHERE kind = 'order' AND waits_until IS NULL AND state = 'COMPENSATING'
-    UNION ALL
-    SELECT subject FROM sagas WHERE kind = 'order' AND waits_until IS NOT NULL AND state = 'COMPENSATING'
-    UNION ALL
-    SELECT subject FROM sagas WHERE kind = 'order' AND state = 'COMPENSATION_FAILED'
 ), wanted AS (
     SELECT orders.id AS order_id, order_lines.product_id, order_lines.quantity,
            products.track_inventory AND products.updated_at <= orders.created_at AS is_tracked
       FROM orders JOIN order_lines ON order_lines.order_id = orders.id
       LEFT JOIN products ON products.id = order_lines.product_id
      WHERE orders.id >= $1::uuid AND order_lines.order_id >= $1::uuid
-       AND orders.state IN ('CONFIRMED', 'SHIPPED', 'DELIVERED') AND orders.id NOT IN (SELECT subject FROM turned)
+       AND orders.state IN ('CONFIRMED', 'SHIPPED', 'DELIVERED') AND orders.id NOT IN (SELECT order_id FROM orders_being_undone)
 )
 SELECT wanted.order_id, wanted.product_id, wanted.quantity AS ordered, sold.quantity::bigint AS sold,
        count(*) OVER () AS count
@@ -224,13 +217,7 @@ SELECT wanted.order_id, wanted.product_id, wanted.quantity AS ordered, sold.quan
 -- name: unpaid_orders
 -- The payment as we know it: captured whole for a confirmed order, less what refunds have given back; none or all of it
 -- given back for one that was undone; all of it for one that was refunded.
-WITH turned AS (
-    SELECT subject FROM sagas WHERE kind = 'order' AND waits_until IS NULL AND state = 'COMPENSATING'
-    UNION ALL
-    SELECT subject FROM sagas WHERE kind = 'order' AND waits_until IS NOT NULL AND state = 'COMPENSATING'
-    UNION ALL
-    SELECT subject FROM sagas WHERE kind = 'order' AND state = 'COMPENSATION_FAILED'
-), back AS (
+WITH back AS (
     SELECT order_id, coalesce(sum(amount) FILTER (WHERE state = 'SUCCEEDED'), 0) AS refunded,
            coalesce(sum(amount) FILTER (WHERE state = 'PENDING'), 0) AS refunding
       FROM refunds WHERE order_id >= $1::uuid GROUP BY order_id
@@ -239,7 +226,7 @@ SELECT orders.id AS order_id, orders.state, orders.total_amount, payments.state 
        payments.refunded, (back.refunded + back.refunding)::bigint AS refunds, payments.key, count(*) OVER () AS count
   FROM orders LEFT JOIN payments ON payments.order_id = orders.id AND payments.order_id >= $1::uuid
   LEFT JOIN back ON back.order_id = orders.id
- WHERE orders.id >= $1::uuid AND orders.id NOT IN (SELECT subject FROM turned)
+ WHERE orders.id >= $1::uuid AND orders.id NOT IN (SELECT order_id FROM orders_being_undone)
    AND NOT CASE WHEN orders.state IN ('CONFIRMED', 'SHIPPED', 'DELIVERED', 'REFUNDED')
                 THEN coalesce(payments.captured = orders.total_amount AND payments.currency = orders.currency
                               AND payments.refunded = coalesce(back.refunded, 0)
@@ -258,13 +245,7 @@ SELECT orders.id AS order_id, orders.state, orders.total_amount, payments.state 
 -- By e-mail, which every customer has: one confirmation of a confirmed order, one bad news of a cancelled one, none
 -- while it is under way. (More than one of a kind and channel is ruled out by a unique constraint.) A confirmed one that is
 -- being undone has taken its confirmation back, if that could still be done.
-WITH turned AS (
-    SELECT subject FROM sagas WHERE kind = 'order' AND waits_until IS NULL AND state = 'COMPENSATING'
-    UNION ALL
-    SELECT subject FROM sagas WHERE kind = 'order' AND waits_until IS NOT NULL AND state = 'COMPENSATING'
-    UNION ALL
-    SELECT subject FROM sagas WHERE kind = 'order' AND state = 'COMPENSATION_FAILED'
-), told AS (
+WITH told AS (
     SELECT order_id, count(*) FILTER (WHERE kind = 'order_confirmation' AND state <> 'RETRACTED') AS confirmations,
            count(*) FILTER (WHERE kind IN ('payment_failure', 'order_cancellation')) AS cancellations
       FROM notifications WHERE order_id >= $1::uuid AND channel = 'email' GROUP BY order_id
@@ -275,7 +256,7 @@ SELECT orders.id AS order_id, orders.state, coalesce(confirmations, 0) AS confir
  WHERE orders.id >= $1::uuid
    AND NOT CASE WHEN orders.state = 'CANCELLED' THEN coalesce(cancellations, 0) = 1
                 WHEN orders.ended_at IS NULL THEN coalesce(cancellations, 0) = 0
-                WHEN orders.id IN (SELECT subject FROM turned) THEN coalesce(cancellations, 0) = 0
+                WHEN orders.id IN (SELECT order_id FROM orders_being_undone) THEN coalesce(cancellations, 0) = 0
                 ELSE coalesce(confirmations, 0) = 1 AND cancellations = 0 END
  ORDER BY orders.id LIMIT 20;
 

@@ -6,7 +6,7 @@ What is stored (the saga's name, its steps' names, their marks) is named by hand
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from uuid import UUID
 
 import msgspec
@@ -108,6 +108,14 @@ class RemoteAction(Protocol):
         """Store the result of each; an answer is what `call` returned, or the exception that it raised."""
 
 
+@runtime_checkable
+class Findable(Protocol):
+    """An action outside that can be looked for afterwards."""
+
+    async def is_done(self, key: str) -> bool:
+        """Whether it was carried out under this key. Raises a `Fault` when there is no answer."""
+
+
 async def nothing(_tx: "Tx", subjects: Sequence[UUID]) -> Sequence[Outcome]:
     """For a step that leaves nothing behind."""
     return [DONE] * len(subjects)
@@ -184,7 +192,8 @@ class Saga:
         undone: told, in the same transaction, about those whose last compensation is done, and why; may start sagas.
         follow: told about each passage (see `Passage`).
         started: the mark before the first step.
-        is_for_good: what went out can't be called back: it is called off only once it is stuck, by who has looked.
+        is_for_good: what went out can't be called back: it is called off only once it is stuck, and where the other
+            side says that it was never carried out; so a remote action that is its first step is `Findable`.
     """
 
     name: str

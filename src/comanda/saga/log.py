@@ -19,6 +19,7 @@ START = _sql["start"]
 CLAIM_HINTED = _sql["claim_hinted"]
 CLAIM_DUE = _sql["claim_due"]
 CLAIM_NAMED = _sql["claim_named"]
+NAMED = _sql["named"]
 MARK = _sql["mark"]
 RELEASE = _sql["release"]
 ACQUIT = _sql["acquit"]
@@ -288,6 +289,11 @@ async def show(tx: Tx, subject_or_id: UUID) -> tuple[list[dict[str, Any]], list[
 async def listed(tx: Tx, states: Sequence[str] | None, queue: str | None, limit: int) -> list[dict[str, Any]]:
     """The newest sagas, on a filter."""
     return [dict(row) for row in await LISTED.rows(tx, states, queue, limit)]
+
+
+async def named(tx: Tx, ids_or_subjects: Sequence[UUID]) -> list[Record]:
+    """Where these stand, without holding them: `id`, `kind`, `version`, `step`, `direction`, `attempt`, `token`."""
+    return list(await NAMED.rows(tx, ids_or_subjects))
 
 
 async def stuck_count(tx: Tx) -> int:

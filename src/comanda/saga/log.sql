@@ -49,6 +49,11 @@ SELECT id, kind, version, subject, state, step, direction, queue, priority, reac
  ORDER BY id
    FOR UPDATE;
 
+-- name: named
+-- The same, only looked at.
+SELECT id, kind, version, step, direction, attempt, token FROM sagas
+ WHERE (id = ANY($1::uuid[]) OR subject = ANY($1::uuid[])) AND ended_at IS NULL ORDER BY id;
+
 -- name: mark
 -- A claim that is committed before the work: counted, so that who dies of it has left a trace, and leased, so that nobody
 -- else begins it meanwhile.

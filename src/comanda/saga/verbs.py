@@ -6,8 +6,12 @@ The verbs go through the same table of moves as every outcome does: an operator 
     skip         the step it stands at counts as done: whoever says so has seen that it is, or that it may be left out
     compensate   undo it from where it stands (a call that went out and was never accounted for is undone too)
     resolve      whatever was left to be undone has been undone by hand: it ends as undone
+
+What can't be called back (`Saga.is_for_good`) is called off only where the other side says that it was never carried
+out: whoever acts asks it first, with no transaction open (`doubts`, `look`), and hands on what was seen.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,10 +21,11 @@ from uuid import UUID
 from comanda.audit import acts
 from comanda.audit.acts import Act
 from comanda.db import Tx
+from comanda.errors import Fault
 from comanda.messaging import dead_letters
 from comanda.saga import log
-from comanda.saga.batch import Batch, Result
-from comanda.saga.definition import Direction, Done, Due, Outcome, Refused, Saga
+from comanda.saga.batch import Batch, Result, key_of
+from comanda.saga.definition import Direction, Done, Due, Findable, Outcome, Refused, Saga
 from comanda.saga.log import Claimed
 from comanda.saga.settling import Settling
 from comanda.saga.transitions import ENDED, State
@@ -41,6 +46,56 @@ class Acted:
     refusal: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A call that may have been carried out: its key, and whom to ask. `token`: it is still the last one."""
+
+    saga_id: UUID
+    token: int
+    key: str
+    action: Findable
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the other side says of a call. `is_done` is None where it says nothing, and why stands in `error`."""
+
+    token: int
+    is_done: bool | None
+    error: str = ""
+
+
+async def doubts(tx: Tx, settling: Settling, named: Sequence[UUID], verb: Verb) -> list[Doubt]:
+    """Of these sagas (or those of these subjects), the calls that have to be looked for before this is done."""
+    if verb not in {"compensate", "resolve"}:
+        return []
+    found = []
+    for row in await log.named(tx, named):
+        saga = settling.sagas.get((row["kind"], row["version"]))
+        if saga is None or row["direction"] == "backward" or not row["attempt"] or not saga.is_for_good:
+            continue
+        action = saga[row["step"]].handler(row["direction"])
+        if isinstance(action, Findable):
+            found.append(Doubt(row["id"], row["token"], key_of(row["id"], row["step"], row["direction"]), action))
+    return found
+
+
+async def look(doubtful: Sequence[Doubt], *, patience: float) -> dict[UUID, Seen]:
+    """Ask the other side about each, by saga, for so many seconds at the most. No transaction may be open."""
+    seen = await asyncio.gather(*(_look(one, patience) for one in doubtful))
+    return {one.saga_id: answer for one, answer in zip(doubtful, seen, strict=True)}
+
+
+async def _look(one: Doubt, patience: float) -> Seen:
+    try:
+        async with asyncio.timeout(patience):
+            return Seen(one.token, await one.action.is_done(one.key))
+    except TimeoutError:
+        return Seen(one.token, None, f"no answer within {patience:g} s")
+    except Fault as silence:
+        return Seen(one.token, None, str(silence))
+
+
 async def act(
     tx: Tx,
     settling: Settling,
@@ -49,6 +104,7 @@ async def act(
     *,
     actor: str,
     reason: str,
+    seen: Mapping[UUID, Seen] = {},
     stood: Mapping[UUID, str] | None = None,
     bulk: UUID | None = None,
 ) -> tuple[list[Acted], Result]:
@@ -61,6 +117,7 @@ async def act(
         verb: what is done.
         actor: who does it.
         reason: why.
+        seen: by saga, what the other side says of its `doubts`.
         stood: where a saga stood when somebody looked (see `standing_of`); one that has moved on since is refused.
         bulk: the bulk act that this is a part of.
 
@@ -72,7 +129,7 @@ async def act(
     for one in await log.claim_named(tx, named):
         acted = [done for done in acted if done.saga_id not in {one.id, one.subject}]
         was, definition = _standing(one), settling.sagas.get((one.kind, one.version))
-        refusal = _unversed(one) if definition is None else refused(verb, one, definition)
+        refusal = _unversed(one) if definition is None else refused(verb, one, definition, seen.get(one.id))
         if stood is not None and stood.get(one.id, was) != was:
             refusal = f"it has moved on since it was looked at: it stood as {stood[one.id]}"
         if refusal is None and definition is not None:
@@ -103,7 +160,7 @@ async def redrive(
     return await act(tx, settling, sagas, "retry", actor=actor, reason=reason)
 
 
-def refused(verb: Verb, one: Claimed, saga: Saga) -> str | None:
+def refused(verb: Verb, one: Claimed, saga: Saga, seen: Seen | None = None) -> str | None:
     """Why this can't be done to a saga as it stands, and what can; None: it can."""
     if one.state in ENDED:
         return f"it has ended as {one.state}: what is left to do is a new order or a refund"
@@ -114,6 +171,10 @@ def refused(verb: Verb, one: Claimed, saga: Saga) -> str | None:
             return "it is due already: workers take it by themselves"
         case "compensate" | "resolve" if saga.is_for_good and saga[one.step].is_remote and _may_be_out(one):
             return "it may have gone out: retry it until it has, or is stuck; skip it if you have seen that it has"
+        case "compensate" | "resolve" if saga.is_for_good and one.direction == "forward" and saga.position(one.step):
+            return "what can't be called back has been done: retry it, or skip the step"
+        case "compensate" | "resolve" if saga.is_for_good and one.direction == "forward" and one.attempt:
+            return _unsettled(one, seen)
         case "compensate" if one.direction == "backward":
             return "it is being undone already: retry, skip or resolve it"
         case "resolve" if one.direction == "forward" and saga.position(one.step):
@@ -163,6 +224,15 @@ def _standing(one: Claimed) -> str:
 
 def _may_be_out(one: Claimed) -> bool:
     return one.attempt > 0 and one.state != "COMPENSATION_FAILED"
+
+
+def _unsettled(one: Claimed, seen: Seen | None) -> str | None:
+    """Why it can't be said that its call was never carried out."""
+    if seen is None or seen.token != one.token:
+        return "the other side was not asked whether it has gone out: ask again"
+    if seen.is_done is None:
+        return f"the other side does not say whether it has gone out ({seen.error}): ask again when it does"
+    return "it has gone out, says the other side: retry it, and it will be found" if seen.is_done else None
 
 
 def _is_live(until: datetime, now: datetime) -> bool:

@@ -4,12 +4,12 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv6Network, ip_address
 from urllib.parse import urlsplit
 
+from comanda.networks import Address, Network, is_within, unmapped
 from comanda.sentences import Sentence
 
-Network = IPv4Network | IPv6Network
 SCHEDULE_SECONDS = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 """Waits between attempts, as the Standard Webhooks specification proposes."""
 
@@ -89,15 +89,13 @@ def wrong_url(url: str, allowed: Iterable[Network]) -> str | None:
     return wrong_address(address, allowed)
 
 
-def wrong_address(address: IPv4Address | IPv6Address, allowed: Iterable[Network]) -> str | None:
+def wrong_address(address: Address, allowed: Iterable[Network]) -> str | None:
     """Why nothing is sent to an address; None: it is public, or a network that is allowed by setting."""
-    if any(address in network for network in allowed if network.version == address.version):
+    if is_within(address, allowed):
         return None
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return wrong_address(address.ipv4_mapped, allowed)
-        if any(address in tunnel for tunnel in _TUNNELS):
-            return Sentence("{address} leads somewhere else", address=address)
+    address = unmapped(address)
+    if is_within(address, _TUNNELS):
+        return Sentence("{address} leads somewhere else", address=address)
     if not address.is_global or address.is_multicast:
         return Sentence(
             "{address} is not public: COMANDA_WEBHOOK_NETWORKS allows networks of your own", address=address

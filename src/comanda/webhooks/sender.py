@@ -25,7 +25,8 @@ import comanda
 from comanda import tracing
 from comanda.errors import DependencyFault
 from comanda.failpoints import Boundary
-from comanda.webhooks.model import Network, signature, wrong_address, wrong_url
+from comanda.networks import Network
+from comanda.webhooks.model import signature, wrong_address, wrong_url
 
 POST = Boundary("webhook.post")
 

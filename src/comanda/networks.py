@@ -1,0 +1,18 @@
+"""Addresses, and networks of them: pure rules."""
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+
+def unmapped(address: Address) -> Address:
+    """What is behind an IPv4 address that is written as an IPv6 one; any other is itself."""
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+
+
+def is_within(address: Address, networks: Iterable[Network]) -> bool:
+    """Whether one of these networks holds it. A mapped address is of the networks of both ways to write it."""
+    ways = {address, unmapped(address)}
+    return any(way.version == one.version and way in one for one in networks for way in ways)

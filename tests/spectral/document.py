@@ -1,0 +1,9 @@
+"""The OpenAPI document on stdout, of an API that does not run."""
+
+import json
+import sys
+
+from comanda.api.app import routed
+
+_, document = routed()
+json.dump(document, sys.stdout, indent=1)
