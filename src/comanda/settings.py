@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from comanda.errors import ConfigurationFault
+from comanda.telemetry import REQUEST_BUCKETS, SAGA_BUCKETS
 
 MINIMUM_SECRET_BYTES = 32
 _LOOPBACK = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
@@ -57,6 +58,24 @@ def _rate(value: object) -> object:
     if not found:
         raise ValueError("must read like 600/60 (requests in seconds)")
     return int(found[1]), int(found[2])
+
+
+def _objective(*buckets: float) -> BeforeValidator:
+    """`99.9/0.1`: that share in per cent within so many seconds, which are one of the buckets that are counted by."""
+
+    def read(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        found = re.fullmatch(r"(\d{1,2}(?:\.\d{1,4})?)/(\d{1,5}(?:\.\d{1,4})?)", value.strip())
+        if not found or not 0 < float(found[1]) < 100:
+            raise ValueError("must read like 99.9/0.1 (per cent within seconds)")
+        if float(found[2]) not in buckets:
+            raise ValueError(
+                f"is counted in buckets: the seconds are one of {', '.join(f'{one:g}' for one in buckets)}"
+            )
+        return float(found[1]), float(found[2])
+
+    return BeforeValidator(read)
 
 
 def _networks(value: object) -> object:
@@ -117,6 +136,10 @@ class Settings(BaseSettings):
     rate_write: Rate = (600, 60)
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = ()
     console: Literal["on", "read-only", "off"] = "on"
+    reconcile_seconds: Seconds = 60
+    slo_accept: Annotated[tuple[float, float], NoDecode, _objective(*REQUEST_BUCKETS)] = (99.9, 0.1)
+    slo_confirmed: Annotated[tuple[float, float], NoDecode, _objective(*SAGA_BUCKETS)] = (99, 30)
+    slo_webhook: Annotated[tuple[float, float], NoDecode, _objective(*SAGA_BUCKETS)] = (99, 60)
 
     check_seconds: Annotated[float, Field(ge=0, le=31_536_000)] = 60
     audit_days: Annotated[int, Field(ge=0)] = 0
