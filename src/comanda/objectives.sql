@@ -1,4 +1,4 @@
--- How the objectives are kept, by the hour. See migrations/0021_console_pages.sql.
+-- How the objectives are kept, by the hour. See migrations/0022_console_pages.sql.
 
 -- name: add
 INSERT INTO objective_hours (objective, hour, total, bad)

@@ -140,6 +140,7 @@ class Settings(BaseSettings):
     slo_accept: Annotated[tuple[float, float], NoDecode, _objective(*REQUEST_BUCKETS)] = (99.9, 0.1)
     slo_confirmed: Annotated[tuple[float, float], NoDecode, _objective(*SAGA_BUCKETS)] = (99, 30)
     slo_webhook: Annotated[tuple[float, float], NoDecode, _objective(*SAGA_BUCKETS)] = (99, 60)
+    bulk_rate: Annotated[int, Field(ge=1, le=1000)] = 100
 
     check_seconds: Annotated[float, Field(ge=0, le=31_536_000)] = 60
     audit_days: Annotated[int, Field(ge=0)] = 0

@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from comanda import clock, objectives, telemetry
 from comanda.api.parts import Parts
+from comanda.bulk import bulks
+from comanda.bulk.bulks import Bulk
 from comanda.db import Tx, twin
 from comanda.errors import DependencyFault
 from comanda.messaging import dead_letters, outbox, switches
@@ -34,6 +37,7 @@ _SELDOM_EVERY = 10.0
 _SHOWN = 60  # minutes
 _UNSETTLED = 10  # minutes: orders of younger ones may still end
 _MOST_ORDERS = 20_000
+_BULKS = 50
 LATE = 10.0  # seconds that an event may wait for the relay
 _MINUTE = timedelta(minutes=1)
 _log = telemetry.log("console")
@@ -98,7 +102,7 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One look. `violations`: rows that break an invariant, by check; None: nobody watches."""
+    """One look. `violations`: rows that break an invariant, by check; None: nobody watches. `rates`: items a second."""
 
     at: datetime
     is_database_up: bool = False
@@ -117,6 +121,8 @@ class Seen:
     budgets: Sequence[Budget] = ()
     throughput: Mapping[str, Throughput] = field(default_factory=dict)
     workers: Sequence[Any] = ()
+    bulks: Sequence[Bulk] = ()
+    rates: Mapping[UUID, float] = field(default_factory=dict)
 
     @property
     def open_breakers(self) -> list[Any]:
@@ -191,6 +197,8 @@ class Pulse:
                     budgets=self._budgets,
                     throughput={one.queue: one for one in await throughput.of_hour(tx)},
                     workers=await WORKERS.rows(tx),
+                    bulks=await bulks.lately(tx, _BULKS),
+                    rates=await bulks.rates(tx),
                 )
         except DependencyFault as fault:
             _log.warning("the overview could not be read", error=str(fault))

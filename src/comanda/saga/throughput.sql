@@ -1,4 +1,4 @@
--- What workers did, by queue and minute. See migrations/0021_console_pages.sql.
+-- What workers did, by queue and minute. See migrations/0022_console_pages.sql.
 
 -- name: add
 INSERT INTO queue_minutes (queue, minute, done, failed, seconds)
