@@ -24,6 +24,9 @@ QUOTAS = "tests/unit/test_limits.py"
 RATES = "tests/unit/test_rate_limits.py"
 DOORS = "tests/integration/test_console_access.py"
 PAGES = "tests/integration/test_console_pages.py"
+RECONCILE = "tests/integration/test_reconcile.py"
+CAUSES = "tests/unit/test_causes.py"
+JOBS = "tests/integration/test_console_jobs.py"
 BULK = "tests/integration/test_bulk.py"
 ALLOCATION = "tests/unit/test_allocation.py"
 TRANSITIONS = "tests/unit/test_transitions.py"
@@ -815,6 +818,27 @@ CONSOLE = [
         '"five": 5,',
         '"five": 500,',
         _of(PAGES, "test_dead_letters_are_gathered_and_sent_round_by_one_by_five_and_all"),
+    ),
+    Mutant(
+        "a difference at the gateway is under way for ever",
+        "proof/reconcile.py",
+        'if said in {"captured", "refunded"} and standing == "under way":',
+        'if said in {"captured", "refunded"}:',
+        _of(RECONCILE, "test_each_difference_is_found_and_summed_up"),
+    ),
+    Mutant(
+        "effects stand before their causes",
+        "checkout/causes.py",
+        "found.append(next((one.at for one in span if any(cause.fits(one) for cause in causes)), at))",
+        "found.append(at)",
+        _of(CAUSES, "test_what_one_transaction_did_stands_each_after_its_own_attempt"),
+    ),
+    Mutant(
+        "everybody sees what webhooks carry",
+        "console/jobs.py",
+        'is_shown = ask.is_admin or (order_id is not None and job["kind"] not in _FOR_ADMINS)',
+        "is_shown = True",
+        _of(JOBS, "test_what_is_not_everybodys_is_shown_to_admins_only"),
     ),
 ]
 

@@ -25,7 +25,7 @@ from comanda.messaging.relay import SINK, publish
 from comanda.messaging.streams import QUEUES
 from comanda.payments import breaker
 from comanda.resilience.loops import loop, nap
-from comanda.saga import log, rescue
+from comanda.saga import log, rescue, throughput
 from comanda.webhooks import deliveries
 
 EXPIRE = Boundary("inventory.expire")
@@ -91,6 +91,7 @@ async def run(assembly: Assembly, stop: asyncio.Event) -> None:
             tried = await attempts.forget(tx, _BATCH)
             delivered = await deliveries.forget(tx, _DELIVERIES_LIVE, _BATCH)
             imported = await _forget_imports(tx, assembly.settings.import_days)
+            await throughput.forget(tx)
             await keep_partitions(tx, assembly.settings.audit_days)
         for queue in QUEUES:
             await streams.forget_consumers(queue, _GONE_AFTER)

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from comanda.errors import ConfigurationFault
 from comanda.networks import Network
+from comanda.telemetry import REQUEST_BUCKETS, SAGA_BUCKETS
 
 MINIMUM_SECRET_BYTES = 32
 # As browsers write one: lower-case, without a path, without the port that its scheme has anyway.
@@ -62,6 +63,24 @@ def _rate(value: object) -> object:
     if not found:
         raise ValueError("must read like 600/60 (requests in seconds)")
     return int(found[1]), int(found[2])
+
+
+def _objective(*buckets: float) -> BeforeValidator:
+    """`99.9/0.1`: that share in per cent within so many seconds, which are one of the buckets that are counted by."""
+
+    def read(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        found = re.fullmatch(r"(\d{1,2}(?:\.\d{1,4})?)/(\d{1,5}(?:\.\d{1,4})?)", value.strip())
+        if not found or not 0 < float(found[1]) < 100:
+            raise ValueError("must read like 99.9/0.1 (per cent within seconds)")
+        if float(found[2]) not in buckets:
+            raise ValueError(
+                f"is counted in buckets: the seconds are one of {', '.join(f'{one:g}' for one in buckets)}"
+            )
+        return float(found[1]), float(found[2])
+
+    return BeforeValidator(read)
 
 
 def _networks(value: object) -> object:
@@ -135,6 +154,10 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = ()
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)] = ()
     console: Literal["on", "read-only", "off"] = "on"
+    reconcile_seconds: Seconds = 60
+    slo_accept: Annotated[tuple[float, float], NoDecode, _objective(*REQUEST_BUCKETS)] = (99.9, 0.1)
+    slo_confirmed: Annotated[tuple[float, float], NoDecode, _objective(*SAGA_BUCKETS)] = (99, 30)
+    slo_webhook: Annotated[tuple[float, float], NoDecode, _objective(*SAGA_BUCKETS)] = (99, 60)
     bulk_rate: Annotated[int, Field(ge=1, le=1000)] = 100
 
     check_seconds: Annotated[float, Field(ge=0, le=31_536_000)] = 60

@@ -13,6 +13,9 @@ import msgspec
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
+REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+SAGA_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 86400)
+
 ORDERS = Counter("orders_processed", "Orders that ended, by state", ["status"])
 DURATION = Histogram(
     "order_processing_duration_seconds",
@@ -25,7 +28,7 @@ REQUESTS = Histogram(
     "http_request_duration_seconds",
     "Requests, by route",
     ["endpoint", "method"],
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+    buckets=REQUEST_BUCKETS,
 )
 LIMITED = Counter("http_requests_limited", "Requests that a rate limit refused, by class of routes", ["class"])
 IMPORTED = Counter("import_lines", "Lines of files that were worked off, by outcome", ["kind", "outcome"])
@@ -35,11 +38,12 @@ BULK = Counter(
 RESPONSES = Counter("http_requests", "Requests answered, by route and status", ["endpoint", "method", "status"])
 ATTEMPTS = Counter("saga_attempts", "Attempts at steps, by outcome", ["outcome"])
 STEP_ATTEMPTS = Counter("saga_step_attempts", "Attempts by process, step and outcome", ["kind", "step", "outcome"])
+STEP_SECONDS = Counter("saga_step_seconds", "Seconds that attempts took, by process and step", ["kind", "step"])
 SAGAS = Histogram(
     "saga_duration_seconds",
     "From a saga's start to its end, by process and how it ended",
     ["kind", "state"],
-    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 86400),
+    buckets=SAGA_BUCKETS,
 )
 BATCHES = Histogram(
     "batch_size",

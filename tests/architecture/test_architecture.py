@@ -17,6 +17,7 @@ SRC = ROOT / "src" / "comanda"
 TESTS = ROOT / "tests"
 
 OWNED = {
+    "objectives.sql": {"objective_hours"},
     "accounts": {
         "account_tokens",
         "accounts",
@@ -36,7 +37,7 @@ OWNED = {
     "notifications": {"mailbox", "message_corrections", "notifications"},
     "orders": {"order_lines", "order_moves", "order_notes", "orders", "shipment_lines", "shipments"},
     "payments": {"breakers", "payments", "refund_lines", "refunds"},
-    "saga": {"saga_attempts", "sagas"},
+    "saga": {"queue_minutes", "saga_attempts", "sagas"},
     "webhooks": {"webhook_attempts", "webhook_deliveries", "webhook_endpoints"},
     # Everything that a 202 promises is written by one statement in one commit: decisions/0001-shared-commits.md.
     "checkout/place_order.sql": {"idempotency_keys", "order_lines", "order_moves", "orders", "outbox", "sagas"},
@@ -47,6 +48,7 @@ EDGES = (
     "api/", "cli/", "console/", "db/", "proof/", "relay.py", "worker.py", "saga/engine.py", "saga/rescue.py",
     "messaging/relay.py", "checkout/place_order.py", "catalog/cache.py", "notifications/providers.py",
     "payments/breaker.py", "webhooks/deliveries.py", "imports/batches.py", "bulk/chunks.py",
+    "objectives.py", "saga/throughput.py",
 )  # fmt: skip
 CALLS_OUTSIDE = ("payments/gateway.py", "messaging/streams.py", "notifications/alerts.py", "webhooks/sender.py")
 READS_OUTSIDE = {"ledger", "wrote_lately"}  # nothing is changed there

@@ -70,11 +70,12 @@ def _path(page: Page) -> str:
     path = page.path.replace("{language}", "en").replace("{queue}", "order-processing").replace("{switch}", "pause")
     path = (
         path.replace("{move}", "stop")
+        .replace("{kind}", "no_such")
         .replace("{verb}", "retry")
         .replace("{name}", "console.css")
         .replace("{key:path}", "no such")
     )
-    for name in ("order_id", "saga_id", "webhook_id", "delivery_id", "bulk_id", "letter_id"):
+    for name in ("order_id", "saga_id", "webhook_id", "delivery_id", "bulk_id", "letter_id", "product_id"):
         path = path.replace(f"{{{name}}}", str(uuid4()))
     return path.replace("{fingerprint}", "abc")
 

@@ -173,7 +173,7 @@ async def test_a_confirmed_order_tells_of_its_gateway_and_mails(database_url: st
             assert said in page, said
         assert "/admin/sagas/" not in page, "a viewer is offered no act"
         mails = (await one.get("/admin/mailbox")).text
-        (path,) = re.findall(r'href="(/admin/mailbox/[^"]+)"', mails)
+        (path,) = re.findall(r'href="(/admin/mailbox/(?!templates)[^"]+)"', mails)
         mail = (await one.get(unescape(path))).text
         assert "<iframe sandbox " in mail
         body = await one.get(f"{unescape(path)}/body")

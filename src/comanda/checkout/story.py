@@ -9,9 +9,12 @@ from uuid import UUID
 import msgspec
 
 from comanda.audit import acts
+from comanda.checkout import causes
+from comanda.checkout.causes import Tried
 from comanda.db import Record, Tx, twin
 from comanda.messaging import outbox
 from comanda.notifications import mailbox
+from comanda.notifications.mailbox import Mail
 from comanda.orders import notes, reads
 from comanda.orders.reads import Order
 from comanda.saga.transitions import ENDED
@@ -22,7 +25,7 @@ SAGAS = _sql["sagas"]
 DELIVERIES = _sql["deliveries"]
 HISTORY = _sql["history"]
 
-Source = Literal["request", "state", "event", "attempt", "gateway", "mail", "webhook", "operator", "note"]
+Source = Literal["request", "state", "event", "attempt", "gateway", "mail", "webhook", "operator", "note", "letter"]
 _FAILURES = {"refused", "failed", "lost", "stuck"}
 _AT_THE_GATEWAY = {"process_payment", "refund_payment"}
 _MOST_MAILS = 50
@@ -89,31 +92,47 @@ async def tell(tx: Tx, order_id: UUID) -> Story | None:
     sagas = await SAGAS.rows(tx, [order_id, *about])
     subjects = {row["id"]: row["subject"] for row in sagas}
     events = await outbox.of_orders(tx, [order_id])
-    lines = [Line(order.created_at, "request", "order accepted", said=f"correlation {order.correlation_id}")]
-    lines += [
-        Line(move.at, "state", f"{move.from_state or '—'} → {move.to_state}", "", move.reason, move.actor)
-        for move in (await reads.moves(tx, [order_id]))[order_id]
-    ]
-    lines += [Line(one["at"], "event", one["type"]) for one in events]
-    for row in await HISTORY.rows(tx, list(subjects)):
-        if row["outcome"] != "operator":  # the audit tells it, with who and why
-            lines.append(_attempt(row, about.get(subjects[row["saga_id"]], "")))
-    lines += [
-        Line(one.sent_at, "mail", one.subject or one.body_text, one.channel, one.recipient)
-        for one in await mailbox.listed(tx, None, order_id, _MOST_MAILS, of_orders_only=True)
-    ]
-    lines += [_delivery(row) for row in await DELIVERIES.rows(tx, [one["id"] for one in events])]
+    history = [row for row in await HISTORY.rows(tx, list(subjects)) if row["outcome"] != "operator"]
+    # What an operator did the audit tells, with who and why.
     named = [str(order_id), *(str(one) for one in subjects)]
-    lines += [
+    first = [Line(order.created_at, "request", "order accepted", said=f"correlation {order.correlation_id}")]
+    first += [
         Line(one["at"], "operator", one["act"], _change(one["detail"]), one["reason"], one["actor"])
         for one in await acts.of_subjects(tx, named)
     ]
     for note in (await notes.of_orders(tx, [order_id], is_for_staff=True))[order_id]:
-        lines.append(Line(note.created_at, "note", note.text, who=str(note.actor)))
-    lines.sort(key=lambda line: line.at)
-    standings = [_standing(row, about.get(row["subject"], "")) for row in sagas]
+        first.append(Line(note.created_at, "note", note.text, who=str(note.actor)))
+    first += [_attempt(row, about.get(subjects[row["saga_id"]], "")) for row in history]
+    effects = [
+        Line(move.at, "state", f"{move.from_state or '—'} → {move.to_state}", "", move.reason, move.actor)
+        for move in (await reads.moves(tx, [order_id]))[order_id]
+    ]
+    effects += [Line(one["at"], "event", one["type"]) for one in events]
+    mails = await mailbox.listed(tx, None, order_id, _MOST_MAILS, of_orders_only=True)
+    tries = [_delivery(row) for row in await DELIVERIES.rows(tx, [one["id"] for one in events])]
+    tried = [Tried(row["at"], row["step"], row["direction"], row["outcome"] in _FAILURES) for row in history]
+    names = [line.what.rpartition(" ")[2] for line in effects]
+    after = causes.moments([(line.at, name) for line, name in zip(effects, names, strict=True)], tried)
+    placed = [(line.at, 0, line) for line in first]
+    placed += [
+        (at, 2 if name in causes.ANNOUNCES else 1, line) for at, name, line in zip(after, names, effects, strict=True)
+    ]
+    placed += [(_answered_at(one, history), 1, _mail(one)) for one in mails]
+    placed += [(line.at, 3, line) for line in tries]
+    placed.sort(key=lambda one: one[:2])
+    standings = [standing(row, about.get(row["subject"], "")) for row in sagas]
     standings.sort(key=lambda one: one.about != "")
-    return Story(order, lines, standings)
+    return Story(order, [line for _, _, line in placed], standings)
+
+
+def _mail(one: Mail) -> Line:
+    return Line(one.sent_at, "mail", one.subject or one.body_text, one.channel, one.recipient)
+
+
+def _answered_at(one: Mail, history: Sequence[Record]) -> datetime:
+    """When the attempt that sent it was accounted for; the message's key begins with its saga."""
+    mine = (row["at"] for row in history if row["at"] >= one.sent_at and one.key.startswith(str(row["saga_id"])))
+    return next(mine, one.sent_at)
 
 
 def _attempt(row: Record, about: str) -> Line:
@@ -146,7 +165,8 @@ def _delivery(row: Record) -> Line:
     )
 
 
-def _standing(row: Record, about: str) -> Standing:
+def standing(row: Record, about: str) -> Standing:
+    """Where a saga stands, by its row."""
     waits_for: Literal["nothing", "operator", "call", "time", "worker"] = "worker"
     until = None
     if row["state"] in ENDED:

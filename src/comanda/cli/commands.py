@@ -133,6 +133,25 @@ def doctor_command(
     raise typer.Exit(code)
 
 
+@app.command("reconcile")
+def reconcile_command(
+    since: Annotated[float, typer.Option(min=0, help="Orders of the last so many hours; 0: all.")] = 24,
+    until: Annotated[float, typer.Option(min=0, help="Without those of the last so many hours.")] = 0,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds, then it is given up.")] = 300,
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Of a running `comanda up`.")] = None,
+    json: Json = False,
+) -> None:
+    """Compare payments and refunds with the gateway's ledger; exit code 3 when they differ."""
+    from comanda.cli import reconcile
+
+    code = uvloop.run(
+        reconcile.reconcile(
+            settings.load(), data_dir=data_dir, since_hours=since, until_hours=until, patience=timeout, json=json
+        )
+    )
+    raise typer.Exit(code)
+
+
 @app.command("load")
 def load_command(
     orders: Annotated[int | None, typer.Option(min=1, help="How many; 100, or all baskets of the week.")] = None,

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import typer
 
-from comanda import failpoints, telemetry, tracing
+from comanda import failpoints, objectives, telemetry, tracing
 from comanda.errors import ConfigurationFault, Fault
 from comanda.failpoints import Boundary
 from comanda.settings import Settings, strangers
@@ -129,6 +129,7 @@ async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> No
                 beside.create_task(admission.run(stop))
                 beside.create_task(feed.run(stop))
                 beside.create_task(lists.run(stop))
+                beside.create_task(objectives.keep(assembly.database, settings, stop))
                 if rate_limits is not None:
                     beside.create_task(rate_limits.run(stop))
                 await server.serve()
@@ -140,6 +141,7 @@ async def worker(settings: Settings, queues: Sequence[str]) -> None:
     """Work until SIGTERM; calls that are out come back first."""
     from comanda.assembly import assemble
     from comanda.messaging.streams import QUEUES
+    from comanda.saga import throughput
     from comanda.worker import Worker
 
     unknown = [queue for queue in queues if queue not in QUEUES]
@@ -157,7 +159,10 @@ async def worker(settings: Settings, queues: Sequence[str]) -> None:
                 lease=settings.lease,
                 alarm=assembly.alarm,
             )
-            await one.run(stop)
+            async with asyncio.TaskGroup() as beside:
+                beside.create_task(objectives.keep(assembly.database, settings, stop))
+                beside.create_task(throughput.keep(assembly.database, assembly.sagas, stop))
+                await one.run(stop)
 
 
 async def relay(settings: Settings) -> None:

@@ -13,7 +13,20 @@ from comanda import telemetry
 from comanda.accounts import accounts, console_sessions
 from comanda.accounts.accounts import OPERATORS, STAFF, Account
 from comanda.api.parts import Parts
-from comanda.console import bulk, letter, letters, lists, orders, overview, queues, signing
+from comanda.console import (
+    bulk,
+    jobs,
+    letter,
+    letters,
+    lists,
+    orders,
+    overview,
+    payments,
+    products,
+    queues,
+    samples,
+    signing,
+)
 from comanda.console.ask import COOKIE, HEADERS, Ask, Desk, Refusal, form_of, is_of_this_origin
 from comanda.console.pulse import Pulse
 from comanda.console.render import Pages
@@ -49,6 +62,8 @@ ROUTES = [
     Page("GET", "/admin/live", overview.live, READERS),
     Page("GET", "/admin/orders", orders.search, READERS),
     Page("GET", "/admin/orders/{order_id}", orders.show, READERS),
+    Page("GET", "/admin/payments", payments.search, READERS),
+    Page("GET", "/admin/payments/reconciliation", payments.reconciliation, READERS),
     Page("GET", "/admin/stuck", orders.stuck, READERS),
     Page("GET", "/admin/sagas/{saga_id}/{verb}", orders.preview, ACTORS, acts=True),
     Page("POST", "/admin/sagas/{saga_id}/{verb}", orders.act, ACTORS, acts=True),
@@ -64,12 +79,19 @@ ROUTES = [
     Page("POST", "/admin/bulk/{bulk_id}/{move}", bulk.switch, ACTORS, acts=True),
     Page("GET", "/admin/queues", queues.show, READERS),
     Page("GET", "/admin/queues/{queue}", queues.jobs, READERS),
+    Page("GET", "/admin/queues/{queue}/{saga_id}", jobs.show, READERS),
     Page("POST", "/admin/queues/{queue}/{switch}", queues.switch, ACTORS, acts=True),
     Page("GET", "/admin/audit", lists.audit, READERS),
     Page("GET", "/admin/mailbox", lists.mails, READERS),
+    Page("GET", "/admin/mailbox/templates", samples.listed, READERS),
+    Page("GET", "/admin/mailbox/templates/{language}/{kind}", samples.show, READERS),
+    Page("GET", "/admin/mailbox/templates/{language}/{kind}/body", samples.body, READERS),
     Page("GET", "/admin/mailbox/{key:path}/body", lists.mail_body, READERS),
     Page("GET", "/admin/mailbox/{key:path}", lists.mail, READERS),
     Page("GET", "/admin/stock", lists.stock, READERS),
+    Page("GET", "/admin/products", products.listed, READERS),
+    Page("GET", "/admin/products/{product_id}", products.show, READERS),
+    Page("POST", "/admin/products/{product_id}/{verb}", products.switch, ACTORS, acts=True),
     Page("GET", "/admin/webhooks", lists.webhooks, ADMINS),
     Page("GET", "/admin/webhooks/{webhook_id}", lists.webhook, ADMINS),
     Page("POST", "/admin/webhooks/{webhook_id}/deliveries/{delivery_id}", lists.redeliver, ADMINS, acts=True),

@@ -1,5 +1,6 @@
 """A request to the console: who asks, what they sent, and how they are answered."""
 
+import asyncio
 import hashlib
 import hmac
 from collections.abc import Mapping
@@ -48,6 +49,8 @@ class Desk:
     pages: Pages
     pulse: Pulse
     is_read_only: bool
+    # One reconciliation at a time in this process.
+    reconciling: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass(frozen=True)

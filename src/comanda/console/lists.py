@@ -22,7 +22,7 @@ from comanda.webhooks import deliveries, endpoints
 
 _MOST_PAGES = 10_000
 # A mail is somebody else's page: it may look as it likes, and do nothing.
-_MAIL_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'"
+MAIL_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'"
 
 
 async def audit(ask: Ask) -> Response:
@@ -71,12 +71,12 @@ async def mail_body(ask: Ask) -> Response:
     """The message's own page, for the frame that it is shown in."""
     found = await _mail(ask)
     headers = {name: value for name, value in HEADERS.items() if name != "X-Frame-Options"}
-    return Response(found.body_html or "", 200, {**headers, "Content-Security-Policy": _MAIL_POLICY}, "text/html")
+    return Response(found.body_html or "", 200, {**headers, "Content-Security-Policy": MAIL_POLICY}, "text/html")
 
 
 async def stock(ask: Ask) -> Response:
     """What lies where, how much of it is held, how much is free."""
-    search, number = ask.asked("q"), _number(ask)
+    search, number = ask.asked("q"), page_number(ask)
     wanted = Filter(search=search or None)
     async with ask.parts.assembly.lists.connection() as tx:
         rows, total = await admin.page(tx, wanted, number=number, limit=PAGE)
@@ -123,7 +123,7 @@ async def redeliver(ask: Ask) -> Response:
 
 async def users(ask: Ask) -> Response:
     """Accounts; those of the staff unless another role is asked for."""
-    search, number = ask.asked("q"), _number(ask)
+    search, number = ask.asked("q"), page_number(ask)
     role: Any = ask.asked("role") or None
     if role not in {None, *ROLES}:
         raise Refusal(422, "There is no such role.")
@@ -167,6 +167,7 @@ def _masked(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}/…"
 
 
-def _number(ask: Ask) -> int:
+def page_number(ask: Ask) -> int:
+    """Which page of a list by numbers, from 1."""
     asked = ask.asked("page")
     return min(max(int(asked), 1), _MOST_PAGES) if asked.isascii() and asked.isdigit() and len(asked) < 9 else 1

@@ -28,6 +28,8 @@ FOUND = _sql["found"]
 END_OF_SPAN = _sql["end_of_span"]
 FLOOR_OF_AGE = _sql["floor_of_age"]
 ORDER_OF = _sql["order_of"]
+ORDER_PAID_BY = _sql["order_paid_by"]
+CUSTOMERS = _sql["customers"]
 STUCK = _sql["stuck"]
 SAGA = _sql["saga"]
 
@@ -37,6 +39,8 @@ PAGE = 50
 _SPAN = 10_000  # orders that are looked through for a page
 _NO_ID_IS_GREATER = UUID(int=2**128 - 1)
 _OF_PATIENCE = 0.5  # of a request, that the other side may take
+_CUSTOMERS = 200  # that are looked at, of those who are called so
+_SHORTEST = 3  # letters: fewer are found by no index
 _OPEN = ("PENDING", "PROCESSING", "PAYMENT_PENDING", "PAYMENT_FAILED")
 
 
@@ -44,12 +48,13 @@ async def search(ask: Ask) -> Response:
     """Orders, newest first, on what was asked for; so many are looked through at a time, and then it goes on."""
     asked = {name: ask.asked(name) for name in filters.FIELDS["orders"]}
     async with ask.parts.assembly.lists.connection() as tx:
-        about = uuid_or_none(asked["q"])
-        if about is not None:
-            order_id = await ORDER_OF.value(tx, about)
+        about, q = uuid_or_none(asked["q"]), asked["q"]
+        if q:
+            order_id = await (ORDER_PAID_BY.value(tx, q) if about is None else ORDER_OF.value(tx, about))
             if order_id is not None:
                 return ask.go(f"/admin/orders/{order_id}")
-        rows, following, looked = await _found(tx, asked, about, ask.before())
+        customers, is_one = await _customers(tx, q, about) if q else (None, True)
+        rows, following, looked = await _found(tx, asked, customers, ask.before())
     query = {name: value for name, value in asked.items() if value}
     return ask.page(
         "orders.html",
@@ -57,21 +62,38 @@ async def search(ask: Ask) -> Response:
         asked=asked,
         is_filtered=bool(query),
         looked=looked,
+        called=0 if customers is None else len(customers),
+        most_called=_CUSTOMERS,
+        is_short=about is None and 0 < len(q) < _SHORTEST,
         next=None if following is None else f"/admin/orders?{urlencode({**query, 'before': str(following)})}",
-        act_on=offered(ask, "orders", asked),
+        act_on=offered(ask, "orders", asked) if is_one else None,
         states=filters.STATES,
         steps=[step.name for step in ask.parts.assembly.order.steps],
     )
 
 
+async def _customers(tx: Tx, q: str, about: UUID | None) -> tuple[list[UUID], bool]:
+    """Who is meant, and whether one alone: by id or the whole address, else by a part of name or address.
+
+    Of these as many as are looked at, and one more.
+    """
+    if about is not None:
+        return [about], True
+    (account,) = await accounts.by_email(tx, [q])
+    if account is not None:
+        return [account.id], True
+    if len(q) < _SHORTEST:
+        return [], False
+    return [row["id"] for row in await CUSTOMERS.rows(tx, selection.like(q), _CUSTOMERS + 1)], False
+
+
 async def _found(
-    tx: Tx, asked: dict[str, str], about: UUID | None, before: UUID | None
+    tx: Tx, asked: dict[str, str], customers: list[UUID] | None, before: UUID | None
 ) -> tuple[Sequence[Record], UUID | None, int]:
     """The rows, where to go on, and how many orders were looked through."""
-    source, customers = "all", None
-    if asked["q"]:
-        (account,) = [None] if about else await accounts.by_email(tx, [asked["q"]])
-        source, customers = "customers", [about or (account.id if account else UUID(int=0))]
+    source = "all"
+    if customers is not None:
+        source = "customers"
     elif asked["state"] == "stuck":
         source = "stuck"
     elif asked["state"] == "open" or asked["state"] in _OPEN:
@@ -85,8 +107,8 @@ async def _found(
     standing = asked["state"] if asked["state"] in {"stuck", "open"} else None
     is_filtered = any((state, standing, error, asked["step"], products is not None))
     span = _SPAN if is_filtered else PAGE + 1
-    step = asked["step"] or None
-    rows = await FOUND.rows(tx, at, span, source, customers, state, step, error, products, PAGE + 1, standing)
+    step, some = asked["step"] or None, (customers or [])[:_CUSTOMERS]
+    rows = await FOUND.rows(tx, at, span, source, some, state, step, error, products, PAGE + 1, standing)
     if len(rows) > PAGE:
         return rows[:PAGE], rows[PAGE - 1]["id"], 0
     if is_filtered and source == "all":
@@ -157,7 +179,7 @@ async def preview(ask: Ask) -> Response:
         acted=acted,
         order_id=order_id,
         effects=[] if definition is None else effects.of(verb, dict(row), definition),
-        why="",
+        back=_back(ask.asked("back")),
     )
 
 
@@ -174,8 +196,13 @@ async def act(ask: Ask) -> Response:
     async with ask.parts.database.connection() as tx:
         order_id = await ORDER_OF.value(tx, one.subject)
     ask.desk.pulse.forget()
-    back = "/admin/stuck" if order_id is None else f"/admin/orders/{order_id}"
+    back = _back(ask.form.get("back", "")) or ("/admin/stuck" if order_id is None else f"/admin/orders/{order_id}")
     return ask.go(back, f"{verb}: {one.was} → {one.now}")
+
+
+def _back(asked: str) -> str:
+    """The job's page that somebody came from; empty: an order's."""
+    return asked if asked.startswith("/admin/queues/") and "\\" not in asked else ""
 
 
 class _TakenBack(Exception):

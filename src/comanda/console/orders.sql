@@ -6,8 +6,10 @@
 WITH span AS MATERIALIZED (
     (SELECT id FROM orders WHERE $3::text = 'all' AND id < $1 ORDER BY id DESC LIMIT $2)
     UNION ALL
-    (SELECT id FROM orders WHERE $3::text = 'customers' AND customer_id = ANY($4::uuid[]) AND id < $1
-      ORDER BY id DESC LIMIT $2)
+    (SELECT theirs.id FROM unnest($4::uuid[]) AS customers (id)
+      CROSS JOIN LATERAL (SELECT id FROM orders WHERE $3::text = 'customers' AND customer_id = customers.id AND id < $1
+                           ORDER BY id DESC LIMIT $2) AS theirs
+      ORDER BY theirs.id DESC LIMIT $2)
     UNION ALL
     (SELECT id FROM (SELECT id FROM orders WHERE $3::text = 'open' AND ended_at IS NULL LIMIT 100000) AS under_way
       WHERE id < $1 ORDER BY id DESC LIMIT $2)
@@ -16,7 +18,8 @@ WITH span AS MATERIALIZED (
       ORDER BY subject DESC LIMIT $2)
 )
 SELECT orders.id, orders.state, orders.total_amount, orders.currency, orders.failure_reason, orders.created_at,
-       orders.ended_at, accounts.email, sagas.id AS saga_id, sagas.state AS saga_state, sagas.step, sagas.direction,
+       orders.ended_at, accounts.email,
+       concat_ws(' ', accounts.first_name, accounts.last_name) AS customer, sagas.id AS saga_id, sagas.state AS saga_state, sagas.step, sagas.direction,
        sagas.attempt, sagas.waits_until, sagas.note
   FROM span JOIN orders ON orders.id = span.id
   LEFT JOIN sagas ON sagas.id = orders.saga_id
@@ -38,6 +41,16 @@ SELECT id FROM orders WHERE id < $1 ORDER BY id DESC OFFSET $2 - 1 LIMIT 1;
 -- name: floor_of_age
 -- Ids below this are of what is older.
 SELECT uuid_floor(now() - make_interval(mins => $1));
+
+-- name: customers
+-- Whose name or address has this in it, by the index on parts of both: as many as are looked at, and one more.
+SELECT id FROM accounts WHERE lower(email || ' ' || first_name || ' ' || last_name) LIKE '%' || lower($1) || '%' LIMIT $2;
+
+-- name: order_paid_by
+-- The order of a payment that the gateway knows by this id or key.
+SELECT order_id FROM payments WHERE key = $1
+UNION ALL (SELECT order_id FROM payments WHERE gateway_id = $1 LIMIT 1)
+ LIMIT 1;
 
 -- name: order_of
 -- The order that an id is of: its own, its saga's, its message's, its payment's or its refund's.

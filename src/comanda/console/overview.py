@@ -69,29 +69,29 @@ class _Stream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["comanda.unhurried"] = True
-        gone = asyncio.create_task(_gone(receive))
+        away = asyncio.create_task(gone(receive))
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await send(_chunk(b"retry: 1000\n\n"))
-            await self._tell(send, gone)
+            await send(chunk(b"retry: 1000\n\n"))
+            await self._tell(send, away)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            gone.cancel()
+            away.cancel()
 
-    async def _tell(self, send: Send, gone: "asyncio.Task[None]") -> None:
+    async def _tell(self, send: Send, away: "asyncio.Task[None]") -> None:
         desk, clock = self._ask.desk, asyncio.get_running_loop().time
         over, spoke, last = clock() + _OVER_AFTER, clock(), ""
-        while clock() < over and not gone.done() and not desk.parts.is_draining():
+        while clock() < over and not away.done() and not desk.parts.is_draining():
             seen = await desk.pulse.look()
             piece = self._piece(seen)
             if piece and piece != last:
                 lines = "".join(f"data: {line}\n" for line in piece.splitlines())
-                await send(_chunk(f"event: piece\n{lines}\n".encode()))
+                await send(chunk(f"event: piece\n{lines}\n".encode()))
                 last, spoke = piece, clock()
             elif clock() - spoke > _ALIVE_EVERY:
-                await send(_chunk(b": alive\n\n"))
+                await send(chunk(b": alive\n\n"))
                 spoke = clock()
-            await asyncio.wait([gone], timeout=EVERY / 2)
+            await asyncio.wait([away], timeout=EVERY / 2)
 
     def _piece(self, seen: Seen) -> str:
         """The middle of the page as it is now."""
@@ -106,10 +106,12 @@ class _Stream(Response):
         return ask.desk.pages.render(self._language, _VIEWS[self._view], values)
 
 
-async def _gone(receive: Receive) -> None:
+async def gone(receive: Receive) -> None:
+    """Until the browser has gone away."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-def _chunk(content: bytes) -> dict[str, object]:
+def chunk(content: bytes) -> dict[str, object]:
+    """A piece of an answer that goes on."""
     return {"type": "http.response.body", "body": content, "more_body": True}

@@ -11,7 +11,7 @@ from uuid import UUID
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from comanda import clock, telemetry
+from comanda import clock, objectives, telemetry
 from comanda.api.parts import Parts
 from comanda.bulk import bulks
 from comanda.bulk.bulks import Bulk
@@ -19,7 +19,9 @@ from comanda.db import Tx, twin
 from comanda.errors import DependencyFault
 from comanda.messaging import dead_letters, outbox, switches
 from comanda.messaging.streams import QUEUES
-from comanda.saga import log
+from comanda.objectives import Budget
+from comanda.saga import log, throughput
+from comanda.saga.throughput import Throughput
 
 _sql = twin(__file__)
 MINUTES = _sql["minutes"]
@@ -28,6 +30,7 @@ STOCK = _sql["stock"]
 BREAKERS = _sql["breakers"]
 TROUBLES = _sql["troubles"]
 CALLS = _sql["calls"]
+WORKERS = _sql["workers"]
 
 EVERY = 1.0  # seconds
 _SELDOM_EVERY = 10.0
@@ -115,6 +118,9 @@ class Seen:
     money: Sequence[Money] = ()
     goods: Goods = field(default_factory=Goods)
     violations: dict[str, int] | None = None
+    budgets: Sequence[Budget] = ()
+    throughput: Mapping[str, Throughput] = field(default_factory=dict)
+    workers: Sequence[Any] = ()
     bulks: Sequence[Bulk] = ()
     rates: Mapping[UUID, float] = field(default_factory=dict)
 
@@ -150,6 +156,7 @@ class Pulse:
         self._money: Sequence[Money] = ()
         self._goods = Goods()
         self._violations: dict[str, int] | None = None
+        self._budgets: Sequence[Budget] = ()
 
     async def look(self) -> Seen:
         """How it is, or was less than a second ago."""
@@ -187,6 +194,9 @@ class Pulse:
                     money=self._money,
                     goods=self._goods,
                     violations=self._violations,
+                    budgets=self._budgets,
+                    throughput={one.queue: one for one in await throughput.of_hour(tx)},
+                    workers=await WORKERS.rows(tx),
                     bulks=await bulks.lately(tx, _BULKS),
                     rates=await bulks.rates(tx),
                 )
@@ -208,6 +218,7 @@ class Pulse:
         assert goods is not None
         self._goods = Goods(**dict(goods))
         self._violations = await asyncio.to_thread(_violations)
+        self._budgets = await objectives.budgets(tx, self._parts.settings)
 
     async def _read_minutes(self, tx: Tx, wanted: Sequence[datetime]) -> None:
         for row in await MINUTES.rows(tx, wanted):

@@ -67,3 +67,19 @@ SELECT name, coalesce(waiting.count, 0) AS retrying, coalesce(dead.count, 0) AS 
 SELECT id, kind, subject, step, direction, queue, worker, attempt, lease_until FROM sagas
  WHERE waits_until IS NULL AND state IN ('RUNNING', 'COMPENSATING') AND lease_until > now()
  ORDER BY sagas.id LIMIT 50;
+
+-- name: workers
+-- Workers that are connected, by the names that their connections bear; and what each has out, the oldest call first.
+SELECT names.worker, names.connections, coalesce(busy.calls, 0) AS calls, busy.step, busy.direction, busy.kind
+  FROM (SELECT regexp_replace(application_name, '^comanda-', '') AS worker, count(*) AS connections
+          FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name ~ '^comanda-worker'
+           AND application_name !~ '-(lists|replica|listen)$'
+         GROUP BY 1) AS names
+  LEFT JOIN (SELECT worker, count(*) AS calls, (array_agg(step ORDER BY lease_until))[1] AS step,
+                    (array_agg(direction ORDER BY lease_until))[1] AS direction, (array_agg(kind ORDER BY lease_until))[1] AS kind
+               FROM (SELECT worker, step, direction, kind, lease_until FROM sagas
+                      WHERE waits_until IS NULL AND state IN ('RUNNING', 'COMPENSATING') AND lease_until > now()
+                      LIMIT 10000) AS leased
+              GROUP BY worker) AS busy ON busy.worker = names.worker
+ ORDER BY names.worker LIMIT 100;

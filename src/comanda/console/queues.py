@@ -17,17 +17,17 @@ async def show(ask: Ask) -> Response:
 
 async def jobs(ask: Ask) -> Response:
     """The newest jobs of one queue, and how far each has come."""
-    queue = _known(ask)
+    queue = known(ask)
     async with ask.parts.assembly.lists.connection() as tx:
         rows = await log.listed(tx, ["RUNNING", "COMPENSATING", "COMPENSATION_FAILED"], queue, PAGE)
     seen = await ask.desk.pulse.look()
     one = next((one for one in seen.queues if one.name == queue), None)
-    return ask.page("queue.html", queue=queue, rows=rows, one=one)
+    return ask.page("queue.html", queue=queue, rows=rows, one=one, done=seen.throughput.get(queue))
 
 
 async def switch(ask: Ask) -> Response:
     """Pause, resume or limit a queue; workers follow within a second."""
-    queue, wanted, reason = _known(ask), ask.request.path_params["switch"], ask.reason()
+    queue, wanted, reason = known(ask), ask.request.path_params["switch"], ask.reason()
     rate = ask.form.get("rate", "")
     if wanted not in {"pause", "resume", "limit"}:
         raise Refusal(404, "There is nothing at this address.")
@@ -42,7 +42,7 @@ async def switch(ask: Ask) -> Response:
     return ask.go(f"/admin/queues/{queue}", f"{queue}: {wanted}")
 
 
-def _known(ask: Ask) -> str:
+def known(ask: Ask) -> str:
     queue: str = ask.request.path_params["queue"]
     if queue not in QUEUES:
         raise Refusal(404, "There is nothing at this address.")

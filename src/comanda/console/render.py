@@ -10,7 +10,7 @@ from uuid import UUID
 
 from babel.dates import format_timedelta
 from babel.messages.pofile import read_po
-from babel.numbers import format_currency, format_decimal, get_currency_precision
+from babel.numbers import format_currency, format_decimal, format_percent, get_currency_precision
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from comanda.checkout.story import sentence
@@ -31,10 +31,12 @@ _TONES = {
     "CONFIRMED": "good", "SHIPPED": "good", "DELIVERED": "good", "COMPLETED": "good", "SUCCEEDED": "good",
     "SENT": "good", "ENDED": "good", "done": "good", "up": "good", "CLOSED": "good", "runs": "good",
     "PENDING": "busy", "PROCESSING": "busy", "PAYMENT_PENDING": "busy", "RUNNING": "busy", "COMPENSATING": "busy",
+    "here": "busy", "ahead": "undone", "undone": "undone",
     "STOPPED": "wait", "later": "wait",
     "paused": "wait", "HALF_OPEN": "wait", "degraded": "wait", "unknown": "wait", "operator": "wait",
     "PAYMENT_FAILED": "bad", "COMPENSATION_FAILED": "bad", "FAILED": "bad", "failed": "bad", "stuck": "bad",
     "lost": "bad", "refused": "bad", "down": "bad", "full": "bad", "OPEN": "bad",
+    "kept": "good", "budget low": "wait", "budget spent": "bad",
     "CANCELLED": "undone", "REFUNDED": "undone", "COMPENSATED": "undone",
 }  # fmt: skip
 
@@ -112,9 +114,19 @@ def _environment(language: Language) -> Environment:
     def number(value: float | None) -> str:
         return "—" if value is None else format_decimal(value, locale=language)
 
+    def signed(value: int) -> str:
+        return f"{'+' if value > 0 else ''}{format_decimal(value, locale=language)}" if value else ""
+
+    def share(value: float | None) -> str:
+        return (
+            "—"
+            if value is None
+            else format_percent(value, format="#,##0.##%" if 0.99 < value < 1 else "#,##0.#%", locale=language)
+        )
+
     made.globals.update(_=say, language=language, languages=LANGUAGES, version=VERSION, marks=_MARKS, sentence=sentence)
     made.filters.update(
-        ago=ago, age=age, number=number, tone=tone, time=clock_time, lasted=lasted, short=_short,
-        money=lambda minor, currency: money(minor, currency, language),
+        ago=ago, age=age, number=number, share=share, signed=signed, tone=tone, time=clock_time,
+        lasted=lasted, short=_short, money=lambda minor, currency: money(minor, currency, language),
     )  # fmt: skip
     return made

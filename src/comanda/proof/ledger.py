@@ -5,10 +5,10 @@ what the ledger got meanwhile. The ledger as it was at the snapshot lies between
 only if no point between them fits.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from comanda.clock import rfc3339
 
@@ -18,6 +18,7 @@ _GIVEN_UP = frozenset({"CANCELLED", "REFUNDED"})
 UNDER_WAY = "PAYMENT_PENDING"
 
 
+@runtime_checkable
 class Ledger(Protocol):
     """Whoever can show a gateway's ledger: `HttpGateway`."""
 
@@ -90,12 +91,13 @@ class Book:
         return self.lines.pop(order_id, ())
 
 
-async def read(ledger: Ledger, *, after: int, since: str) -> Book:
-    """The lines after that one up to the end, of orders with ids from `since` on."""
+async def read(ledger: Ledger, *, after: int, since: str, tell: Callable[[int], None] = lambda _: None) -> Book:
+    """The lines after that one up to the end, of orders with ids from `since` on; `tell`: how many a page had."""
     book = Book(last=after)
     add = book.add
     while True:
         page = await ledger.ledger(book.last, PAGE)
+        tell(len(page))
         for line in page:
             if line["orderId"] >= since:
                 add(line)

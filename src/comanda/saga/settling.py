@@ -127,6 +127,11 @@ class Settling:
             telemetry.ATTEMPTS.labels(outcome).inc(count)
         for names, count in Counter((one.kind, one.step, one.outcome) for one in batch.attempts).items():
             telemetry.STEP_ATTEMPTS.labels(*names).inc(count)
+        took: dict[tuple[str, str], float] = defaultdict(float)
+        for one in batch.attempts:
+            took[one.kind, one.step] += one.duration_ms / 1000
+        for about, seconds in took.items():
+            telemetry.STEP_SECONDS.labels(*about).inc(seconds)
         for kind, state, saga_id in batch.ended:
             telemetry.SAGAS.labels(kind, state).observe(seconds_since(saga_id))
         if tracing.is_on():
