@@ -7,7 +7,7 @@ LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url
 TOLD := src tests benchmarks migrations docs .ci Makefile pyproject.toml README.md CHANGELOG.md
 UNREAD := ! -name '*.pyc' ! -name '*.svg' ! -name package-lock.json ! -path 'docs/*.json' ! -path '*/node_modules/*'
 
-.PHONY: run test test-servers install check spectral promtool proof models fuzz mutants failure-matrix bench bench-growth peers lock clean
+.PHONY: run test test-servers install check spectral promtool chromium screenshots proof models fuzz mutants failure-matrix bench bench-growth peers lock clean
 
 run: .venv/.installed
 	@$(BIN)/comanda up --demo
@@ -60,6 +60,14 @@ spectral: .venv/.installed-dev
 # Prometheus' own tool for rules, out of Debian's package, without the server: .venv/bin/promtool.
 promtool: .venv/.installed-dev
 	@PATH="$(BIN):$$PATH" command -v promtool >/dev/null || bash deploy/prometheus/fetch-promtool.sh $(BIN)/promtool
+
+# Debian's browser, for the walks through the console and their pictures; as root where it is not there yet.
+chromium:
+	@command -v chromium >/dev/null || { { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null && command -v chromium >/dev/null; }
+
+# What docs/console.md shows, taken anew in a minute.
+screenshots: .venv/.installed-dev
+	$(BIN)/python tests/screenshots.py
 
 # Less than half an hour, on an idle machine; needs wrk. Writes docs/performance.md: the README's figures are from there.
 bench: .venv/.installed-dev peers

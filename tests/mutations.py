@@ -806,6 +806,20 @@ CONSOLE = [
         _of(PAGES, "test_hostile_texts_are_shown_and_never_run"),
     ),
     Mutant(
+        "anybody may frame the console",
+        "console/ask.py",
+        "frame-ancestors 'none'",
+        "frame-ancestors *",
+        _of(DOORS, "test_every_page_guards_itself"),
+    ),
+    Mutant(
+        "what a receiver refused looks well",
+        "console/render.py",
+        'return "good" if state.startswith("2") else "bad"',
+        'return "good"',
+        _of("tests/unit/test_console_words.py", "test_what_a_receiver_answered_is_shown_as_it_was_meant"),
+    ),
+    Mutant(
         "a look at an act does it",
         "console/orders.py",
         "        raise _TakenBack\n",

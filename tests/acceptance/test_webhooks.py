@@ -1,16 +1,13 @@
 """Webhooks as a receiver meets them: signed, in order, again when it was down, never to where they don't belong."""
 
 import asyncio
-import http.server
 import json
 import shutil
 import signal
-import threading
 import time
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,59 +17,10 @@ import pytest
 from standardwebhooks import Webhook
 
 from comanda.db.database import connect
+from receiver import Receiver
 from up import COMANDA, PASSWORD, Reply, Up, Visitor, environment, eventually, running
 
 NPM = Path(__file__).parents[1] / "foreign"
-
-
-@dataclass
-class Receiver:
-    """One of the shop's systems. `status`: what it answers."""
-
-    status: int = 200
-    heard: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
-    location: str | None = None
-
-    def __post_init__(self) -> None:
-        receiver = self
-
-        class Answering(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.heard.append(({name.lower(): value for name, value in self.headers.items()}, body))
-                self.send_response(receiver.status)
-                if receiver.location:
-                    self.send_header("Location", receiver.location)
-                self.send_header("Content-Length", "3")
-                self.end_headers()
-                self.wfile.write(b"ok\n")
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002, ARG002 - as in the library
-                return
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/hook"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def bodies(self) -> list[dict[str, Any]]:
-        return [json.loads(body) for _, body in self.heard]
-
-    def has_heard_the_end(self, order_id: str) -> bool:
-        return self.of_order(order_id)[-1:] == ["OrderConfirmed"]
-
-    def of_order(self, order_id: str) -> list[str]:
-        """The types that were heard of an order, in order."""
-        return [
-            one["type"]
-            for one in self.bodies()
-            if one.get("aggregateId") == order_id or one["data"].get("orderId") == order_id
-        ]
 
 
 @pytest.fixture

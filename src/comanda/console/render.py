@@ -1,6 +1,7 @@
 """Pages from templates, in English and Spanish. Whatever is shown is escaped; times are UTC."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -35,10 +36,17 @@ _TONES = {
     "STOPPED": "wait", "later": "wait",
     "paused": "wait", "HALF_OPEN": "wait", "degraded": "wait", "unknown": "wait", "operator": "wait",
     "PAYMENT_FAILED": "bad", "COMPENSATION_FAILED": "bad", "FAILED": "bad", "failed": "bad", "stuck": "bad",
-    "lost": "bad", "refused": "bad", "down": "bad", "full": "bad", "OPEN": "bad",
+    "lost": "bad", "no answer": "bad", "refused": "bad", "down": "bad", "full": "bad", "OPEN": "bad",
     "kept": "good", "budget low": "wait", "budget spent": "bad",
     "CANCELLED": "undone", "REFUNDED": "undone", "COMPENSATED": "undone",
 }  # fmt: skip
+
+# What a story says in English around the names of steps and ids.
+_TOLD = [
+    (re.compile(r"(, )attempt( \d+)$"), "attempt"),
+    (re.compile(r"( \()undoing(\), |\)$)"), "undoing"),
+    (re.compile(r"^()correlation( )"), "correlation"),
+]
 
 
 def words_of(language: Language) -> dict[str, str]:
@@ -49,6 +57,9 @@ def words_of(language: Language) -> dict[str, str]:
 
 
 def tone(state: str) -> str:
+    """How a state is shown; what a receiver answered is one too."""
+    if state.isdigit():
+        return "good" if state.startswith("2") else "bad"
     return _TONES.get(state, "busy")
 
 
@@ -103,6 +114,14 @@ def _environment(language: Language) -> Environment:
         said = words.get(text, text)
         return said.format(**values) if values else said
 
+    def told(text: str) -> str:
+        """A line of a story: names stay as they are."""
+        if text in words:
+            return words[text]
+        for pattern, word in _TOLD:
+            text = pattern.sub(rf"\g<1>{say(word)}\g<2>", text)
+        return text
+
     def ago(at: datetime | None) -> str:
         if at is None:
             return "—"
@@ -126,7 +145,7 @@ def _environment(language: Language) -> Environment:
 
     made.globals.update(_=say, language=language, languages=LANGUAGES, version=VERSION, marks=_MARKS, sentence=sentence)
     made.filters.update(
-        ago=ago, age=age, number=number, share=share, signed=signed, tone=tone, time=clock_time,
+        ago=ago, age=age, told=told, number=number, share=share, signed=signed, tone=tone, time=clock_time,
         lasted=lasted, short=_short, money=lambda minor, currency: money(minor, currency, language),
     )  # fmt: skip
     return made

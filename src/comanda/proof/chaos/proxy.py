@@ -8,7 +8,7 @@ import contextlib
 import json
 import socket
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 from comanda.proof.chaos import http_wire, postgres_wire
@@ -17,6 +17,7 @@ from comanda.proof.chaos.postgres_wire import Part
 
 _BACKLOG = 4096
 _ANSWER_SECONDS = 30.0
+_FAILURE = {"code": "INJECTED", "message": "The proxy answers in place of the server"}
 
 
 class Proxy:
@@ -291,14 +292,15 @@ class HttpProxy(Proxy):
         self._holding: Counter[str] = Counter()
         self._held: list[bytes] = []
 
-    def fail(self, *paths: str, status: int = HTTPStatus.INTERNAL_SERVER_ERROR) -> None:
+    def fail(
+        self, *paths: str, status: int = HTTPStatus.INTERNAL_SERVER_ERROR, body: Mapping[str, str] = _FAILURE
+    ) -> None:
         """Answer requests with these paths (without a query) here, and keep them from the server.
 
         Without a path nothing fails; "*" fails all.
         """
         self._failing = frozenset(paths)
-        body = {"code": "INJECTED", "message": "The proxy answers in place of the server"}
-        self._failure = http_wire.answer(int(status), json.dumps(body).encode())
+        self._failure = http_wire.answer(int(status), json.dumps(dict(body)).encode())
         self._failed_as = f"answered_{int(status)}"
 
     def lose_answers(self, count: int, path: str = "/charges") -> None:
