@@ -128,8 +128,8 @@ async def running_api(
 ) -> AsyncIterator[Client]:
     """The API on these engines, with a client of it. Nothing works on its orders. `is_limited`: by `RATE_…`."""
     chosen = Settings(
-        database_url=database_url, redis_url=redis_url, secret_key=SecretStr(KEY), gateway="instant",
-        **{"request_seconds": SLOW_MACHINE, **settings},
+        database_url=database_url, redis_url=redis_url, secret_key=SecretStr(KEY),
+        **{"gateway": "instant", "request_seconds": SLOW_MACHINE, **settings},
     )  # fmt: skip
     async with assemble(chosen, name="api", patience=chosen.request_seconds) as assembly:
         admission = Admission(assembly.database, most=chosen.max_backlog)

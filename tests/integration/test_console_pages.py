@@ -1,6 +1,7 @@
 """What the console's pages say and do: an order's story, acts with a reason, dead letters, mails; and hostile texts."""
 
 import re
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from html import unescape
@@ -9,6 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from test_console_access import Browser, browser
+from test_gateway import Gateway
 
 from api_client import Client, running_api
 from comanda.accounts.accounts import Role
@@ -18,6 +20,8 @@ from comanda.console.pulse import Pulse
 from comanda.console.render import words_of
 from comanda.inventory import admin
 from comanda.messaging.dead_letters import DeadLetter, bury
+from comanda.payments.gateway import ChargeRequest, HttpGateway
+from comanda.saga.batch import key_of
 from comanda.webhooks import endpoints
 from shop import FakeGateway, Shop, shop, until
 
@@ -82,6 +86,45 @@ async def test_an_order_is_found_explained_and_retried(database_url: str, redis_
         assert "the gateway is mended" in page
         assert "the gateway is mended" in (await one.get("/admin/audit")).text
         assert (await one.post(f"/admin/sagas/{saga_id}/retry", {"reason": "again"})).status == 409
+
+
+async def test_a_refund_is_called_off_only_if_the_gateway_knows_nothing_of_it(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    bank = Gateway(tmp_path / "gateway")
+    url = bank.url
+    try:
+        async with (
+            running_api(database_url, redis_url, gateway="mock", gateway_url=url, gateway_timeout_seconds=2) as api,
+            shop(database_url, redis_url) as open_shop,
+            browser(api, "operator") as one,
+            HttpGateway(url, timeout=20) as client,
+        ):
+            coffee = (await open_shop.sells(coffee=10))["coffee"]
+            order_id = await open_shop.order({coffee: 2})
+            await open_shop.ended(order_id)
+            open_shop.gateway.refunds_fail = True
+            gone, never = await open_shop.refund(order_id, 500), await open_shop.refund(order_id, 700)
+            ids = "SELECT id FROM sagas WHERE subject = $1 AND state = 'COMPENSATION_FAILED'"
+            paths, sagas = {}, {}
+            for found in (gone, never):
+                sagas[found.id] = await until(lambda found=found: open_shop.value(ids, found.id))  # type: ignore[misc]
+                paths[found.id] = f"/admin/sagas/{sagas[found.id]}/compensate"
+            await client.charge(ChargeRequest(order_id, 2000, "USD", "pm_success", is_repeat=False), "a charge")
+            await client.refund("a charge", 500, key_of(sagas[gone.id], "refund_payment", "forward"))
+            assert "it has gone out, says the other side" in unescape((await one.get(paths[gone.id])).text)
+            assert (await one.post(paths[gone.id], {"reason": "never arrived"})).status == 409
+            bank.stop(signal.SIGKILL)
+            assert "does not say whether it has gone out" in unescape((await one.get(paths[never.id])).text)
+            assert (await one.post(paths[never.id], {"reason": "never arrived"})).status == 409
+            bank.start()
+            assert await client.find_refund("nobody's") is None, "it answers again"
+            assert "Nothing was carried out under the key" in unescape((await one.get(paths[never.id])).text)
+            assert (await one.post(paths[never.id], {"reason": "never arrived"})).status == 303
+            await until(lambda: open_shop.value("SELECT state = 'FAILED' FROM refunds WHERE id = $1", never.id))
+            assert await open_shop.value("SELECT state FROM refunds WHERE id = $1", gone.id) == "PENDING"
+    finally:
+        bank.close()
 
 
 async def test_dead_letters_are_gathered_and_sent_round_by_one_by_five_and_all(
