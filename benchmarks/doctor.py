@@ -107,6 +107,9 @@ def said(what: str, found: Report) -> None:
     say(f"{what}: {found.orders:,} orders", seconds=round(found.seconds, 1), exit_code=found.exit_code)
     for one in slowest(found):
         say(f"  {one}", seconds=slowest(found)[one])
+    for finding in found.findings:
+        if finding.status == "failed":
+            say(f"  broken: {finding.name}", rows=str(list(finding.rows[:3])))
 
 
 def slowest(found: Report) -> dict[str, float]:

@@ -194,7 +194,8 @@ SELECT customer_id, 'key-' || n, sha256(id::text::bytea), id, ('{"orderId": "' |
 SELECT CASE line WHEN 1 THEN 'capture' ELSE 'refund' END AS type, id::text AS order_id,
        100 * (first * units + second) AS amount, 'USD' AS currency, saga_id || ':process_payment:forward' AS key, at
   FROM bench CROSS JOIN generate_series(1, 2) AS line
- WHERE fate = 'undone' OR fate = 'confirmed' AND line = 1;
+ WHERE fate = 'undone' OR fate = 'confirmed' AND line = 1
+ ORDER BY n, line; -- a ledger is written in order of time
 
 -- name: drop_plan
 DROP TABLE bench;

@@ -2,7 +2,8 @@
 
     python benchmarks/page.py [--only NAME …] [--runs N]
 
-Each program's progress goes to stderr as it runs. With `--only`, the other lines stay as they were measured before.
+Each program's progress goes to stderr as it runs. With `--only`, the other lines stay as they were measured before; so
+do those of a program that fails, and then the exit code is 1.
 """
 
 import argparse
@@ -66,8 +67,8 @@ TITLES = {
 Line = dict[str, Any]
 
 
-def run(name: str, runs: int | None) -> list[Line]:
-    """The JSON lines of one program."""
+def run(name: str, runs: int | None) -> list[Line] | None:
+    """The JSON lines of one program; None: it failed."""
     program, options = name.partition(" ")[0], list(PROGRAMS[name])
     if runs is not None:
         options += ["--runs", str(runs)]
@@ -76,6 +77,8 @@ def run(name: str, runs: int | None) -> list[Line]:
         [sys.executable, str(HERE / f"{program}.py"), *options], stdout=subprocess.PIPE, text=True, check=False
     )
     print(f"{name}: {time.monotonic() - began:.0f} s, exit code {done.returncode}", file=sys.stderr, flush=True)
+    if done.returncode:
+        return None
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     return [{**line, "program": name} for line in lines if "ratio" in line]
 
@@ -212,14 +215,20 @@ def main() -> None:
         ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
     ).stdout.strip()
     stamp = {"date": datetime.now(UTC).date().isoformat(), "revision": revision}
+    failed = []
     for name in asked.only or PROGRAMS:
-        found = [{**line, **stamp} for line in run(name, asked.runs)]
-        known = [line for line in known if line["program"] != name] + found
+        lines = run(name, asked.runs)
+        if lines is None:
+            failed.append(name)
+            continue
+        known = [line for line in known if line["program"] != name] + [{**line, **stamp} for line in lines]
         order = list(PROGRAMS)
         known.sort(key=lambda line: order.index(line["program"]))
         LINES.write_text(json.dumps(known, indent=1) + "\n")
         (DOCS / "performance.svg").write_text(picture(known))
         (DOCS / "performance.md").write_text(page(known))
+    if failed:
+        sys.exit(f"These failed, and their lines are those of an earlier run, if any: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

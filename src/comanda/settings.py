@@ -135,6 +135,7 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = ()
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)] = ()
     console: Literal["on", "read-only", "off"] = "on"
+    bulk_rate: Annotated[int, Field(ge=1, le=1000)] = 100
 
     check_seconds: Annotated[float, Field(ge=0, le=31_536_000)] = 60
     import_days: Annotated[int, Field(ge=0)] = 90

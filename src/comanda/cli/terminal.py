@@ -1,4 +1,4 @@
-"""What every command for operators has in common: where to connect, how rows are shown, who asks."""
+"""What every command for operators has in common: where to connect, how rows are shown, who asks and decides."""
 
 import getpass
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -14,10 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from comanda import failpoints, settings
+from comanda.assembly import definitions
 from comanda.cli.running import located
 from comanda.clock import rfc3339
 from comanda.db import Database
 from comanda.messaging.streams import Streams
+from comanda.payments.gateway import Gateway, InstantGateway
+from comanda.saga.settling import Settling
 
 DataDir = Annotated[
     Path, typer.Option("--data-dir", help="Of a running `comanda up`, unless COMANDA_DATABASE_URL is set.")
@@ -41,7 +44,21 @@ def _said(reason: str) -> str:
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept with your name.", callback=_said)]
 
 # Columns that are copied into the next command, and names that nobody reads in pieces.
-_WHOLE = {"saga", "letter", "order", "queue", "of", "kind", "state", "step", "next step", "outcome", "worker", "at"}
+_WHOLE = {
+    "saga",
+    "letter",
+    "order",
+    "queue",
+    "of",
+    "kind",
+    "state",
+    "step",
+    "next step",
+    "outcome",
+    "worker",
+    "at",
+    "bulk",
+}
 _PIPED_WIDTH = 240
 
 Work = Callable[[Database, Streams], Coroutine[Any, Any, Any]]
@@ -100,3 +117,9 @@ def _cell(value: Any) -> Text:
 
 def actor() -> str:
     return f"cli:{getpass.getuser()}"
+
+
+def by_hand(database: Database, gateway: Gateway | None = None) -> Settling:
+    """What settles the outcomes that an operator decides; runs nothing itself. `gateway`: is asked what it has done."""
+    known = definitions(settings.load(), database, gateway or InstantGateway(), None, None)
+    return Settling.by_hand(known.sagas, actor=actor(), lease=settings.load().lease)

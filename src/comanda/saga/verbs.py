@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from comanda.audit import acts
@@ -25,10 +25,10 @@ from comanda.errors import Fault
 from comanda.messaging import dead_letters
 from comanda.saga import log
 from comanda.saga.batch import Batch, Result, key_of
-from comanda.saga.definition import Done, Due, Findable, Outcome, Refused, Saga
+from comanda.saga.definition import Direction, Done, Due, Findable, Outcome, Refused, Saga
 from comanda.saga.log import Claimed
 from comanda.saga.settling import Settling
-from comanda.saga.transitions import ENDED
+from comanda.saga.transitions import ENDED, State
 
 Verb = Literal["retry", "skip", "compensate", "resolve"]
 CANCELLED = "CANCELLED_BY_OPERATOR"
@@ -105,17 +105,21 @@ async def act(
     actor: str,
     reason: str,
     seen: Mapping[UUID, Seen] = {},
+    stood: Mapping[UUID, str] | None = None,
+    bulk: UUID | None = None,
 ) -> tuple[list[Acted], Result]:
     """Do it to these sagas (or those of these subjects).
 
     Args:
-        tx: commits it.
-        settling: settles what is decided.
-        named: which.
-        verb: what.
-        actor: who; kept in the audit.
-        reason: kept with it.
+        tx: the transaction of the act.
+        settling: what settles the outcomes that are decided by hand.
+        named: ids of sagas or subjects.
+        verb: what is done.
+        actor: who does it.
+        reason: why.
         seen: by saga, what the other side says of its `doubts`.
+        stood: where a saga stood when somebody looked (see `standing_of`); one that has moved on since is refused.
+        bulk: the bulk act that this is a part of.
 
     Returns:
         What became of each, in the order of their ids, and what is to be hinted at after the commit.
@@ -126,6 +130,8 @@ async def act(
         acted = [done for done in acted if done.saga_id not in {one.id, one.subject}]
         was, definition = _standing(one), settling.sagas.get((one.kind, one.version))
         refusal = _unversed(one) if definition is None else refused(verb, one, definition, seen.get(one.id))
+        if stood is not None and stood.get(one.id, was) != was:
+            refusal = f"it has moved on since it was looked at: it stood as {stood[one.id]}"
         if refusal is None and definition is not None:
             batch.attempts.append(settling.attempt(one, 0, "operator", f"{verb}: {reason}", 0))
             await _do(tx, settling, batch, one, definition, verb)
@@ -133,11 +139,12 @@ async def act(
     await settling.write(tx, batch)
     taken = [one for one in acted if one.refusal is None]
     await dead_letters.close_of_sagas(tx, [one.saga_id for one in taken], actor=actor, reason=f"{verb}: {reason}")
+    part: dict[str, Any] = {} if bulk is None else {"bulk": str(bulk)}
     await acts.record(
         tx,
         [
             Act(actor, f"saga.{verb}", str(one.saga_id), reason, {"kind": one.kind, "subject": str(one.subject),
-                                                                 "was": one.was, "now": one.now})
+                                                                 "was": one.was, "now": one.now, **part})
             for one in taken
         ],
     )  # fmt: skip
@@ -148,7 +155,8 @@ async def redrive(
     tx: Tx, settling: Settling, letters: Sequence[UUID] | None, *, actor: str, reason: str, limit: int
 ) -> tuple[list[Acted], Result]:
     """Send dead letters round again (None: all that are open, `limit` at the most): their sagas are retried."""
-    sagas = await dead_letters.mark_redriven(tx, letters, actor=actor, reason=reason, limit=limit)
+    marked = await dead_letters.mark_redriven(tx, letters, actor=actor, reason=reason, limit=limit)
+    sagas = [saga for saga in marked.values() if saga is not None]
     return await act(tx, settling, sagas, "retry", actor=actor, reason=reason)
 
 
@@ -202,11 +210,16 @@ def _hint(batch: Batch, due: Sequence[Due]) -> None:
         batch.result.hint(one.queue, one.priority, one.id)
 
 
+def standing_of(state: State, step: str, direction: Direction) -> str:
+    """Where a saga stands, in words that are compared as well: `stuck at process_payment (undoing)`."""
+    if state in ENDED:
+        return state
+    undoing = " (undoing)" if direction == "backward" else ""
+    return f"{'stuck' if state == 'COMPENSATION_FAILED' else state} at {step}{undoing}"
+
+
 def _standing(one: Claimed) -> str:
-    if one.state in ENDED:
-        return one.state
-    undoing = " (undoing)" if one.direction == "backward" else ""
-    return f"{'stuck' if one.state == 'COMPENSATION_FAILED' else one.state} at {one.step}{undoing}"
+    return standing_of(one.state, one.step, one.direction)
 
 
 def _may_be_out(one: Claimed) -> bool:
@@ -216,7 +229,7 @@ def _may_be_out(one: Claimed) -> bool:
 def _unsettled(one: Claimed, seen: Seen | None) -> str | None:
     """Why it can't be said that its call was never carried out."""
     if seen is None or seen.token != one.token:
-        return "the other side was not asked whether it has gone out: ask again"
+        return "the other side was not asked whether it has gone out: ask again, for this one alone"
     if seen.is_done is None:
         return f"the other side does not say whether it has gone out ({seen.error}): ask again when it does"
     return "it has gone out, says the other side: retry it, and it will be found" if seen.is_done else None
