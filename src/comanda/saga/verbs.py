@@ -229,7 +229,7 @@ def _may_be_out(one: Claimed) -> bool:
 def _unsettled(one: Claimed, seen: Seen | None) -> str | None:
     """Why it can't be said that its call was never carried out."""
     if seen is None or seen.token != one.token:
-        return "the other side was not asked whether it has gone out: ask again"
+        return "the other side was not asked whether it has gone out: ask again, for this one alone"
     if seen.is_done is None:
         return f"the other side does not say whether it has gone out ({seen.error}): ask again when it does"
     return "it has gone out, says the other side: retry it, and it will be found" if seen.is_done else None
