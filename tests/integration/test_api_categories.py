@@ -37,6 +37,7 @@ async def test_a_category_comes_back_as_it_was_sent(api: Client) -> None:
     assert sent.items() <= reply.body.items()
     assert (await api.get(reply.headers["Location"])).body == reply.body
     assert (await api.get(f"{PATH}/slug/cafe")).body == reply.body
+    assert (await api.get(f"{PATH}/slug/caf%00e")).status == 404
     assert (await api.get(f"{PATH}/slug/nothing")).body["code"] == "CATEGORY_NOT_FOUND"
     assert (await api.get(f"{PATH}/{uuid4()}")).status == 404
 

@@ -166,15 +166,25 @@ class Watched:
 
     @contextmanager
     def watch(self) -> Iterator[Watch]:
-        with self.feed.watch(self.order_id, ANA) as watch:
+        with self.feed.watch(self.order_id, ANA, "customer") as watch:
             yield watch
+
+
+async def person(database: Database, account_id: UUID) -> None:
+    async with database.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO accounts (id, email, password_hash, first_name, last_name)"
+            " VALUES ($1, $2, 'none', 'Ana', 'Ruiz') ON CONFLICT (id) DO NOTHING",
+            account_id, f"{account_id}@example.com",
+        )  # fmt: skip
 
 
 @pytest.fixture
 async def watched(database: Database, streams: Streams) -> AsyncIterator[Watched]:
+    await person(database, ANA)
     reader, stop = Feed(database, streams, is_draining=lambda: False), asyncio.Event()
     running = asyncio.create_task(reader.run(stop))
-    with reader.watch(new_id(), ANA) as mark:
+    with reader.watch(new_id(), ANA, "customer") as mark:
         await reader.begin(mark, None)
         yield Watched(database, streams, reader, mark)
     stop.set()
@@ -216,3 +226,20 @@ async def test_what_was_read_from_postgresql_is_not_told_again_by_redis(watched:
         second = await watch.next(10)
         assert second is not None
     assert [first.id, second.id] == watched.happened
+
+
+@pytest.mark.parametrize("change", ["role = 'viewer'", "is_active = false", "deleted_at = now()"])
+async def test_who_is_let_in_no_longer_is_told_no_more(watched: Watched, change: str) -> None:
+    other = uuid4()
+    await person(watched.database, other)
+    with watched.watch() as stays, watched.feed.watch(watched.order_id, other, "customer") as goes:
+        for watch in (stays, goes):
+            await watched.feed.begin(watch, None)
+        await watched.happens(1)
+        assert await stays.next(10) is not None
+        assert await goes.next(10) is not None
+        async with watched.database.transaction() as tx:
+            await tx.execute(f"UPDATE accounts SET {change} WHERE id = $1", other)
+        await watched.happens(1)
+        assert await stays.next(10) is not None
+        assert await goes.next(10) is None

@@ -71,7 +71,7 @@ NOT_PUBLIC = [
     "127.0.0.1", "127.8.8.8", "0.0.0.0", "10.0.0.1", "172.16.3.4", "192.168.1.1", "169.254.169.254", "100.64.0.1",
     "198.18.0.1", "192.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "::1", "::", "fe80::1", "fc00::1",
     "fd12:3456::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::",
-    "2001:0:7f00:1::", "2001:db8::1",
+    "2001:0:7f00:1::", "2001:db8::1", "::10.0.0.1", "::ffff:0:10.0.0.1", "5f00::1", "192.88.99.1", "4000::1",
 ]  # fmt: skip
 
 
@@ -100,7 +100,8 @@ def test_a_network_can_be_allowed() -> None:
         "", "example.com", "ftp://example.com/", "file:///etc/passwd", "gopher://example.com", "http://", "http:///x",
         "http://user:word@example.com/", "http://example.com:99999/", "http://exa\nmple.com/", "http://[::1",
         "javascript:1", "http://\uff11\uff12\uff17.0.0.1/", "http://ex\u00e4mple.com/",
-        "http://example.com/#part", "https://example.com/" + "x" * 2000,
+        "http://example.com/#part", "https://example.com/" + "x" * 2000, "http://exa mple.com/", "http://example.com:0/",
+        "http://%31%30.0.0.1/", "http://10.1/", "http://0/", "http://0xa9fea9fe/", "http://012.1.1.1/", "http://10.0.0.1./",
     ],
 )  # fmt: skip
 def test_what_is_no_url_for_this_is_refused(url: str) -> None:

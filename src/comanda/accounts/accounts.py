@@ -18,6 +18,7 @@ BY_EMAIL = _sql["by_email"]
 PAGE = _sql["page"]
 COUNT = _sql["count"]
 LIVING = _sql["living"]
+STILL = _sql["still"]
 LOCK_ADMINS = _sql["lock_admins"]
 OTHER_ADMINS = _sql["other_admins"]
 REWRITE = _sql["rewrite"]
@@ -154,6 +155,12 @@ async def living(tx: Tx, ids: Sequence[UUID]) -> list[Account | None]:
     """Those that are not deleted."""
     found = {row["id"]: _account(row) for row in await LIVING.rows(tx, ids)}
     return [found.get(one) for one in ids]
+
+
+async def still(tx: Tx, known: Sequence[tuple[UUID, str]]) -> set[tuple[UUID, str]]:
+    """Those that may still sign in, and in that role."""
+    rows = await STILL.rows(tx, [account_id for account_id, _ in known], [role for _, role in known])
+    return {(row["id"], row["role"]) for row in rows}
 
 
 async def change(tx: Tx, changes: Sequence[tuple[UUID, Mapping[str, Any]]]) -> list[Account | LastAdmin | None]:

@@ -55,6 +55,11 @@ SELECT id, email, password_hash, first_name, last_name, phone_number, language, 
        email_verified_at
   FROM accounts WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL;
 
+-- name: still
+SELECT id, accounts.role FROM unnest($1::uuid[], $2::text[]) AS known (account_id, role)
+  JOIN accounts ON accounts.id = known.account_id AND accounts.role = known.role
+ WHERE is_active AND deleted_at IS NULL;
+
 -- name: lock_admins
 -- Changes come one at a time: two admins who take each other's rights at once would leave none.
 SELECT pg_advisory_xact_lock(hashtextextended('comanda.admins', 0));

@@ -75,6 +75,8 @@ async def whole_tree(reader: Reader, parts: Given) -> Sequence[CategoryBranch]:
 @routes.get("/slug/{slug}", responses=answers("CATEGORY_NOT_FOUND"))
 async def read_by_slug(slug: str, parts: Given) -> CategoryAnswer:
     """One category, by the name that stands in addresses."""
+    if "\0" in slug:  # no text in PostgreSQL has one
+        raise Problem("CATEGORY_NOT_FOUND")
     async with parts.database.connection() as tx:
         found = (await categories.find_by_slug(tx, [slug]))[0]
     return CategoryAnswer.model_validate(_granted(found))

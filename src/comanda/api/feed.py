@@ -6,7 +6,7 @@ One reader for the whole process, however many watch, and only while somebody do
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from comanda import telemetry
+from comanda.accounts import accounts
 from comanda.db import Database
 from comanda.errors import RedisFault
 from comanda.messaging import outbox
@@ -48,10 +49,12 @@ class _Seen(msgspec.Struct, rename="camel"):
 
 
 class Watch:
-    """Somebody who watches an order. `None` in the queue: it is over."""
+    """Somebody who watches an order, as the account and the role that were let in. `None` in the queue: it is over."""
 
-    def __init__(self, order_id: UUID) -> None:
+    def __init__(self, order_id: UUID, who: UUID, role: str) -> None:
         self.order_id = order_id
+        self.who = who
+        self.role = role
         self._told: set[UUID] = set()
         self._early: list[Told] | None = []  # what came before it was known what is wanted
         self._unread: asyncio.Queue[Told | None] = asyncio.Queue()
@@ -117,9 +120,9 @@ class Feed:
         return sum(len(watches) for watches in self._watches.values())
 
     @contextmanager
-    def watch(self, order_id: UUID, who: UUID) -> Iterator[Watch]:
-        """Watch an order; call `begin` next. `who`: the account, for `has_room`."""
-        watch = Watch(order_id)
+    def watch(self, order_id: UUID, who: UUID, role: str) -> Iterator[Watch]:
+        """Watch an order; call `begin` next. An account that is no longer there in this role is told no more."""
+        watch = Watch(order_id, who, role)
         self._watches[order_id].add(watch)
         self._of_account[who] += 1
         self._wanted.set()
@@ -178,27 +181,45 @@ class Feed:
                 self._at = await self._streams.last_event()
                 await self._fill()
             self._reads.set()
-            for at, event in await self._streams.events_after(self._at, _READ):
-                self._tell(event)
-                self._at = at
+            events = await self._streams.events_after(self._at, _READ)
+            if events:
+                await self._tell([envelope for _, envelope in events])
+                self._at = events[-1][0]
         except RedisFault:
             self._at = None
             self._reads.set()  # what is told comes from PostgreSQL meanwhile
             await self._fill()
             await nap(_OUTAGE_FILL_EVERY, stop)
 
-    def _tell(self, envelope: bytes) -> None:
-        try:
-            seen = msgspec.json.decode(envelope, type=_Seen)
-        except msgspec.DecodeError:
-            _log.warning("an event can't be read", found=envelope[:200].decode(errors="replace"))
+    async def _tell(self, envelopes: Iterable[bytes]) -> None:
+        news: list[tuple[Watch, Told]] = []
+        for envelope in envelopes:
+            try:
+                seen = msgspec.json.decode(envelope, type=_Seen)
+            except msgspec.DecodeError:
+                _log.warning("an event can't be read", found=envelope[:200].decode(errors="replace"))
+                continue
+            order_id = seen.aggregate_id if seen.aggregate_type == "order" else _order_of(seen.data)
+            told = Told(seen.id, seen.type, envelope)
+            news += [(watch, told) for watch in self._watches.get(order_id, ())] if order_id is not None else []
+        await self._end_strangers({watch for watch, _ in news})
+        for watch, told in news:
+            watch.tell(told)
+
+    async def _end_strangers(self, watches: Collection[Watch]) -> None:
+        """Before anything is told: whoever was switched off or has another role by now is sent away."""
+        if not watches:
             return
-        order_id = seen.aggregate_id if seen.aggregate_type == "order" else _order_of(seen.data)
-        for watch in self._watches.get(order_id, ()) if order_id is not None else ():
-            watch.tell(Told(seen.id, seen.type, envelope))
+        known = list({(watch.who, watch.role) for watch in watches})
+        async with self._database.connection() as tx:
+            still = await accounts.still(tx, known)
+        for watch in watches:
+            if (watch.who, watch.role) not in still:
+                watch.end()
 
     async def _fill(self) -> None:
         """Tell everybody what they have missed."""
+        await self._end_strangers({watch for watches in self._watches.values() for watch in watches})
         watched = list(self._watches)
         for start in range(0, len(watched), _FILL):
             for order_id, events in (await self._look_up(watched[start : start + _FILL])).items():

@@ -34,7 +34,7 @@ class _Stream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, feed: Feed, order_id: UUID, who: UUID, last: UUID | None) -> None:
+    def __init__(self, feed: Feed, order_id: UUID, who: Account, last: UUID | None) -> None:
         super().__init__(None, 200, {"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._feed = feed
@@ -46,7 +46,7 @@ class _Stream(Response):
         scope["comanda.unhurried"] = True
         clock = asyncio.get_running_loop().time
         over = clock() + _JUDGED_ANEW_AFTER
-        with self._feed.watch(self._order_id, self._who) as watch:
+        with self._feed.watch(self._order_id, self._who.id, self._who.role) as watch:
             gone = asyncio.ensure_future(_gone(receive, watch))
             try:
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -88,7 +88,7 @@ async def events(
         return Response(b"retry: 1000\n\n", media_type="text/event-stream")
     if not parts.feed.has_room(account.id, _most(account)):
         raise Problem("OVERLOADED")
-    return _Stream(parts.feed, order_id, account.id, last_event_id)
+    return _Stream(parts.feed, order_id, account, last_event_id)
 
 
 @routes.get("/{order_id}/status", response_model=OrderStatusAnswer, responses=answers("ORDER_NOT_FOUND"))
@@ -117,7 +117,7 @@ async def _news(
     """The status once it is news, once time is over, or once nobody waits for it any more."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + wait
-    with parts.feed.watch(found.id, account.id) as watch:
+    with parts.feed.watch(found.id, account.id, account.role) as watch:
         gone = asyncio.ensure_future(_gone(request.receive, watch))
         try:
             await parts.feed.begin(watch, None, is_new_only=True)

@@ -24,8 +24,8 @@ PAGE = _sql["page"]
 COUNT = _sql["count"]
 STATS = _sql["stats"]
 
-MOST = 2**63 - 1
-"""Units that one location can hold."""
+MOST = 10**12
+"""Units that one location can hold by what staff adds: what orders give back still fits into a bigint beside it."""
 
 Addition = Literal["RESTOCK", "RETURN", "ADJUSTMENT", "TRANSFER_IN", "MANUAL_CORRECTION"]
 Removal = Literal["ADJUSTMENT", "DAMAGE", "THEFT", "TRANSFER_OUT", "EXPIRED", "QUALITY_CONTROL", "MANUAL_CORRECTION"]
@@ -266,7 +266,7 @@ def _decide(stock: Stock | None, quantity: int) -> Stock | NoStock | HeldStock |
     on_hand = stock.on_hand + quantity
     if on_hand < stock.held:
         return HeldStock(stock.free)
-    return TooMuchStock() if on_hand > MOST else replace(stock, on_hand=on_hand)
+    return TooMuchStock() if on_hand > MOST and quantity > 0 else replace(stock, on_hand=on_hand)
 
 
 async def _record(

@@ -3,8 +3,9 @@
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 from comanda.networks import Address, Network, is_within, unmapped
@@ -25,7 +26,12 @@ _TUNNELS = (
     IPv6Network("64:ff9b:1::/48"),
     IPv6Network("2002::/16"),
     IPv6Network("2001::/32"),
+    IPv4Network("192.88.99.0/24"),
 )
+# All that is given out of IPv6 for the public; what else there is leads elsewhere, or may do so one day.
+_PUBLIC = (IPv4Network("0.0.0.0/0"), IPv6Network("2000::/3"))
+# A name whose last part is a number is an address to some who read it, in octal, hexadecimal or with parts left out.
+_NAME = re.compile(r"(?!.*(?:^|\.)(?:\d+|0x[0-9a-f]*)\.?$)[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_.])?")
 
 
 def shown(secret: bytes) -> str:
@@ -71,7 +77,7 @@ def wrong_url(url: str, allowed: Iterable[Network]) -> str | None:
     """Why nothing may be sent there, as far as it can be seen without asking; None: it may."""
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
+        host, port = parts.hostname, parts.port
     except ValueError:
         return "This is no URL"
     if parts.scheme not in {"http", "https"} or not host or len(url) > _LONGEST or not url.isprintable():
@@ -82,10 +88,12 @@ def wrong_url(url: str, allowed: Iterable[Network]) -> str | None:
         return "It must not hold credentials: verify the signature instead"
     if parts.fragment:
         return "It must not have a fragment"
+    if port == 0:
+        return "There is no port 0"
     try:
         address = ip_address(host)
     except ValueError:
-        return None
+        return None if _NAME.fullmatch(host) else "Its host is neither a name nor an address"
     return wrong_address(address, allowed)
 
 
@@ -96,7 +104,7 @@ def wrong_address(address: Address, allowed: Iterable[Network]) -> str | None:
     address = unmapped(address)
     if is_within(address, _TUNNELS):
         return Sentence("{address} leads somewhere else", address=address)
-    if not address.is_global or address.is_multicast:
+    if not address.is_global or address.is_multicast or not is_within(address, _PUBLIC):
         return Sentence(
             "{address} is not public: COMANDA_WEBHOOK_NETWORKS allows networks of your own", address=address
         )
