@@ -26,6 +26,7 @@ app.add_typer(operate.audit_app, name="audit")
 app.add_typer(webhooks.webhooks_app, name="webhooks")
 app.command("import")(imports.import_command)
 app.command("explain")(operate.show_order)
+app.command("stuck")(sagas.list_stuck)
 
 DataDir = Annotated[Path, typer.Option("--data-dir", help="Where everything is kept.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
