@@ -22,9 +22,9 @@ _HEAD = """# The command line
 Made by `python -m comanda.cli.reference > docs/cli.md`; a test compares it with the commands, and with what they print.
 
 Data goes to stdout, everything else (progress, logs, what went wrong and what to do next) to stderr. `--json` prints
-NDJSON: one object a line, fields in camelCase, ids UUIDs, times RFC 3339 in UTC, amounts integers in minor units. Fields
-may be added, none goes. Without it rows are tables: on a narrow terminal what does not fit a row stands below it; in a
-pipe nothing is folded.
+NDJSON: one object a line, fields in camelCase, ids UUIDs, times RFC 3339 in UTC, amounts integers in minor units.
+Fields may be added, none goes. Without it rows are tables: on a narrow terminal what does not fit a row stands
+below it; in a pipe nothing is folded.
 
 | exit code | means |
 |---|---|
@@ -35,8 +35,8 @@ pipe nothing is folded.
 | 4 | PostgreSQL, Redis or the gateway does not answer |
 | 130 | Ctrl-C (`up` and the processes drain and end with 0) |
 
-`--data-dir` (`.comanda`) is that of a running `comanda up`; `COMANDA_DATABASE_URL` and `COMANDA_REDIS_URL` go before what
-it says. `python -m comanda` is `comanda`.
+`--data-dir` (`.comanda`) is that of a running `comanda up`; `COMANDA_DATABASE_URL` and `COMANDA_REDIS_URL` go before
+what it says. `python -m comanda` is `comanda`.
 """
 
 _NAMES: dict[Any, str] = {str: "text", int: "integer", float: "number", bool: "true or false", UUID: "id",
