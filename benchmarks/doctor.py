@@ -109,7 +109,7 @@ def said(what: str, found: Report) -> None:
         say(f"  {one}", seconds=slowest(found)[one])
     for finding in found.findings:
         if finding.status == "failed":
-            say(f"  broken: {finding.name}", rows=finding.rows[:3])
+            say(f"  broken: {finding.name}", rows=str(list(finding.rows[:3])))
 
 
 def slowest(found: Report) -> dict[str, float]:

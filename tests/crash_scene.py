@@ -352,6 +352,23 @@ class Scene:
         await self.ask("DELETE FROM obstacles")
         await self.twice("dead-letters", "redrive", "--all", "--reason", "mended")
 
+    async def acting_in_bulk(self) -> None:
+        """Orders that can't be undone are retried by the relay, each once, however it ends."""
+        await self.put("unreleasable")
+        await asyncio.gather(*(self.order("pm_decline_CARD_DECLINED", "unreleasable") for _ in range(3)))
+        stuck = "SELECT 1 FROM sagas WHERE state = 'COMPENSATION_FAILED' AND kind = 'order' HAVING count(*) >= 3"
+        await eventually(lambda: self.ask(stuck))
+        await self.ask("DELETE FROM obstacles")
+        act = "retry", "--filter", "state=stuck", "--detach", "--reason", "mended"
+        if await self.comanda(*act) == DIED:
+            assert await self.comanda(*act) == 0
+        await eventually(lambda: self.ask("SELECT 1 FROM bulk_acts HAVING count(*) > 0 AND bool_and(state = 'ENDED')"))
+        twice = (
+            "SELECT 1 FROM audit WHERE detail ? 'bulk' GROUP BY subject, detail->>'bulk' HAVING count(*) > 1"
+            " UNION ALL SELECT 1 FROM bulk_items WHERE outcome IS NULL"
+        )
+        assert await self.ask(twice) == []
+
     async def redelivering(self) -> None:
         made = await self.persist(self.admin, "POST", "/webhooks", {"url": self.pager.url})
         assert (await self.persist(self.admin, "POST", f"/webhooks/{made.body['id']}/test")).status == 202
@@ -601,6 +618,7 @@ Scene.DRIVES = {
     "alert.post": Scene.calling_the_operator,
     "attempts.take": Scene.session,
     "breaker.count": Scene.business,
+    "bulk.chunk": Scene.acting_in_bulk,
     "console.act": Scene.at_the_console,
     "console.sign_in": Scene.at_the_console,
     "console.sign_out": Scene.at_the_console,
@@ -617,6 +635,7 @@ Scene.DRIVES = {
     "mailbox.send": Scene.business,
     "migrations.apply": Scene.migrating,
     "operator.act": Scene.acting,
+    "operator.bulk": Scene.acting_in_bulk,
     "operator.import": Scene.importing_by_command,
     "operator.limit": Scene.limiting,
     "operator.pause": Scene.pausing,

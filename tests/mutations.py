@@ -24,6 +24,7 @@ QUOTAS = "tests/unit/test_limits.py"
 RATES = "tests/unit/test_rate_limits.py"
 DOORS = "tests/integration/test_console_access.py"
 PAGES = "tests/integration/test_console_pages.py"
+BULK = "tests/integration/test_bulk.py"
 ALLOCATION = "tests/unit/test_allocation.py"
 TRANSITIONS = "tests/unit/test_transitions.py"
 # A race that a mutant wins only now and then.
@@ -789,6 +790,40 @@ CONSOLE = [
     ),
 ]
 
+ACTS_ON_MANY = [
+    Mutant(
+        "what came up since the look is acted on",
+        "bulk/selection.sql",
+        "WHERE state = 'COMPENSATION_FAILED' AND updated_at < $1\n",
+        "WHERE state = 'COMPENSATION_FAILED' AND $1::timestamptz IS NOT NULL\n",
+        _of(BULK, "test_what_was_not_shown_is_not_acted_on"),
+    ),
+    Mutant(
+        "a saga that has moved on is acted on",
+        "saga/verbs.py",
+        "if stood is not None and stood.get(one.id, was) != was:",
+        "if False:",
+        _of(BULK, "test_one_that_has_moved_on_since_is_left_alone"),
+    ),
+    Mutant(
+        "the last item of a chunk is done again",
+        "bulk/bulks.sql",
+        "bulk_id = $1 AND position > $2 ORDER BY position LIMIT $3",
+        "bulk_id = $1 AND position >= $2 ORDER BY position LIMIT $3",
+        _of(BULK, "test_all_that_are_stuck_are_retried_once_each_in_chunks"),
+    ),
+    Mutant(
+        "somebody's code is sent elsewhere",
+        "notifications/corrections.py",
+        "return self.kind in ACCOUNT_KINDS",
+        "return False",
+        _of(
+            "tests/integration/test_console_bulk.py",
+            "test_what_can_not_be_put_right_is_refused_and_nothing_is_sent",
+        ),
+    ),
+]
+
 ALL = [
     *COMPENSATIONS,
     *SAGA,
@@ -804,4 +839,5 @@ ALL = [
     *LIMITS,
     *TRACES,
     *CONSOLE,
+    *ACTS_ON_MANY,
 ]

@@ -277,8 +277,9 @@ async def shop(
     lease: float = 1.0,
     has_relay: bool = True,
     sender: Sender | None = None,
+    **more: Any,
 ) -> AsyncIterator[Shop]:
-    """Open it: `workers` workers on all queues, and a relay."""
+    """Open it: `workers` workers on all queues, and a relay. `more`: settings."""
     gateway = gateway or FakeGateway()
     database = await Database.open(database_url, name="shop", size=20)
     streams = Streams.open(redis_url, name="shop", block=0.2)
@@ -294,7 +295,7 @@ async def shop(
     )
     catalogue = Catalogue()
     placing = PlaceOrder(database, streams, catalogue, order, most_open=None)
-    settings = Settings(database_url=database_url, redis_url=redis_url)
+    settings = Settings(database_url=database_url, redis_url=redis_url, **more)
     assembly = Assembly(settings, "shop", database, database, streams, gateway, catalogue, known, placing)
     async with database.transaction() as tx:
         (customer,) = await registered(tx, 1)

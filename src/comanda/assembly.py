@@ -27,6 +27,7 @@ from comanda.resilience.breaker import Rule
 from comanda.resilience.loops import loop
 from comanda.saga import Saga
 from comanda.saga.definition import Alarm, unheard
+from comanda.saga.settling import Settling
 from comanda.settings import Settings
 from comanda.webhooks.deliveries import webhook_saga
 from comanda.webhooks.sender import Sender
@@ -84,6 +85,10 @@ class Assembly:
     @property
     def alarm(self) -> Alarm:
         return self.definitions.alarm
+
+    def by_hand(self, actor: str) -> Settling:
+        """What settles what an operator decides."""
+        return Settling.by_hand(self.sagas, actor=actor, lease=self.settings.lease, alarm=self.alarm)
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """Fields of what may come in, in a request or a file, and what holds for every body: closed, strict, camelCase."""
 
+import re
 from collections.abc import Set as AbstractSet
 from typing import Annotated, Any
 from uuid import UUID
@@ -13,6 +14,10 @@ MOST_MONEY = 9_000_000_000_000  # a million units of it still fit a bigint
 MOST_TAGS = 50
 _MOST_DEPTH = 8
 _MOST_VALUES = 1000
+_EMAIL = re.compile(
+    r"[^@\s\x00-\x20\x7f<>()\[\]\\,;:\"]{1,64}@[^@\s\x00-\x20\x7f<>()\[\]\\,;:\"]+\.[^@\s.<>()\\,;:\"]+"
+)
+_PHONE = re.compile(r"\+?[0-9 ()./-]{5,30}")
 
 
 def storable(text: str) -> str:
@@ -27,6 +32,18 @@ def storable(text: str) -> str:
 def not_blank(text: str) -> str:
     if not text.strip():
         raise wrong("blank")
+    return text
+
+
+def _email(text: str) -> str:
+    if not _EMAIL.fullmatch(text):
+        raise wrong("email")
+    return text
+
+
+def _phone(text: str) -> str:
+    if not _PHONE.fullmatch(text):
+        raise wrong("phone")
     return text
 
 
@@ -58,6 +75,8 @@ def _storable_json(value: Any) -> Any:
 
 
 Storable = AfterValidator(storable)
+Email = Annotated[str, Field(min_length=3, max_length=254), Storable, AfterValidator(_email)]
+Phone = Annotated[str, Storable, AfterValidator(_phone)]
 Name = Annotated[str, Field(min_length=1, max_length=100), Storable, AfterValidator(not_blank)]
 Id = Annotated[UUID, Field(strict=False)]
 Money = Annotated[int, Field(ge=0, le=MOST_MONEY, description="In minor units (cents)")]

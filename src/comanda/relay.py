@@ -1,4 +1,4 @@
-"""The relay: moves events on, hints at what is due, ends reservations, works files off. Any number may run."""
+"""The relay: moves events on, hints at what is due, ends reservations, works off files and bulk acts. Many may run."""
 
 import asyncio
 import time
@@ -11,6 +11,8 @@ import msgspec
 from comanda import telemetry, tracing
 from comanda.accounts import attempts, console_sessions, one_time, resets, sessions
 from comanda.assembly import Assembly
+from comanda.bulk import chunks
+from comanda.bulk.chunks import Pace
 from comanda.db import Database, Record
 from comanda.db.listener import listen
 from comanda.db.partitions import keep_partitions
@@ -38,6 +40,7 @@ _PROMOTE_EVERY = 0.1
 _RESCUE_EVERY = 1.0
 _EXPIRE_EVERY = 1.0
 _IMPORT_EVERY = 0.5
+_BULK_EVERY = 0.25
 _RESET_EVERY = 0.5
 _MEASURE_EVERY = 2.0
 _SWEEP_EVERY = 60.0
@@ -106,6 +109,7 @@ async def run(assembly: Assembly, stop: asyncio.Event) -> None:
         loops.create_task(loop("rescue", offer_again, stop=stop, every=_RESCUE_EVERY))
         loops.create_task(loop("expire", expire, stop=stop, every=_EXPIRE_EVERY))
         loops.create_task(loop("imports", partial(_import_lines, database), stop=stop, every=_IMPORT_EVERY))
+        loops.create_task(loop("bulk", partial(_act_in_bulk, assembly), stop=stop, every=_BULK_EVERY))
         loops.create_task(loop("reset", partial(_reset, assembly), stop=stop, every=_RESET_EVERY))
         loops.create_task(loop("measure", measure, stop=stop, every=_MEASURE_EVERY))
         loops.create_task(loop("sweep", sweep, stop=stop, every=_SWEEP_EVERY))
@@ -118,6 +122,18 @@ async def _import_lines(database: Database) -> bool:
     for outcome, count in worked.counts.items():
         telemetry.IMPORTED.labels(worked.standing.kind, outcome).inc(count)
     return True
+
+
+async def _act_in_bulk(assembly: Assembly) -> bool:
+    """The next chunk of what operators do to many; whether there may be more."""
+    pace = Pace.of(assembly.settings.bulk_rate, assembly.settings.max_backlog)
+    worked = await chunks.advance(assembly.database, assembly.by_hand, pace)
+    if worked is None:
+        return False
+    for outcome, count in worked.counts.items():
+        telemetry.BULK.labels(worked.standing.verb, outcome).inc(count)
+    await assembly.streams.offer_all(worked.onward)
+    return not worked.standing.is_held_back
 
 
 async def _reset(assembly: Assembly) -> bool:

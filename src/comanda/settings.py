@@ -117,6 +117,7 @@ class Settings(BaseSettings):
     rate_write: Rate = (600, 60)
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = ()
     console: Literal["on", "read-only", "off"] = "on"
+    bulk_rate: Annotated[int, Field(ge=1, le=1000)] = 100
 
     check_seconds: Annotated[float, Field(ge=0, le=31_536_000)] = 60
     audit_days: Annotated[int, Field(ge=0)] = 0

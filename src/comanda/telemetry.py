@@ -29,6 +29,9 @@ REQUESTS = Histogram(
 )
 LIMITED = Counter("http_requests_limited", "Requests that a rate limit refused, by class of routes", ["class"])
 IMPORTED = Counter("import_lines", "Lines of files that were worked off, by outcome", ["kind", "outcome"])
+BULK = Counter(
+    "bulk_items", "Sagas and dead letters that were acted on in bulk, by verb and outcome", ["verb", "outcome"]
+)
 RESPONSES = Counter("http_requests", "Requests answered, by route and status", ["endpoint", "method", "status"])
 ATTEMPTS = Counter("saga_attempts", "Attempts at steps, by outcome", ["outcome"])
 STEP_ATTEMPTS = Counter("saga_step_attempts", "Attempts by process, step and outcome", ["kind", "step", "outcome"])

@@ -27,12 +27,13 @@ OWNED = {
         "reset_requests",
     },
     "audit": {"audit"},
+    "bulk": {"bulk_acts", "bulk_items"},
     "catalog": {"catalogue", "categories", "product_words", "products"},
     "idempotency": {"idempotency_keys"},
     "imports": {"import_pieces", "import_rejections", "imports"},
     "inventory": {"movements", "reservation_lines", "reservations", "stock"},
     "messaging": {"dead_letters", "outbox", "outbox_cursors", "queues"},
-    "notifications": {"mailbox", "notifications"},
+    "notifications": {"mailbox", "message_corrections", "notifications"},
     "orders": {"order_lines", "order_moves", "order_notes", "orders", "shipment_lines", "shipments"},
     "payments": {"breakers", "payments", "refund_lines", "refunds"},
     "saga": {"saga_attempts", "sagas"},
@@ -45,7 +46,7 @@ OWNED = {
 EDGES = (
     "api/", "cli/", "console/", "db/", "proof/", "relay.py", "worker.py", "saga/engine.py", "saga/rescue.py",
     "messaging/relay.py", "checkout/place_order.py", "catalog/cache.py", "notifications/providers.py",
-    "payments/breaker.py", "webhooks/deliveries.py", "imports/batches.py",
+    "payments/breaker.py", "webhooks/deliveries.py", "imports/batches.py", "bulk/chunks.py",
 )  # fmt: skip
 CALLS_OUTSIDE = ("payments/gateway.py", "messaging/streams.py", "notifications/alerts.py", "webhooks/sender.py")
 READS_OUTSIDE = {"ledger", "wrote_lately"}  # nothing is changed there

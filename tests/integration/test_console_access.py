@@ -68,8 +68,13 @@ async def browser(api: Client, role: Role | None = None) -> AsyncIterator[Browse
 
 def _path(page: Page) -> str:
     path = page.path.replace("{language}", "en").replace("{queue}", "order-processing").replace("{switch}", "pause")
-    path = path.replace("{verb}", "retry").replace("{name}", "console.css").replace("{key:path}", "no such")
-    for name in ("order_id", "saga_id", "webhook_id", "delivery_id"):
+    path = (
+        path.replace("{move}", "stop")
+        .replace("{verb}", "retry")
+        .replace("{name}", "console.css")
+        .replace("{key:path}", "no such")
+    )
+    for name in ("order_id", "saga_id", "webhook_id", "delivery_id", "bulk_id", "letter_id"):
         path = path.replace(f"{{{name}}}", str(uuid4()))
     return path.replace("{fingerprint}", "abc")
 

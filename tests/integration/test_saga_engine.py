@@ -335,8 +335,9 @@ async def test_a_compensation_that_fails_is_stuck_said_and_redriven(stage: Stage
     assert (await pump(one)).total() == 0, "it is nobody's to take"
     stage.answers["two", "backward"] = lambda _: Done()
     async with stage.database.transaction() as tx:
-        ids = await dead_letters.mark_redriven(tx, None, actor="ana", reason="repaired")
-        acted, result = await verbs.act(tx, by_hand(saga), ids, "retry", actor="ana", reason="repaired")
+        marked = await dead_letters.mark_redriven(tx, None, actor="ana", reason="repaired")
+        assert list(marked.values()) == [row["id"]]
+        acted, result = await verbs.act(tx, by_hand(saga), [row["id"]], "retry", actor="ana", reason="repaired")
     assert [(one.saga_id, one.refusal) for one in acted] == [(row["id"], None)]
     assert result.onward == {(A, 1): [row["id"]]}
     await pump(one)

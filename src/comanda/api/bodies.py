@@ -1,6 +1,5 @@
 """What may come in. Bodies are closed: an unknown name, a wrong type or a text that can't be stored is a 422."""
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -16,10 +15,12 @@ from comanda.fields import (
     Body,
     Count,
     Description,
+    Email,
     Id,
     Location,
     Money,
     Name,
+    Phone,
     ProductName,
     Sku,
     Storable,
@@ -29,22 +30,6 @@ from comanda.fields import (
 from comanda.inventory.admin import MOST, Addition, Removal
 
 _MOST_UNITS = 1_000_000_000
-_EMAIL = re.compile(
-    r"[^@\s\x00-\x20\x7f<>()\[\]\\,;:\"]{1,64}@[^@\s\x00-\x20\x7f<>()\[\]\\,;:\"]+\.[^@\s.<>()\\,;:\"]+"
-)
-_PHONE = re.compile(r"\+?[0-9 ()./-]{5,30}")
-
-
-def _email(text: str) -> str:
-    if not _EMAIL.fullmatch(text):
-        raise wrong("email")
-    return text
-
-
-def _phone(text: str) -> str:
-    if not _PHONE.fullmatch(text):
-        raise wrong("phone")
-    return text
 
 
 def _listed(value: Any) -> Any:
@@ -54,8 +39,6 @@ def _listed(value: Any) -> Any:
     return value
 
 
-Email = Annotated[str, Field(min_length=3, max_length=254), Storable, AfterValidator(_email)]
-Phone = Annotated[str, Storable, AfterValidator(_phone)]
 Password = Annotated[str, Field(min_length=SHORTEST, max_length=LONGEST), Storable]
 Token = Annotated[str, Field(min_length=1, max_length=200), Storable]
 Stocked = Annotated[int, Field(ge=0, le=MOST)]

@@ -7,7 +7,7 @@ import typer
 import uvloop
 
 from comanda import __version__, settings
-from comanda.cli import imports, operate, processes, sagas, webhooks
+from comanda.cli import bulk, imports, operate, processes, sagas, webhooks
 from comanda.messaging.streams import QUEUES
 
 app = typer.Typer(
@@ -21,12 +21,15 @@ app = typer.Typer(
 app.add_typer(sagas.saga_app, name="saga")
 app.add_typer(operate.queue_app, name="queue")
 app.add_typer(operate.letters_app, name="dead-letters")
+app.add_typer(bulk.bulk_app, name="bulk")
 app.add_typer(operate.orders_app, name="orders")
 app.add_typer(operate.audit_app, name="audit")
 app.add_typer(webhooks.webhooks_app, name="webhooks")
 app.command("import")(imports.import_command)
 app.command("explain")(operate.show_order)
 app.command("stuck")(sagas.list_stuck)
+for verb in (sagas.retry, sagas.skip, sagas.compensate, sagas.resolve):
+    app.command()(verb)
 
 DataDir = Annotated[Path, typer.Option("--data-dir", help="Where everything is kept.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]

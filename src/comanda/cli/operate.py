@@ -9,20 +9,22 @@ from rich.console import Console
 
 from comanda.audit import acts
 from comanda.checkout import story
-from comanda.cli import shapes
-from comanda.cli.sagas import by_hand
-from comanda.cli.terminal import DataDir, Json, Limit, Reason, actor, run, show
+from comanda.cli import bulk, shapes
+from comanda.cli.terminal import DataDir, Json, Limit, Reason, actor, by_hand, run, show
 from comanda.db import Database
 from comanda.errors import ConfigurationFault, Fault
 from comanda.failpoints import Boundary
 from comanda.messaging import dead_letters, switches
 from comanda.messaging.streams import QUEUES, Streams
+from comanda.notifications import corrections
+from comanda.notifications.corrections import Stored, Wish
 from comanda.saga import log, switching, verbs
 
 LIMIT = Boundary("operator.limit")
 PAUSE = Boundary("operator.pause")
 REDRIVE = Boundary("operator.redrive")
 
+_AT_ONCE = 1000  # letters in one transaction
 _FASTEST = 1_000_000  # jobs a second: more is no limit
 
 audit_app = typer.Typer(help="Who did what, and why.", no_args_is_help=True)
@@ -161,27 +163,118 @@ def list_letters(
 
 @letters_app.command("redrive")
 def redrive_letters(
-    reason: Reason,
     ids: Annotated[list[UUID] | None, typer.Argument(help="Which; without any, --all is needed.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All that are open.")] = False,
-    limit: Limit = 1000,
+    filters: bulk.Filters = None,
+    reason: Reason = "",
+    dry_run: bulk.DryRun = False,
+    detach: bulk.Detach = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="With --all: so many at the most, the oldest; else 1000.")
+    ] = None,
     data_dir: DataDir = Path(".comanda"),
     json: Json = False,
 ) -> None:
-    """Send dead letters round again: their sagas stand at their step, with all attempts before them."""
-    if bool(ids) == everything:
-        raise ConfigurationFault("Name the letters to redrive, or say --all.")
+    """Send dead letters round again: their sagas stand at their step, with all attempts before them.
+
+    A filter has fingerprint, error, queue, step and age (in minutes); what matches goes round in the background.
+    """
+    if bool(ids) + everything + bool(filters) != 1:
+        raise ConfigurationFault("Name the letters to redrive, or say --all, or --filter.")
+    if filters or dry_run or detach:
+        if ids or limit is not None:
+            raise ConfigurationFault(
+                "--filter, --dry-run and --detach are about all that match: name no letters and no limit."
+            )
+        what = bulk.wanted("letters", filters or [])
+        bulk.act_on_all("redrive", what, reason, data_dir, dry_run=dry_run, detach=detach, json=json)
+        return
+    if not reason.strip():
+        raise typer.BadParameter("say why: it is kept with your name", param_hint="--reason")
 
     async def work(database: Database, streams: Streams) -> Any:
         async with database.transaction(REDRIVE) as tx:
             acted, result = await verbs.redrive(
-                tx, by_hand(database), ids or None, actor=actor(), reason=reason, limit=limit
+                tx, by_hand(database), ids or None, actor=actor(), reason=reason, limit=limit or _AT_ONCE
             )
         await streams.offer_all(result.onward)
         return [{"saga": one.saga_id, "now": one.now, "refusal": one.refusal} for one in acted]
 
     columns = {"saga": "saga", "now": "stands at", "refusal": ""}
     show(run(data_dir, work), columns, json=json, empty="Nothing to redrive.", line=shapes.Redriven)
+
+
+@letters_app.command("show")
+def show_letter(
+    letter: Annotated[UUID, typer.Argument(help="A dead letter's id.")],
+    data_dir: DataDir = Path(".comanda"),
+    json: Json = False,
+) -> None:
+    """What went wrong, with what; the message that it is about, and what was ever changed in that."""
+
+    async def work(database: Database, _streams: Streams) -> Any:
+        async with database.connection() as tx:
+            (found,) = await dead_letters.find(tx, [letter])
+            (message,) = await corrections.messages(tx, [letter])
+            told = [] if message is None else (await corrections.of_messages(tx, [message.id]))[message.id]
+        return found, message, told
+
+    found, message, told = run(data_dir, work)
+    if found is None:
+        raise Fault(f"There is no dead letter {letter}.")
+    columns = {"id": "letter", "created_at": "since", "saga_id": "saga", "queue": "queue", "step": "step",
+               "error": "error", "payload": "payload", "redriven_by": "redriven by"}  # fmt: skip
+    show([found], columns, json=json, empty="", line=shapes.Letter)
+    if message is not None:
+        show([_message(message)], {name: name for name in _message(message)}, json=json, empty="")
+    rows = [{"at": one.at, "who": one.actor, "because": one.reason, "before": dict(one.before),
+             "after": dict(one.after)} for one in told]  # fmt: skip
+    show(rows, {"at": "at", "who": "who", "because": "because", "before": "was", "after": "is"}, json=json, empty="")
+
+
+@letters_app.command("edit")
+def edit_letter(
+    letter: Annotated[UUID, typer.Argument(help="The dead letter of a message that could not be delivered.")],
+    recipient: Annotated[str | None, typer.Option(help="Whom it is to go to instead.")] = None,
+    language: Annotated[str | None, typer.Option(help="en or es.")] = None,
+    reason: Reason = "",
+    dry_run: bulk.DryRun = False,
+    data_dir: DataDir = Path(".comanda"),
+    json: Json = False,
+) -> None:
+    """Put the message right that a letter is about, and send it round again. What it was is kept."""
+    if not dry_run and not reason.strip():
+        raise typer.BadParameter("say why: it is kept with your name", param_hint="--reason")
+
+    async def work(database: Database, streams: Streams) -> Any:
+        async with database.connection() as tx:
+            (message,) = await corrections.messages(tx, [letter])
+        if message is None:
+            raise Fault(f"{letter} is about no message: there is nothing in it to change.")
+        wish = Wish(letter, recipient or message.recipient, language or message.language)
+        refusal = corrections.refused(message, wish)
+        if refusal is None and not dry_run:
+            async with database.transaction(REDRIVE) as tx:
+                (refusal,), result = await corrections.correct(
+                    tx, by_hand(database), [wish], actor=actor(), reason=reason
+                )
+                if refusal is not None:
+                    raise Fault(refusal)
+            await streams.offer_all(result.onward)
+        if refusal is not None:
+            raise Fault(refusal)
+        return [
+            {"letter": letter, "field": name, "was": getattr(message, name), "is": getattr(wish, name)}
+            for name in corrections.changed(message, wish)
+        ]
+
+    columns = {"letter": "letter", "field": "field", "was": "was", "is": "would be" if dry_run else "is"}
+    show(run(data_dir, work), columns, json=json, empty="")
+
+
+def _message(one: Stored) -> dict[str, Any]:
+    whom = {} if one.is_of_an_account else {"recipient": one.recipient, "language": one.language}
+    return {"message": one.id, "kind": one.kind, "channel": one.channel, **whom, "state": one.state, "error": one.error}
 
 
 @orders_app.command("show")

@@ -1,26 +1,47 @@
 """Sagas for who is paged: what stands where and why, and the four verbs."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import typer
 
-from comanda import settings
-from comanda.assembly import definitions
-from comanda.cli import shapes
-from comanda.cli.terminal import DataDir, Json, Limit, Reason, actor, run, show
+from comanda.cli import bulk, shapes
+from comanda.cli.terminal import DataDir, Json, Limit, Reason, actor, by_hand, run, show
 from comanda.db import Database
 from comanda.errors import ConfigurationFault, Fault
 from comanda.failpoints import Boundary
 from comanda.messaging.streams import QUEUES, Streams
-from comanda.payments.gateway import InstantGateway
 from comanda.saga import log, verbs
-from comanda.saga.settling import Settling
 
 ACT = Boundary("operator.act")
 
-Sagas = Annotated[list[UUID], typer.Argument(help="Ids of sagas, orders or messages.")]
+Sagas = Annotated[list[UUID] | None, typer.Argument(help="Ids of sagas, orders or messages; or --filter.")]
+
+Of = Annotated[
+    Literal["orders", "stuck"],
+    typer.Option(
+        "--of",
+        help="What the filter is of. orders (not ended): q, product, error, state, step, age. "
+        "stuck (of any kind): kind, step, error, age; without --filter all of them.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Many:
+    """Options of a verb that is about many."""
+
+    of: Literal["orders", "stuck"]
+    filters: list[str] | None
+    dry_run: bool
+    detach: bool
+
+    @property
+    def is_asked(self) -> bool:
+        return bool(self.filters) or self.of == "stuck"
+
 
 saga_app = typer.Typer(help="Sagas: the recorded process of each order and message.", no_args_is_help=True)
 
@@ -89,36 +110,74 @@ def show_saga(
 
 
 @saga_app.command("retry")
-def retry(sagas: Sagas, reason: Reason, data_dir: DataDir = Path(".comanda"), json: Json = False) -> None:
+def retry(
+    sagas: Sagas = None,
+    filters: bulk.Filters = None,
+    of: Of = "orders",
+    reason: Reason = "",
+    dry_run: bulk.DryRun = False,
+    detach: bulk.Detach = False,
+    data_dir: DataDir = Path(".comanda"),
+    json: Json = False,
+) -> None:
     """Once more: a stuck saga at its step with all attempts before it; one that waits, at once."""
-    _act("retry", sagas, reason, data_dir, json=json)
+    _act("retry", sagas, Many(of, filters, dry_run, detach), reason, data_dir, json=json)
 
 
 @saga_app.command("skip")
-def skip(sagas: Sagas, reason: Reason, data_dir: DataDir = Path(".comanda"), json: Json = False) -> None:
+def skip(
+    sagas: Sagas = None,
+    filters: bulk.Filters = None,
+    of: Of = "orders",
+    reason: Reason = "",
+    dry_run: bulk.DryRun = False,
+    detach: bulk.Detach = False,
+    data_dir: DataDir = Path(".comanda"),
+    json: Json = False,
+) -> None:
     """Count the step it stands at as done, without doing it: you have seen that it is, or that it may be left out."""
-    _act("skip", sagas, reason, data_dir, json=json)
+    _act("skip", sagas, Many(of, filters, dry_run, detach), reason, data_dir, json=json)
 
 
 @saga_app.command("compensate")
-def compensate(sagas: Sagas, reason: Reason, data_dir: DataDir = Path(".comanda"), json: Json = False) -> None:
+def compensate(
+    sagas: Sagas = None,
+    filters: bulk.Filters = None,
+    of: Of = "orders",
+    reason: Reason = "",
+    dry_run: bulk.DryRun = False,
+    detach: bulk.Detach = False,
+    data_dir: DataDir = Path(".comanda"),
+    json: Json = False,
+) -> None:
     """Undo it from where it stands; an order ends CANCELLED, its money and stock given back."""
-    _act("compensate", sagas, reason, data_dir, json=json)
+    _act("compensate", sagas, Many(of, filters, dry_run, detach), reason, data_dir, json=json)
 
 
 @saga_app.command("resolve")
-def resolve(sagas: Sagas, reason: Reason, data_dir: DataDir = Path(".comanda"), json: Json = False) -> None:
+def resolve(
+    sagas: Sagas = None,
+    filters: bulk.Filters = None,
+    of: Of = "orders",
+    reason: Reason = "",
+    dry_run: bulk.DryRun = False,
+    detach: bulk.Detach = False,
+    data_dir: DataDir = Path(".comanda"),
+    json: Json = False,
+) -> None:
     """End it as undone: whatever was left to be undone, you have undone by hand."""
-    _act("resolve", sagas, reason, data_dir, json=json)
+    _act("resolve", sagas, Many(of, filters, dry_run, detach), reason, data_dir, json=json)
 
 
-def by_hand(database: Database) -> Settling:
-    """What settles the outcomes that an operator decides; runs nothing itself."""
-    known = definitions(settings.load(), database, InstantGateway(), None, None)
-    return Settling.by_hand(known.sagas, actor=actor(), lease=settings.load().lease)
-
-
-def _act(verb: verbs.Verb, sagas: list[UUID], reason: str, data_dir: Path, *, json: bool) -> None:
+def _act(verb: verbs.Verb, sagas: list[UUID] | None, many: Many, reason: str, data_dir: Path, *, json: bool) -> None:
+    if bool(sagas) == many.is_asked:
+        raise typer.BadParameter("name the sagas, or say --filter")
+    if sagas and (many.dry_run or many.detach):
+        raise typer.BadParameter("--dry-run and --detach go with --filter")
+    if not sagas:
+        what = bulk.wanted(many.of, many.filters or [])
+        bulk.act_on_all(verb, what, reason, data_dir, dry_run=many.dry_run, detach=many.detach, json=json)
+        return
     if not reason.strip():
         raise typer.BadParameter("say why: it is kept with your name", param_hint="--reason")
 

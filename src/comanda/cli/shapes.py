@@ -27,7 +27,7 @@ Milliseconds = Annotated[float | None, _is("ms")]
 Detail = Annotated[str | None, _is("a sentence, or null")]
 
 
-class Saga(Line):
+class Saga(Line, frozen=True, kw_only=True):
     """Where a saga stands."""
 
     id: Annotated[UUID, _is("of the saga")]
@@ -53,7 +53,7 @@ class Saga(Line):
     ended_at: datetime | None
 
 
-class Attempt(Line):
+class Attempt(Line, frozen=True, kw_only=True):
     """One attempt at a step."""
 
     saga_id: UUID
@@ -67,7 +67,7 @@ class Attempt(Line):
     duration_ms: Annotated[float, _is("ms")]
 
 
-class Acted(Line):
+class Acted(Line, frozen=True, kw_only=True):
     """What became of one saga that was acted upon."""
 
     saga: UUID
@@ -78,7 +78,7 @@ class Acted(Line):
     refusal: Annotated[str | None, _is("why nothing was done")]
 
 
-class Redriven(Line):
+class Redriven(Line, frozen=True, kw_only=True):
     """What became of a dead letter's saga."""
 
     saga: UUID
@@ -86,7 +86,7 @@ class Redriven(Line):
     refusal: Annotated[str | None, _is("why nothing was done")]
 
 
-class Queue(Line):
+class Queue(Line, frozen=True, kw_only=True):
     """A queue."""
 
     queue: Annotated[str, _is("its name")]
@@ -100,7 +100,7 @@ class Queue(Line):
     failed: Annotated[int, _is("since Redis was last empty")]
 
 
-class Switch(Line):
+class Switch(Line, frozen=True, kw_only=True):
     """How a queue was switched."""
 
     queue: Annotated[str, _is("its name")]
@@ -108,7 +108,7 @@ class Switch(Line):
     paused: bool
 
 
-class Letter(Line):
+class Letter(Line, frozen=True, kw_only=True):
     """A dead letter."""
 
     id: UUID
@@ -124,7 +124,94 @@ class Letter(Line):
     reason: Annotated[str | None, _is("why")]
 
 
-class Order(Line):
+class StoredMessage(Line, frozen=True, kw_only=True):
+    """The message that a dead letter is about; one of an account without its recipient and language."""
+
+    message: UUID
+    kind: str
+    channel: Annotated[str, _is("`EMAIL` or `SMS`")]
+    recipient: str | None = None
+    language: Annotated[str | None, _is("`en` or `es`")] = None
+    state: Annotated[str, _is("`PENDING`, `SENT`, `FAILED`")]
+    error: str | None
+
+
+class Corrected(Line, frozen=True, kw_only=True):
+    """What somebody changed in a message."""
+
+    at: datetime
+    who: str
+    because: str
+    before: Annotated[dict[str, str], _is("`{recipient, language}`")]
+    after: Annotated[dict[str, str], _is("`{recipient, language}`")]
+
+
+class Edited(Line, frozen=True, kw_only=True):
+    """A field of a message that was changed, or with `--dry-run` would be."""
+
+    letter: UUID
+    field: Annotated[str, _is("`recipient` or `language`")]
+    was: str
+    is_: Annotated[str, _is("what it is now")] = msgspec.field(name="is")
+
+
+class BulkAct(Line, frozen=True, kw_only=True):
+    """An act on many."""
+
+    bulk: UUID
+    verb: Annotated[str, _is("`retry`, `skip`, `compensate`, `resolve`, `redrive`")]
+    state: Annotated[str, _is("`RUNNING`, `STOPPED`, `ENDED`")]
+    items: Annotated[int, _is("that it is about")]
+    done: int
+    refused: int
+    failed: int
+    at: Annotated[datetime, _is("when it was begun")]
+    who: str
+    because: str
+    filter: Annotated[dict[str, str], _is("`of`, and what was asked for")]
+
+
+class BulkItem(Line, frozen=True, kw_only=True):
+    """What came of an item of an act on many."""
+
+    item: Annotated[int, _is("counted from 1")]
+    saga: UUID | None
+    letter: UUID | None
+    kind: Annotated[str | None, _is("of its saga")]
+    subject: Annotated[UUID | None, _is("what that is about")]
+    outcome: Annotated[str | None, _is("`done`, `refused`, `failed`; null: it waits")]
+    stood: Annotated[str, _is("where it stood when it was chosen")]
+    now: Annotated[str | None, _is("where it stood afterwards")]
+    because: Annotated[str | None, _is("why nothing was done")]
+
+
+class WouldStand(Line, frozen=True, kw_only=True):
+    """`--dry-run`: how many would stand where."""
+
+    count: int
+    stands: str
+
+
+class WouldBeRefused(Line, frozen=True, kw_only=True):
+    """`--dry-run`: how many would be refused, and why."""
+
+    count: int
+    refusal: str
+
+
+class Rehearsed(Line, frozen=True, kw_only=True):
+    """`--dry-run`: what the act would be about; nothing was changed."""
+
+    verb: Annotated[str, _is("`retry`, `skip`, `compensate`, `resolve`, `redrive`")]
+    filter: Annotated[dict[str, str], _is("`of`, and what was asked for")]
+    match: Annotated[int, _is("how many")]
+    cut: Annotated[bool, _is("there are more than one act may be about")]
+    tried: Annotated[int, _is("so many of them were tried")]
+    orders: Annotated[int, _is("that they belong to")]
+    worth: Annotated[list[dict[str, Any]], _is("`{amount, currency}`, in minor units")]
+
+
+class Order(Line, frozen=True, kw_only=True):
     """An order."""
 
     order: UUID
@@ -134,7 +221,7 @@ class Order(Line):
     reason: Annotated[str | None, _is("why it failed")]
 
 
-class Standing(Line):
+class Standing(Line, frozen=True, kw_only=True):
     """What one of an order's sagas waits for."""
 
     of: Annotated[str, _is("what it is about, else its kind")]
@@ -142,7 +229,7 @@ class Standing(Line):
     stands: Annotated[str, _is("a sentence")]
 
 
-class StoryLine(Line):
+class StoryLine(Line, frozen=True, kw_only=True):
     """One thing that happened to an order."""
 
     at: datetime
@@ -157,7 +244,7 @@ class StoryLine(Line):
     about: Annotated[str, _is("whose saga it was; empty: the order's own")]
 
 
-class Act(Line):
+class Act(Line, frozen=True, kw_only=True):
     """What an operator did."""
 
     id: UUID
@@ -169,7 +256,7 @@ class Act(Line):
     detail: Annotated[str, _is("JSON text")]
 
 
-class Endpoint(Line):
+class Endpoint(Line, frozen=True, kw_only=True):
     """An endpoint of webhooks."""
 
     id: UUID
@@ -181,7 +268,7 @@ class Endpoint(Line):
     created_at: datetime
 
 
-class Delivery(Line):
+class Delivery(Line, frozen=True, kw_only=True):
     """An event on its way to an endpoint."""
 
     id: UUID
@@ -194,13 +281,13 @@ class Delivery(Line):
     answer: Annotated[int | str | None, _is("the last status, or what went wrong")]
 
 
-class Redelivered(Line):
+class Redelivered(Line, frozen=True, kw_only=True):
     """A delivery that was made anew."""
 
     delivery: UUID
 
 
-class HeardLine(Line):
+class HeardLine(Line, frozen=True, kw_only=True):
     """What an endpoint heard."""
 
     at: datetime
@@ -211,7 +298,7 @@ class HeardLine(Line):
     status: Annotated[int, _is("that it was answered with")]
 
 
-class Rejected(Line):
+class Rejected(Line, frozen=True, kw_only=True):
     """A line of a file that was not done."""
 
     line: Annotated[int, _is("counted from 1")]
@@ -221,7 +308,7 @@ class Rejected(Line):
     message: str
 
 
-class Imported(Line):
+class Imported(Line, frozen=True, kw_only=True):
     """What came of a file; without `id` and `known` it was a dry run."""
 
     kind: Annotated[str, _is("`products` or `stock`")]
@@ -235,7 +322,7 @@ class Imported(Line):
     known: Annotated[bool, _is("the file was imported before")] = False
 
 
-class Restarted(Line):
+class Restarted(Line, frozen=True, kw_only=True):
     """A process that was replaced."""
 
     process: Annotated[str, _is("its name")]
@@ -244,14 +331,14 @@ class Restarted(Line):
     seconds: Annotated[float, _is("s")]
 
 
-class Migration(Line):
+class Migration(Line, frozen=True, kw_only=True):
     """A migration that ran."""
 
     number: int
     name: str
 
 
-class Ready(Line):
+class Ready(Line, frozen=True, kw_only=True):
     """Once everything runs."""
 
     api: Annotated[str, _is("URL")]
@@ -264,7 +351,7 @@ class Ready(Line):
     seconds: Annotated[float, _is("s until ready")]
 
 
-class Checked(Line):
+class Checked(Line, frozen=True, kw_only=True):
     """The doctor's report."""
 
     is_healthy: bool
@@ -296,11 +383,21 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     outcomes: Annotated[list[dict[str, Any]], _is("`{status, reason, orders}`")]
 
 
+_BULK = (BulkItem, BulkAct, WouldStand, WouldBeRefused, Rehearsed)
+"""What a verb prints with `--filter`."""
+
 OF: Mapping[str, tuple[type[msgspec.Struct], ...]] = {
     "audit list": (Act,),
+    "bulk list": (BulkAct,),
+    "bulk resume": (BulkAct,),
+    "bulk show": (BulkItem, BulkAct),
+    "bulk stop": (BulkAct,),
     "chaos": (Report,),
+    "compensate": (Acted, *_BULK),
+    "dead-letters edit": (Edited,),
     "dead-letters list": (Letter,),
-    "dead-letters redrive": (Redriven,),
+    "dead-letters redrive": (Redriven, *_BULK),
+    "dead-letters show": (Letter, StoredMessage, Corrected),
     "doctor": (Checked,),
     "explain": (Order, Standing, StoryLine),
     "import": (Rejected, Imported),
@@ -312,13 +409,16 @@ OF: Mapping[str, tuple[type[msgspec.Struct], ...]] = {
     "queue list": (Queue,),
     "queue pause": (Switch,),
     "queue resume": (Switch,),
+    "resolve": (Acted, *_BULK),
     "restart": (Restarted,),
-    "saga compensate": (Acted,),
+    "retry": (Acted, *_BULK),
+    "saga compensate": (Acted, *_BULK),
     "saga list": (Saga,),
-    "saga resolve": (Acted,),
-    "saga retry": (Acted,),
+    "saga resolve": (Acted, *_BULK),
+    "saga retry": (Acted, *_BULK),
     "saga show": (Saga, Attempt),
-    "saga skip": (Acted,),
+    "saga skip": (Acted, *_BULK),
+    "skip": (Acted, *_BULK),
     "stuck": (Saga,),
     "up": (Ready,),
     "webhooks deliveries": (Delivery,),

@@ -1,4 +1,4 @@
-"""What every command for operators has in common: where to connect, how rows are shown, who asks."""
+"""What every command for operators has in common: where to connect, how rows are shown, who asks and decides."""
 
 import getpass
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -14,11 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from comanda import failpoints, settings
+from comanda.assembly import definitions
 from comanda.cli import shapes
 from comanda.cli.running import located
 from comanda.clock import rfc3339
 from comanda.db import Database
 from comanda.messaging.streams import Streams
+from comanda.payments.gateway import InstantGateway
+from comanda.saga.settling import Settling
 
 DataDir = Annotated[
     Path, typer.Option("--data-dir", help="Of a running `comanda up`, unless COMANDA_DATABASE_URL is set.")
@@ -42,7 +45,8 @@ def _said(reason: str) -> str:
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept with your name.", callback=_said)]
 
 # Columns that are copied into the next command, and names that nobody reads in pieces.
-_WHOLE = {"saga", "letter", "order", "queue", "of", "kind", "state", "step", "next step", "outcome", "worker", "at"}
+_WHOLE = {"saga", "letter", "order", "queue", "of", "kind", "state", "step", "next step", "outcome", "worker", "at",
+          "bulk"}  # fmt: skip
 _PIPED_WIDTH = 240
 _FOLDED_WIDTH = 24  # less than that of a sentence, and it is a column of single words
 
@@ -124,7 +128,7 @@ def _fitting(columns: Mapping[str, str], cells: Mapping[str, list[Text]], width:
     }
     if sum(needed.values()) + len(columns) - 1 <= width:
         return list(columns), []
-    shown, left = [], width
+    shown, left = list[str](), width
     for name in columns:
         left -= needed[name] + 2
         if left < 0 and shown:
@@ -143,3 +147,9 @@ def _cell(value: Any) -> Text:
 
 def actor() -> str:
     return f"cli:{getpass.getuser()}"
+
+
+def by_hand(database: Database) -> Settling:
+    """What settles the outcomes that an operator decides; runs nothing itself."""
+    known = definitions(settings.load(), database, InstantGateway(), None, None)
+    return Settling.by_hand(known.sagas, actor=actor(), lease=settings.load().lease)

@@ -13,7 +13,7 @@ from comanda import telemetry
 from comanda.accounts import accounts, console_sessions
 from comanda.accounts.accounts import OPERATORS, STAFF, Account
 from comanda.api.parts import Parts
-from comanda.console import letters, lists, orders, overview, queues, signing
+from comanda.console import bulk, letter, letters, lists, orders, overview, queues, signing
 from comanda.console.ask import COOKIE, HEADERS, Ask, Desk, Refusal, form_of, is_of_this_origin
 from comanda.console.pulse import Pulse
 from comanda.console.render import Pages
@@ -53,8 +53,15 @@ ROUTES = [
     Page("GET", "/admin/sagas/{saga_id}/{verb}", orders.preview, ACTORS, acts=True),
     Page("POST", "/admin/sagas/{saga_id}/{verb}", orders.act, ACTORS, acts=True),
     Page("GET", "/admin/dead-letters", letters.groups, READERS),
+    Page("GET", "/admin/dead-letters/letter/{letter_id}", letter.show, READERS),
+    Page("POST", "/admin/dead-letters/letter/{letter_id}", letter.change, ACTORS, acts=True),
     Page("GET", "/admin/dead-letters/{fingerprint}", letters.group, READERS),
     Page("POST", "/admin/dead-letters/{fingerprint}/redrive", letters.redrive, ACTORS, acts=True),
+    Page("GET", "/admin/bulk", bulk.listed, READERS),
+    Page("POST", "/admin/bulk", bulk.begin, ACTORS, acts=True),
+    Page("GET", "/admin/bulk/look", bulk.look, ACTORS, acts=True),
+    Page("GET", "/admin/bulk/{bulk_id}", bulk.show, READERS),
+    Page("POST", "/admin/bulk/{bulk_id}/{move}", bulk.switch, ACTORS, acts=True),
     Page("GET", "/admin/queues", queues.show, READERS),
     Page("GET", "/admin/queues/{queue}", queues.jobs, READERS),
     Page("POST", "/admin/queues/{queue}/{switch}", queues.switch, ACTORS, acts=True),

@@ -1,6 +1,8 @@
 """What an act on a saga leads to, in sentences (English: the pages translate them). Pure."""
 
-from comanda.db import Record
+from collections.abc import Mapping
+from typing import Any
+
 from comanda.saga.batch import key_of
 from comanda.saga.definition import Saga
 from comanda.saga.verbs import Verb
@@ -12,7 +14,7 @@ _SAME_KEY = (
 )
 
 
-def of(verb: Verb, saga: Record, definition: Saga) -> list[Sentence]:
+def of(verb: Verb, saga: Mapping[str, Any], definition: Saga) -> list[Sentence]:
     """What will happen when `verb` is done to a saga that stands as its row says."""
     step = definition[saga["step"]]
     names = {"step": step.name, "key": key_of(saga["id"], step.name, saga["direction"]), "queue": step.queue}

@@ -6,25 +6,43 @@ from typing import Any
 from starlette.responses import Response
 
 from comanda.api.once import hint_all
+from comanda.bulk import filters, selection
 from comanda.console.ask import Ask, Refusal
 from comanda.console.orders import ACT, settling
+from comanda.console.shown import offered
 from comanda.db import Record, twin
 from comanda.messaging import dead_letters
+from comanda.messaging.streams import QUEUES
 from comanda.saga import verbs
 
 _sql = twin(__file__)
 GROUPS = _sql["groups"]
 
 _SHOWN = 100
-_AT_ONCE = 1000  # in one transaction; more are asked for again
+_AT_ONCE = 1000  # in one transaction
 _COUNTS = {"one": 1, "five": 5, "all": _AT_ONCE}
 
 
 async def groups(ask: Ask) -> Response:
     """What went wrong, since when, for how many orders, and how much money they are worth."""
+    asked = {name: ask.asked(name) for name in filters.FIELDS["letters"]}
+    wanted = filters.read("letters", asked)
+    if isinstance(wanted, str):
+        raise Refusal(422, wanted)
     async with ask.parts.assembly.lists.connection() as tx:
-        rows = await GROUPS.rows(tx)
-    return ask.page("letters.html", groups=_merged(rows))
+        rows = await GROUPS.rows(
+            tx, wanted.age, wanted.get("queue"), wanted.get("step"), selection.like(wanted.get("error")),
+            wanted.get("fingerprint"),
+        )  # fmt: skip
+    merged = _merged(rows)
+    return ask.page(
+        "letters.html",
+        groups=merged,
+        asked=asked,
+        is_filtered=bool(wanted.asked),
+        queues=QUEUES,
+        act_on=offered(ask, "letters", asked) if merged else None,
+    )
 
 
 async def group(ask: Ask) -> Response:
@@ -32,16 +50,25 @@ async def group(ask: Ask) -> Response:
     fingerprint = ask.request.path_params["fingerprint"]
     async with ask.parts.assembly.lists.connection() as tx:
         rows = await dead_letters.alike(tx, fingerprint, _SHOWN + 1)
-    return ask.page("letter_group.html", fingerprint=fingerprint, rows=rows[:_SHOWN], has_more=len(rows) > _SHOWN)
+    act_on = offered(ask, "letters", {"fingerprint": fingerprint})
+    return ask.page(
+        "letter_group.html", fingerprint=fingerprint, rows=rows[:_SHOWN], has_more=len(rows) > _SHOWN, act_on=act_on
+    )
 
 
 async def redrive(ask: Ask) -> Response:
-    """Send some of them round again; whoever comes second finds them gone."""
+    """Send some of them round again; whoever comes second finds them gone. More than can be at once is a bulk act."""
     fingerprint, reason = ask.request.path_params["fingerprint"], ask.reason()
     count = _COUNTS.get(ask.form.get("count", ""))
     if count is None:
         raise Refusal(422, "One, five or all of them?")
     parts = ask.parts
+    if count == _AT_ONCE:
+        async with parts.database.connection() as tx:
+            is_more = len(await dead_letters.alike(tx, fingerprint, _AT_ONCE + 1)) > _AT_ONCE
+        look = offered(ask, "letters", {"fingerprint": fingerprint})
+        if is_more and look is not None:
+            return ask.go(look)
     async with parts.database.transaction(ACT) as tx:
         ids = [one["id"] for one in await dead_letters.alike(tx, fingerprint, count)]
         acted, result = await verbs.redrive(tx, settling(ask), ids, actor=ask.actor, reason=reason, limit=count)

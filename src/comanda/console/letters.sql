@@ -1,10 +1,13 @@
 -- Dead letters, gathered by what went wrong.
 
 -- name: groups
--- Of the newest 20,000 open letters: those that are alike, the orders that they are about, and what these are worth.
+-- Of the newest 20,000 open letters on a filter: those that are alike, the orders that they are about, and what these are worth.
 WITH open AS MATERIALIZED (
     SELECT id, saga_id, queue, step, direction, error, created_at, fingerprint FROM dead_letters
-     WHERE redriven_at IS NULL ORDER BY id DESC LIMIT 20000
+     WHERE redriven_at IS NULL AND ($1::int IS NULL OR created_at < now() - make_interval(mins => $1))
+       AND ($2::text IS NULL OR queue = $2) AND ($3::text IS NULL OR step = $3)
+       AND ($4::text IS NULL OR error ILIKE '%' || $4 || '%') AND ($5::text IS NULL OR fingerprint = $5)
+     ORDER BY id DESC LIMIT 20000
 ), about AS (
     SELECT open.*, coalesce(notifications.order_id, refunds.order_id,
                             CASE WHEN sagas.kind = 'order' THEN sagas.subject END) AS order_id

@@ -10,9 +10,11 @@ from starlette.responses import Response
 
 from comanda.accounts import accounts
 from comanda.api.once import hint_all
+from comanda.bulk import filters, selection
 from comanda.checkout import story
 from comanda.console import effects
 from comanda.console.ask import Ask, Refusal, uuid_or_none
+from comanda.console.shown import offered
 from comanda.db import Record, Tx, twin
 from comanda.failpoints import Boundary
 from comanda.orders import reads
@@ -25,7 +27,6 @@ _sql = twin(__file__)
 FOUND = _sql["found"]
 END_OF_SPAN = _sql["end_of_span"]
 FLOOR_OF_AGE = _sql["floor_of_age"]
-PRODUCTS = _sql["products"]
 ORDER_OF = _sql["order_of"]
 STUCK = _sql["stuck"]
 SAGA = _sql["saga"]
@@ -35,14 +36,12 @@ ACT = Boundary("console.act")
 PAGE = 50
 _SPAN = 10_000  # orders that are looked through for a page
 _NO_ID_IS_GREATER = UUID(int=2**128 - 1)
-_OLDEST = 60 * 24 * 365  # minutes
 _OPEN = ("PENDING", "PROCESSING", "PAYMENT_PENDING", "PAYMENT_FAILED")
-_FILTERS = ("q", "product", "error", "state", "step", "age")
 
 
 async def search(ask: Ask) -> Response:
     """Orders, newest first, on what was asked for; so many are looked through at a time, and then it goes on."""
-    asked = {name: ask.asked(name) for name in _FILTERS}
+    asked = {name: ask.asked(name) for name in filters.FIELDS["orders"]}
     async with ask.parts.assembly.lists.connection() as tx:
         about = uuid_or_none(asked["q"])
         if about is not None:
@@ -58,7 +57,8 @@ async def search(ask: Ask) -> Response:
         is_filtered=bool(query),
         looked=looked,
         next=None if following is None else f"/admin/orders?{urlencode({**query, 'before': str(following)})}",
-        states=["stuck", "open", *OrderState],
+        act_on=offered(ask, "orders", asked),
+        states=filters.STATES,
         steps=[step.name for step in ask.parts.assembly.order.steps],
     )
 
@@ -75,18 +75,17 @@ async def _found(
         source = "stuck"
     elif asked["state"] == "open" or asked["state"] in _OPEN:
         source = "open"
-    products = None
-    if asked["product"]:
-        one = uuid_or_none(asked["product"])
-        products = [one] if one else [row["id"] for row in await PRODUCTS.rows(tx, asked["product"])]
+    products = await selection.products_like(tx, asked["product"]) if asked["product"] else None
     at = before or _NO_ID_IS_GREATER
     if asked["age"].isdigit():
-        at = min(at, await FLOOR_OF_AGE.value(tx, min(int(asked["age"]), _OLDEST)))
+        at = min(at, await FLOOR_OF_AGE.value(tx, min(int(asked["age"]), filters.OLDEST)))
     state = asked["state"] if asked["state"] in {*OrderState} else None
-    error = asked["error"].replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") or None
-    is_filtered = any((state, error, asked["step"], products is not None)) or asked["state"] in {"stuck", "open"}
+    error = selection.like(asked["error"] or None)
+    standing = asked["state"] if asked["state"] in {"stuck", "open"} else None
+    is_filtered = any((state, standing, error, asked["step"], products is not None))
     span = _SPAN if is_filtered else PAGE + 1
-    rows = await FOUND.rows(tx, at, span, source, customers, state, asked["step"] or None, error, products, PAGE + 1)
+    step = asked["step"] or None
+    rows = await FOUND.rows(tx, at, span, source, customers, state, step, error, products, PAGE + 1, standing)
     if len(rows) > PAGE:
         return rows[:PAGE], rows[PAGE - 1]["id"], 0
     if is_filtered and source == "all":
@@ -119,10 +118,25 @@ async def show(ask: Ask) -> Response:
 
 async def stuck(ask: Ask) -> Response:
     """What used up its attempts: it goes on only when somebody acts."""
+    asked = {name: ask.asked(name) for name in filters.FIELDS["stuck"]}
+    wanted = filters.read("stuck", asked)
+    if isinstance(wanted, str):
+        raise Refusal(422, wanted)
     async with ask.parts.assembly.lists.connection() as tx:
-        rows = await STUCK.rows(tx, ask.before() or _NO_ID_IS_GREATER, PAGE + 1)
-    more = f"/admin/stuck?before={rows[PAGE - 1]['id']}" if len(rows) > PAGE else None
-    return ask.page("stuck.html", rows=rows[:PAGE], next=more)
+        rows = await STUCK.rows(
+            tx, ask.before() or _NO_ID_IS_GREATER, PAGE + 1, wanted.get("kind"), wanted.get("step"),
+            selection.like(wanted.get("error")), wanted.age,
+        )  # fmt: skip
+    query = urlencode({**wanted.asked, "before": rows[PAGE - 1]["id"]}) if len(rows) > PAGE else ""
+    return ask.page(
+        "stuck.html",
+        rows=rows[:PAGE],
+        asked=asked,
+        is_filtered=bool(wanted.asked),
+        kinds=[saga.name for saga in ask.parts.assembly.sagas],
+        act_on=offered(ask, "stuck", asked) if rows else None,
+        next=f"/admin/stuck?{query}" if query else None,
+    )
 
 
 async def preview(ask: Ask) -> Response:
@@ -141,7 +155,7 @@ async def preview(ask: Ask) -> Response:
         saga=row,
         acted=acted,
         order_id=order_id,
-        effects=[] if definition is None else effects.of(verb, row, definition),
+        effects=[] if definition is None else effects.of(verb, dict(row), definition),
         why="",
     )
 
@@ -182,10 +196,7 @@ async def _tried(ask: Ask, saga_id: UUID, verb: Verb) -> Acted:
 
 def settling(ask: Ask) -> Settling:
     """What settles what is decided here by hand."""
-    parts = ask.parts
-    return Settling.by_hand(
-        parts.assembly.sagas, actor=ask.actor, lease=parts.settings.lease, alarm=parts.assembly.alarm
-    )
+    return ask.parts.assembly.by_hand(ask.actor)
 
 
 def _verb(ask: Ask) -> Verb:

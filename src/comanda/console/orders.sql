@@ -21,7 +21,10 @@ SELECT orders.id, orders.state, orders.total_amount, orders.currency, orders.fai
   FROM span JOIN orders ON orders.id = span.id
   LEFT JOIN sagas ON sagas.id = orders.saga_id
   LEFT JOIN accounts ON accounts.id = orders.customer_id
- WHERE ($5::text IS NULL OR orders.state = $5) AND ($6::text IS NULL OR sagas.step = $6)
+ WHERE ($5::text IS NULL OR orders.state = $5)
+   AND ($10::text IS NULL OR ($10 = 'stuck' AND sagas.state = 'COMPENSATION_FAILED')
+        OR ($10 = 'open' AND orders.ended_at IS NULL))
+   AND ($6::text IS NULL OR sagas.step = $6)
    AND ($7::text IS NULL
         OR concat_ws(' ', orders.failure_reason, sagas.reason, sagas.note) ILIKE '%' || $7 || '%')
    AND ($8::uuid[] IS NULL OR EXISTS (SELECT 1 FROM order_lines
@@ -36,12 +39,6 @@ SELECT id FROM orders WHERE id < $1 ORDER BY id DESC OFFSET $2 - 1 LIMIT 1;
 -- Ids below this are of what is older.
 SELECT uuid_floor(now() - make_interval(mins => $1));
 
--- name: products
-SELECT id FROM products
- WHERE sku = $1 OR lower(name || E'\n' || sku || E'\n' || coalesce(brand, '') || E'\n' || coalesce(description, ''))
-       LIKE '%' || lower($1) || '%'
- LIMIT 200;
-
 -- name: order_of
 -- The order that an id is of: its own, its saga's, its message's, its payment's or its refund's.
 SELECT id FROM orders WHERE id = $1
@@ -53,7 +50,10 @@ UNION ALL SELECT order_id FROM refunds WHERE id = $1
 
 -- name: stuck
 SELECT id, kind, subject, step, direction, queue, attempt, note, reason, since, updated_at FROM sagas
- WHERE state = 'COMPENSATION_FAILED' AND id < $1 ORDER BY id DESC LIMIT $2;
+ WHERE state = 'COMPENSATION_FAILED' AND id < $1 AND ($3::text IS NULL OR kind = $3) AND ($4::text IS NULL OR step = $4)
+   AND ($5::text IS NULL OR concat_ws(' ', note, reason) ILIKE '%' || $5 || '%')
+   AND ($6::int IS NULL OR updated_at < now() - make_interval(mins => $6))
+ ORDER BY id DESC LIMIT $2;
 
 -- name: saga
 SELECT id, kind, version, subject, state, step, direction, attempt, queue FROM sagas WHERE id = $1;

@@ -2,18 +2,19 @@
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from comanda.console import pictures
-from comanda.console.ask import HEADERS, Ask, Refusal
+from comanda.console.ask import HEADERS, Ask, Refusal, uuid_or_none
 from comanda.console.pulse import EVERY, Seen
 from comanda.console.render import Language, clock_time
 
 _ALIVE_EVERY = 15.0  # seconds without a change, then a comment is sent
 _OVER_AFTER = 300.0  # seconds, then the browser comes back and is judged anew
-_VIEWS = {"overview": "_overview.html", "queues": "_queues.html"}
+_VIEWS = {"overview": "_overview.html", "queues": "_queues.html", "bulks": "_bulks.html", "bulk": "_bulk.html"}
 
 
 async def show(ask: Ask) -> Response:
@@ -23,12 +24,13 @@ async def show(ask: Ask) -> Response:
 
 async def live(ask: Ask) -> Response:
     """A page's middle, each time that it has changed: server-sent events."""
-    view = ask.asked("view")
-    if view not in _VIEWS:
+    view, _, about = ask.asked("view").partition(".")
+    bulk_id = uuid_or_none(about)
+    if view not in _VIEWS or (bulk_id is not None) != (view == "bulk"):
         raise Refusal(404, "There is nothing at this address.")
     if ask.parts.is_draining():
         return Response(b"retry: 1000\n\n", 200, HEADERS, "text/event-stream")
-    return _Stream(ask, view)
+    return _Stream(ask, view, bulk_id)
 
 
 def _values(seen: Seen) -> dict[str, Any]:
@@ -57,11 +59,12 @@ class _Stream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, ask: Ask, view: str) -> None:
+    def __init__(self, ask: Ask, view: str, bulk_id: UUID | None) -> None:
         super().__init__(None, 200, {**HEADERS, "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._ask = ask
         self._view = view
+        self._bulk_id = bulk_id
         self._language: Language = ask.language
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,9 +83,8 @@ class _Stream(Response):
         over, spoke, last = clock() + _OVER_AFTER, clock(), ""
         while clock() < over and not gone.done() and not desk.parts.is_draining():
             seen = await desk.pulse.look()
-            values = {"may_act": self._ask.may_act, "csrf": self._ask.csrf, **_values(seen)}
-            piece = desk.pages.render(self._language, _VIEWS[self._view], values)
-            if piece != last:
+            piece = self._piece(seen)
+            if piece and piece != last:
                 lines = "".join(f"data: {line}\n" for line in piece.splitlines())
                 await send(_chunk(f"event: piece\n{lines}\n".encode()))
                 last, spoke = piece, clock()
@@ -90,6 +92,18 @@ class _Stream(Response):
                 await send(_chunk(b": alive\n\n"))
                 spoke = clock()
             await asyncio.wait([gone], timeout=EVERY / 2)
+
+    def _piece(self, seen: Seen) -> str:
+        """The middle of the page as it is now."""
+        ask, one = self._ask, next((one for one in seen.bulks if one.id == self._bulk_id), None)
+        values = {"may_act": ask.may_act, "csrf": ask.csrf, **_values(seen)}
+        if self._view == "bulks":
+            values |= {"rows": seen.bulks, "rates": seen.rates}
+        elif self._view == "bulk":
+            if one is None:  # it ended long ago, and the page shows that
+                return ""
+            values |= {"one": one, "rate": seen.rates.get(one.id)}
+        return ask.desk.pages.render(self._language, _VIEWS[self._view], values)
 
 
 async def _gone(receive: Receive) -> None:

@@ -2,16 +2,19 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from comanda import clock, telemetry
 from comanda.api.parts import Parts
+from comanda.bulk import bulks
+from comanda.bulk.bulks import Bulk
 from comanda.db import Tx, twin
 from comanda.errors import DependencyFault
 from comanda.messaging import dead_letters, outbox, switches
@@ -31,6 +34,7 @@ _SELDOM_EVERY = 10.0
 _SHOWN = 60  # minutes
 _UNSETTLED = 10  # minutes: orders of younger ones may still end
 _MOST_ORDERS = 20_000
+_BULKS = 50
 LATE = 10.0  # seconds that an event may wait for the relay
 _MINUTE = timedelta(minutes=1)
 _log = telemetry.log("console")
@@ -95,7 +99,7 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One look. `violations`: rows that break an invariant, by check; None: nobody watches."""
+    """One look. `violations`: rows that break an invariant, by check; None: nobody watches. `rates`: items a second."""
 
     at: datetime
     is_database_up: bool = False
@@ -111,6 +115,8 @@ class Seen:
     money: Sequence[Money] = ()
     goods: Goods = field(default_factory=Goods)
     violations: dict[str, int] | None = None
+    bulks: Sequence[Bulk] = ()
+    rates: Mapping[UUID, float] = field(default_factory=dict)
 
     @property
     def open_breakers(self) -> list[Any]:
@@ -181,6 +187,8 @@ class Pulse:
                     money=self._money,
                     goods=self._goods,
                     violations=self._violations,
+                    bulks=await bulks.lately(tx, _BULKS),
+                    rates=await bulks.rates(tx),
                 )
         except DependencyFault as fault:
             _log.warning("the overview could not be read", error=str(fault))

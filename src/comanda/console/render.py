@@ -29,9 +29,10 @@ _MARKS = {
 }  # fmt: skip
 _TONES = {
     "CONFIRMED": "good", "SHIPPED": "good", "DELIVERED": "good", "COMPLETED": "good", "SUCCEEDED": "good",
-    "SENT": "good", "done": "good", "up": "good", "CLOSED": "good", "runs": "good",
+    "SENT": "good", "ENDED": "good", "done": "good", "up": "good", "CLOSED": "good", "runs": "good",
     "PENDING": "busy", "PROCESSING": "busy", "PAYMENT_PENDING": "busy", "RUNNING": "busy", "COMPENSATING": "busy",
-    "later": "wait", "paused": "wait", "HALF_OPEN": "wait", "degraded": "wait", "unknown": "wait", "operator": "wait",
+    "STOPPED": "wait", "later": "wait",
+    "paused": "wait", "HALF_OPEN": "wait", "degraded": "wait", "unknown": "wait", "operator": "wait",
     "PAYMENT_FAILED": "bad", "COMPENSATION_FAILED": "bad", "FAILED": "bad", "failed": "bad", "stuck": "bad",
     "lost": "bad", "refused": "bad", "down": "bad", "full": "bad", "OPEN": "bad",
     "CANCELLED": "undone", "REFUNDED": "undone", "COMPENSATED": "undone",

@@ -14,6 +14,7 @@ _sql = twin(__file__)
 BURY = _sql["bury"]
 LISTED = _sql["listed"]
 ALIKE = _sql["alike"]
+FIND = _sql["find"]
 OPEN_COUNT = _sql["open_count"]
 MARK_REDRIVEN = _sql["mark_redriven"]
 CLOSE_OF_SAGAS = _sql["close_of_sagas"]
@@ -59,6 +60,12 @@ async def alike(tx: Tx, fingerprint: str, limit: int) -> list[dict[str, Any]]:
     return [dict(row) for row in await ALIKE.rows(tx, fingerprint, limit)]
 
 
+async def find(tx: Tx, ids: Sequence[UUID]) -> list[dict[str, Any] | None]:
+    """Letters by their ids, open or not; None where there is none."""
+    found = {row["id"]: dict(row) for row in await FIND.rows(tx, ids)}
+    return [found.get(one) for one in ids]
+
+
 async def open_count(tx: Tx) -> int:
     """How many nobody has sent round again yet."""
     count: int = await OPEN_COUNT.value(tx)
@@ -67,10 +74,9 @@ async def open_count(tx: Tx) -> int:
 
 async def mark_redriven(
     tx: Tx, ids: Sequence[UUID] | None, *, actor: str, reason: str, limit: int = 1000
-) -> list[UUID]:
-    """Take dead letters out (all that are open, with None); the sagas that they are about."""
-    rows = await MARK_REDRIVEN.rows(tx, ids, actor, reason, limit)
-    return [row["saga_id"] for row in rows if row["saga_id"] is not None]
+) -> dict[UUID, UUID | None]:
+    """Take dead letters out (all that are open, with None); each that was open with the saga that it is about."""
+    return {row["id"]: row["saga_id"] for row in await MARK_REDRIVEN.rows(tx, ids, actor, reason, limit)}
 
 
 async def close_of_sagas(tx: Tx, saga_ids: Sequence[UUID], *, actor: str, reason: str) -> None:

@@ -18,6 +18,11 @@ SELECT id, saga_id, queue, step, direction, error, payload::text AS payload, cre
   FROM dead_letters WHERE fingerprint = $1 AND redriven_at IS NULL
  ORDER BY id LIMIT $2;
 
+-- name: find
+SELECT id, saga_id, queue, step, direction, error, payload::text AS payload, created_at, redriven_at, redriven_by, reason,
+       fingerprint
+  FROM dead_letters WHERE id = ANY($1::uuid[]);
+
 -- name: open_count
 SELECT count(*) FROM dead_letters WHERE redriven_at IS NULL;
 

@@ -8,10 +8,10 @@ The verbs go through the same table of moves as every outcome does: an operator 
     resolve      whatever was left to be undone has been undone by hand: it ends as undone
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from comanda.audit import acts
@@ -20,10 +20,10 @@ from comanda.db import Tx
 from comanda.messaging import dead_letters
 from comanda.saga import log
 from comanda.saga.batch import Batch, Result
-from comanda.saga.definition import Done, Due, Outcome, Refused, Saga
+from comanda.saga.definition import Direction, Done, Due, Outcome, Refused, Saga
 from comanda.saga.log import Claimed
 from comanda.saga.settling import Settling
-from comanda.saga.transitions import ENDED
+from comanda.saga.transitions import ENDED, State
 
 Verb = Literal["retry", "skip", "compensate", "resolve"]
 CANCELLED = "CANCELLED_BY_OPERATOR"
@@ -42,9 +42,27 @@ class Acted:
 
 
 async def act(
-    tx: Tx, settling: Settling, named: Sequence[UUID], verb: Verb, *, actor: str, reason: str
+    tx: Tx,
+    settling: Settling,
+    named: Sequence[UUID],
+    verb: Verb,
+    *,
+    actor: str,
+    reason: str,
+    stood: Mapping[UUID, str] | None = None,
+    bulk: UUID | None = None,
 ) -> tuple[list[Acted], Result]:
     """Do it to these sagas (or those of these subjects).
+
+    Args:
+        tx: the transaction of the act.
+        settling: what settles the outcomes that are decided by hand.
+        named: ids of sagas or subjects.
+        verb: what is done.
+        actor: who does it.
+        reason: why.
+        stood: where a saga stood when somebody looked (see `standing_of`); one that has moved on since is refused.
+        bulk: the bulk act that this is a part of.
 
     Returns:
         What became of each, in the order of their ids, and what is to be hinted at after the commit.
@@ -55,6 +73,8 @@ async def act(
         acted = [done for done in acted if done.saga_id not in {one.id, one.subject}]
         was, definition = _standing(one), settling.sagas.get((one.kind, one.version))
         refusal = _unversed(one) if definition is None else refused(verb, one, definition)
+        if stood is not None and stood.get(one.id, was) != was:
+            refusal = f"it has moved on since it was looked at: it stood as {stood[one.id]}"
         if refusal is None and definition is not None:
             batch.attempts.append(settling.attempt(one, 0, "operator", f"{verb}: {reason}", 0))
             await _do(tx, settling, batch, one, definition, verb)
@@ -62,11 +82,12 @@ async def act(
     await settling.write(tx, batch)
     taken = [one for one in acted if one.refusal is None]
     await dead_letters.close_of_sagas(tx, [one.saga_id for one in taken], actor=actor, reason=f"{verb}: {reason}")
+    part: dict[str, Any] = {} if bulk is None else {"bulk": str(bulk)}
     await acts.record(
         tx,
         [
             Act(actor, f"saga.{verb}", str(one.saga_id), reason, {"kind": one.kind, "subject": str(one.subject),
-                                                                 "was": one.was, "now": one.now})
+                                                                 "was": one.was, "now": one.now, **part})
             for one in taken
         ],
     )  # fmt: skip
@@ -77,7 +98,8 @@ async def redrive(
     tx: Tx, settling: Settling, letters: Sequence[UUID] | None, *, actor: str, reason: str, limit: int
 ) -> tuple[list[Acted], Result]:
     """Send dead letters round again (None: all that are open, `limit` at the most): their sagas are retried."""
-    sagas = await dead_letters.mark_redriven(tx, letters, actor=actor, reason=reason, limit=limit)
+    marked = await dead_letters.mark_redriven(tx, letters, actor=actor, reason=reason, limit=limit)
+    sagas = [saga for saga in marked.values() if saga is not None]
     return await act(tx, settling, sagas, "retry", actor=actor, reason=reason)
 
 
@@ -127,11 +149,16 @@ def _hint(batch: Batch, due: Sequence[Due]) -> None:
         batch.result.hint(one.queue, one.priority, one.id)
 
 
+def standing_of(state: State, step: str, direction: Direction) -> str:
+    """Where a saga stands, in words that are compared as well: `stuck at process_payment (undoing)`."""
+    if state in ENDED:
+        return state
+    undoing = " (undoing)" if direction == "backward" else ""
+    return f"{'stuck' if state == 'COMPENSATION_FAILED' else state} at {step}{undoing}"
+
+
 def _standing(one: Claimed) -> str:
-    if one.state in ENDED:
-        return one.state
-    undoing = " (undoing)" if one.direction == "backward" else ""
-    return f"{'stuck' if one.state == 'COMPENSATION_FAILED' else one.state} at {one.step}{undoing}"
+    return standing_of(one.state, one.step, one.direction)
 
 
 def _may_be_out(one: Claimed) -> bool:
