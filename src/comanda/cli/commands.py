@@ -27,6 +27,7 @@ app.add_typer(operate.audit_app, name="audit")
 app.add_typer(webhooks.webhooks_app, name="webhooks")
 app.command("import")(imports.import_command)
 app.command("explain")(operate.show_order)
+app.command("stuck")(sagas.list_stuck)
 for verb in (sagas.retry, sagas.skip, sagas.compensate, sagas.resolve):
     app.command()(verb)
 

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from comanda.cli import shapes
 from comanda.cli.terminal import DataDir, actor, run, show
 from comanda.clock import new_id
 from comanda.db import Database
@@ -172,7 +173,7 @@ def _tell(result: dict[str, Any], rejected: Sequence[Rejection], *, json: bool) 
     columns = {"line": "line", "field": "field", "code": "code", "message": "because", "text": "text"}
     shown = rejected if json else rejected[:_MOST_SHOWN]
     if shown:
-        show([asdict(one) for one in shown], columns, json=json, empty="")
+        show([asdict(one) for one in shown], columns, json=json, empty="", line=shapes.Rejected)
     if len(rejected) > len(shown):
         Console(stderr=True).print(f"… and {len(rejected) - len(shown)} more: --rejections FILE has all.")
-    show([result], {name: name for name in result}, json=json, empty="")
+    show([result], {name: name for name in result}, json=json, empty="", line=shapes.Imported)

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from comanda.audit import acts
 from comanda.checkout import story
-from comanda.cli import bulk
+from comanda.cli import bulk, shapes
 from comanda.cli.terminal import DataDir, Json, Limit, Reason, actor, by_hand, run, show
 from comanda.db import Database
 from comanda.errors import ConfigurationFault, Fault
@@ -54,7 +54,7 @@ def list_queues(data_dir: DataDir = Path(".comanda"), json: Json = False) -> Non
     columns = {"queue": "queue", "ready": "ready", "delayed": "delayed", "running": "running",
                "oldest_seconds": "oldest (s)", "limit": "limit /s", "paused": "paused",
                "completed": "completed", "failed": "failed"}  # fmt: skip
-    show(run(data_dir, work), columns, json=json, empty="")
+    show(run(data_dir, work), columns, json=json, empty="", line=shapes.Queue)
 
 
 @queue_app.command("jobs")
@@ -68,12 +68,12 @@ def list_jobs(
 
     async def work(database: Database, _streams: Streams) -> Any:
         async with database.connection() as tx:
-            return await log.listed(tx, ["RUNNING", "COMPENSATING", "COMPENSATION_FAILED"], queue, limit)
+            return await log.listed(tx, ["RUNNING", "COMPENSATING", "COMPENSATION_FAILED"], _known(queue), limit)
 
     columns = {"id": "saga", "kind": "kind", "step": "step", "reached": "progress", "priority": "priority",
                "attempt": "attempts", "waits_until": "waits until", "lease_until": "leased until",
                "worker": "worker", "note": "last said"}  # fmt: skip
-    show(run(data_dir, work), columns, json=json, empty="Nothing stands there.")
+    show(run(data_dir, work), columns, json=json, empty="Nothing stands there.", line=shapes.Saga)
 
 
 @queue_app.command("limit")
@@ -84,40 +84,55 @@ def limit_queue(
     ],
     reason: Reason = "",
     data_dir: DataDir = Path(".comanda"),
+    json: Json = False,
 ) -> None:
     """Limit a queue while everything runs; workers follow within a second."""
 
     async def work(database: Database, _streams: Streams) -> Any:
         async with database.transaction(LIMIT) as tx:
             await switching.limit(tx, _known(queue), rate or None, actor=actor(), reason=reason)
+            return (await switches.read(tx))[queue]
 
-    run(data_dir, work)
-    Console(stderr=True).print(f"{queue}: {f'at most {rate} jobs a second' if rate else 'no limit'}")
+    _tell_switch(queue, run(data_dir, work), f"at most {rate} jobs a second" if rate else "no limit", json=json)
 
 
 @queue_app.command("pause")
 def pause_queue(
-    queue: Annotated[str, typer.Argument()], reason: Reason = "", data_dir: DataDir = Path(".comanda")
+    queue: Annotated[str, typer.Argument(help="One of the four queues.")],
+    reason: Reason = "",
+    data_dir: DataDir = Path(".comanda"),
+    json: Json = False,
 ) -> None:
     """Start nothing more in a queue; what is under way goes on."""
-    _switch(queue, data_dir, reason, is_paused=True)
+    _switch(queue, data_dir, reason, is_paused=True, json=json)
 
 
 @queue_app.command("resume")
 def resume_queue(
-    queue: Annotated[str, typer.Argument()], reason: Reason = "", data_dir: DataDir = Path(".comanda")
+    queue: Annotated[str, typer.Argument(help="One of the four queues.")],
+    reason: Reason = "",
+    data_dir: DataDir = Path(".comanda"),
+    json: Json = False,
 ) -> None:
     """Work on a paused queue again."""
-    _switch(queue, data_dir, reason, is_paused=False)
+    _switch(queue, data_dir, reason, is_paused=False, json=json)
 
 
-def _switch(queue: str, data_dir: Path, reason: str, *, is_paused: bool) -> None:
+def _switch(queue: str, data_dir: Path, reason: str, *, is_paused: bool, json: bool) -> None:
     async def work(database: Database, _streams: Streams) -> Any:
         async with database.transaction(PAUSE) as tx:
             await switching.pause(tx, _known(queue), is_paused=is_paused, actor=actor(), reason=reason)
+            return (await switches.read(tx))[queue]
 
-    run(data_dir, work)
-    Console(stderr=True).print(f"{queue}: {'paused' if is_paused else 'runs'}")
+    _tell_switch(queue, run(data_dir, work), "paused" if is_paused else "runs", json=json)
+
+
+def _tell_switch(queue: str, switch: Any, sentence: str, *, json: bool) -> None:
+    if not json:
+        Console(stderr=True).print(f"{queue}: {sentence}")
+        return
+    row = {"queue": queue, "limit": switch.rate_limit, "paused": switch.is_paused}
+    show([row], {}, json=True, empty="", line=shapes.Switch)
 
 
 def _known(queue: str) -> str:
@@ -138,11 +153,12 @@ def list_letters(
 
     async def work(database: Database, _streams: Streams) -> Any:
         async with database.connection() as tx:
-            return await dead_letters.listed(tx, with_redriven=with_redriven, queue=queue, limit=limit)
+            named = None if queue is None else _known(queue)
+            return await dead_letters.listed(tx, with_redriven=with_redriven, queue=named, limit=limit)
 
     columns = {"id": "letter", "created_at": "since", "saga_id": "saga", "queue": "queue", "step": "step",
                "direction": "", "error": "error", "redriven_by": "redriven by"}  # fmt: skip
-    show(run(data_dir, work), columns, json=json, empty="No dead letters.")
+    show(run(data_dir, work), columns, json=json, empty="No dead letters.", line=shapes.Letter)
 
 
 @letters_app.command("redrive")
@@ -184,9 +200,8 @@ def redrive_letters(
         await streams.offer_all(result.onward)
         return [{"saga": one.saga_id, "now": one.now, "refusal": one.refusal} for one in acted]
 
-    show(
-        run(data_dir, work), {"saga": "saga", "now": "stands at", "refusal": ""}, json=json, empty="Nothing to redrive."
-    )
+    columns = {"saga": "saga", "now": "stands at", "refusal": ""}
+    show(run(data_dir, work), columns, json=json, empty="Nothing to redrive.", line=shapes.Redriven)
 
 
 @letters_app.command("show")
@@ -209,7 +224,7 @@ def show_letter(
         raise Fault(f"There is no dead letter {letter}.")
     columns = {"id": "letter", "created_at": "since", "saga_id": "saga", "queue": "queue", "step": "step",
                "error": "error", "payload": "payload", "redriven_by": "redriven by"}  # fmt: skip
-    show([found], columns, json=json, empty="")
+    show([found], columns, json=json, empty="", line=shapes.Letter)
     if message is not None:
         show([_message(message)], {name: name for name in _message(message)}, json=json, empty="")
     rows = [{"at": one.at, "who": one.actor, "because": one.reason, "before": dict(one.before),
@@ -278,12 +293,12 @@ def show_order(
     order = told.order
     status = {"order": order_id, "state": order.state, "total": order.total_amount, "currency": order.currency,
               "reason": order.failure_reason}  # fmt: skip
-    show([status], {name: name for name in status}, json=json, empty="")
+    show([status], {name: name for name in status}, json=json, empty="", line=shapes.Order)
     standings = [{"of": one.about or one.kind, "saga": one.saga_id, "stands": story.sentence(one)}
                  for one in told.standings]  # fmt: skip
-    show(standings, {"of": "of", "saga": "saga", "stands": "stands"}, json=json, empty="")
+    show(standings, {"of": "of", "saga": "saga", "stands": "stands"}, json=json, empty="", line=shapes.Standing)
     columns = {"at": "at", "source": "where", "what": "what", "how": "how", "said": "said", "who": "who", "ms": "ms"}
-    show(story.rows_of(told.lines), columns, json=json, empty="")
+    show(story.rows_of(told.lines), columns, json=json, empty="", line=shapes.StoryLine)
 
 
 @audit_app.command("list")
@@ -300,4 +315,4 @@ def list_acts(
             return await acts.listed(tx, subject=subject, limit=limit)
 
     columns = {"at": "at", "actor": "who", "act": "did", "subject": "to", "reason": "because", "detail": "detail"}
-    show(run(data_dir, work), columns, json=json, empty="Nobody has done anything yet.")
+    show(run(data_dir, work), columns, json=json, empty="Nobody has done anything yet.", line=shapes.Act)

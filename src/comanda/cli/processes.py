@@ -209,8 +209,8 @@ async def migrate(settings: Settings, *, demo: bool, json: bool) -> None:
         raise ConfigurationFault("COMANDA_DATABASE_URL is not set")
     _switch_failpoints_on(settings)
     ran = await migrations.apply(settings.database_url)
-    if json:
-        typer.echo(msgspec.json.encode([{"number": one.number, "name": one.name} for one in ran]).decode())
+    for one in ran if json else ():
+        typer.echo(msgspec.json.encode({"number": one.number, "name": one.name}).decode())
     database = await Database.open(settings.database_url, name="comanda-migrate", size=2)
     try:
         password = settings.admin_password.get_secret_value()

@@ -9,13 +9,13 @@ from uuid import UUID
 import typer
 
 from comanda import settings
-from comanda.cli import bulk
+from comanda.cli import bulk, shapes
 from comanda.cli.running import located
 from comanda.cli.terminal import DataDir, Json, Limit, Reason, actor, by_hand, run, show
 from comanda.db import Database
 from comanda.errors import ConfigurationFault, Fault
 from comanda.failpoints import Boundary
-from comanda.messaging.streams import Streams
+from comanda.messaging.streams import QUEUES, Streams
 from comanda.payments.gateway import HttpGateway
 from comanda.saga import log, verbs
 
@@ -61,6 +61,22 @@ def list_sagas(
 ) -> None:
     """The newest sagas."""
     states = ["COMPENSATION_FAILED"] if stuck else ["RUNNING", "COMPENSATING"] if running else None
+    _list(states, queue, limit, data_dir, json=json, empty="No such sagas.")
+
+
+def list_stuck(
+    queue: Annotated[str | None, typer.Option(help="Only those that stand in this queue.")] = None,
+    limit: Limit = 50,
+    data_dir: DataDir = Path(".comanda"),
+    json: Json = False,
+) -> None:
+    """What could not be undone and waits for an operator, with what it last said; `saga retry` goes on with it."""
+    _list(["COMPENSATION_FAILED"], queue, limit, data_dir, json=json, empty="Nothing is stuck.")
+
+
+def _list(states: list[str] | None, queue: str | None, limit: int, data_dir: Path, *, json: bool, empty: str) -> None:
+    if queue is not None and queue not in QUEUES:
+        raise ConfigurationFault(f"No such queue: {queue}. There are {', '.join(QUEUES)}.")
 
     async def work(database: Database, _streams: Streams) -> Any:
         async with database.connection() as tx:
@@ -71,7 +87,7 @@ def list_sagas(
         "attempt": "attempts",
         "waits_until": "waits until", "note": "last said", "reason": "undone for",
     }  # fmt: skip
-    show(run(data_dir, work), columns, json=json, empty="No such sagas.")
+    show(run(data_dir, work), columns, json=json, empty=empty, line=shapes.Saga)
 
 
 @saga_app.command("show")
@@ -88,13 +104,13 @@ def show_saga(
 
     sagas, attempts = run(data_dir, work)
     if not sagas:
-        raise Fault(f"There is no saga of {subject}.")
+        raise Fault(f"There is no saga of {subject}: `comanda saga list` has the newest.")
     columns = {"id": "saga", "kind": "kind", "state": "state", "reached": "reached", "step": "next step",
                "direction": "", "waits_until": "waits until", "note": "last said", "reason": "undone for"}  # fmt: skip
-    show(sagas, columns, json=json, empty="")
+    show(sagas, columns, json=json, empty="", line=shapes.Saga)
     columns = {"at": "at", "step": "step", "direction": "", "attempt": "attempt", "outcome": "outcome",
                "duration_ms": "ms", "worker": "worker", "detail": "said"}  # fmt: skip
-    show(attempts, columns, json=json, empty="No attempt yet.")
+    show(attempts, columns, json=json, empty="No attempt yet.", line=shapes.Attempt)
 
 
 @saga_app.command("retry")
@@ -204,7 +220,7 @@ def _act(verb: verbs.Verb, sagas: list[UUID] | None, many: Many, reason: str, da
         for one in acted
     ]  # fmt: skip
     columns = {"saga": "saga", "kind": "kind", "was": "stood", "now": "stands", "refusal": "not done, because"}
-    show(rows, columns, json=json, empty="")
+    show(rows, columns, json=json, empty="", line=shapes.Acted)
     left = sum(one.refusal is not None for one in acted)
     if left:
         raise Fault(f"{left} of {len(acted)} not done: the last column says why.")

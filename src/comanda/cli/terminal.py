@@ -15,6 +15,7 @@ from rich.text import Text
 
 from comanda import failpoints, settings
 from comanda.assembly import definitions
+from comanda.cli import shapes
 from comanda.cli.running import located
 from comanda.clock import rfc3339
 from comanda.db import Database
@@ -44,22 +45,10 @@ def _said(reason: str) -> str:
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept with your name.", callback=_said)]
 
 # Columns that are copied into the next command, and names that nobody reads in pieces.
-_WHOLE = {
-    "saga",
-    "letter",
-    "order",
-    "queue",
-    "of",
-    "kind",
-    "state",
-    "step",
-    "next step",
-    "outcome",
-    "worker",
-    "at",
-    "bulk",
-}
+_WHOLE = {"saga", "letter", "order", "queue", "of", "kind", "state", "step", "next step", "outcome", "worker", "at",
+          "bulk"}  # fmt: skip
 _PIPED_WIDTH = 240
+_FOLDED_WIDTH = 24  # less than that of a sentence, and it is a column of single words
 
 Work = Callable[[Database, Streams], Coroutine[Any, Any, Any]]
 
@@ -87,24 +76,65 @@ def _plain(value: Any) -> Any:
     return rfc3339(value) if isinstance(value, datetime) else value
 
 
-def show(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], *, json: bool, empty: str) -> None:
-    """Rows as a table for people, or one JSON object a line."""
+def show(
+    rows: Iterable[Mapping[str, Any]],
+    columns: Mapping[str, str],
+    *,
+    json: bool,
+    empty: str,
+    line: type[msgspec.Struct] | None = None,
+) -> None:
+    """Rows as a table for people, or one JSON object a line: the fields of `line`, else all that a row has."""
     rows = list(rows)
     if json:
         for row in rows:
-            typer.echo(msgspec.json.encode({name: _plain(value) for name, value in row.items()}).decode())
+            names = row if line is None else line.__struct_fields__
+            told = {shapes.camel(name): _plain(row[name]) for name in names if name in row}
+            typer.echo(msgspec.json.encode(told).decode())
         return
     if not rows:
         Console(stderr=True).print(empty)
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in columns.values():
-        table.add_column(title, overflow="fold", no_wrap=title in _WHOLE)
-    for row in rows:
-        table.add_row(*(_cell(row.get(name)) for name in columns))
     console = Console()
     # Whoever reads from a pipe has no width: nothing is folded for him.
-    (console if console.is_terminal else Console(width=_PIPED_WIDTH)).print(table)
+    console = console if console.is_terminal else Console(width=_PIPED_WIDTH)
+    cells = {name: [_cell(row.get(name)) for row in rows] for name in columns}
+    shown, below = _fitting(columns, cells, console.width)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in shown:
+        table.add_column(columns[name], overflow="fold", no_wrap=columns[name] in _WHOLE)
+    if not below:
+        for number in range(len(rows)):
+            table.add_row(*(cells[name][number] for name in shown))
+        console.print(table)
+        return
+    for number in range(len(rows)):
+        console.print(Text("  ").join(cells[name][number] for name in shown), soft_wrap=True)
+        for name in below:
+            if cells[name][number].plain.strip():
+                console.print(Text(f"    {columns[name] or name}: ", "dim") + cells[name][number], soft_wrap=True)
+
+
+def _fitting(columns: Mapping[str, str], cells: Mapping[str, list[Text]], width: int) -> tuple[list[str], list[str]]:
+    """The columns that stand in a row, and those that stand below it since they would only be folded to pieces.
+
+    A column whose text may be folded gets on with a few words' room.
+    """
+    needed = {
+        name: max(len(title), *(len(one) for one in cells[name]))
+        if title in _WHOLE
+        else min(max(len(title), *(len(one) for one in cells[name])), _FOLDED_WIDTH)
+        for name, title in columns.items()
+    }
+    if sum(needed.values()) + len(columns) - 1 <= width:
+        return list(columns), []
+    shown, left = list[str](), width
+    for name in columns:
+        left -= needed[name] + 2
+        if left < 0 and shown:
+            break
+        shown.append(name)
+    return shown, [name for name in columns if name not in shown]
 
 
 def _cell(value: Any) -> Text:

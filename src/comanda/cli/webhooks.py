@@ -18,6 +18,7 @@ from comanda import clock, settings
 from comanda.assembly import definitions
 from comanda.audit import acts
 from comanda.audit.acts import Act
+from comanda.cli import shapes
 from comanda.cli.processes import stopped_by_signal
 from comanda.cli.terminal import DataDir, Json, Limit, Reason, actor, run, show
 from comanda.db import Database, Tx
@@ -112,7 +113,7 @@ def list_endpoints(data_dir: DataDir = Path(".comanda"), json: Json = False) -> 
 
     columns = {"id": "endpoint", "url": "url", "event_types": "events", "is_active": "active",
                "disabled_reason": "off because", "description": "what it is", "created_at": "since"}  # fmt: skip
-    show(run(data_dir, work), columns, json=json, empty="Events are sent nowhere.")
+    show(run(data_dir, work), columns, json=json, empty="Events are sent nowhere.", line=shapes.Endpoint)
 
 
 @webhooks_app.command("deliveries")
@@ -143,7 +144,7 @@ def list_deliveries(
 
     columns = {"id": "delivery", "at": "at", "type": "type", "event": "event", "status": "state", "again": "again",
                "attempts": "attempts", "answer": "last answer"}  # fmt: skip
-    show(run(data_dir, work), columns, json=json, empty="Nothing was sent there.")
+    show(run(data_dir, work), columns, json=json, empty="Nothing was sent there.", line=shapes.Delivery)
 
 
 @webhooks_app.command("redeliver")
@@ -169,7 +170,8 @@ def redeliver(
         await streams.offer_all(by_queue(due))
         return [{"delivery": one} for one in made]
 
-    show(run(data_dir, work), {"delivery": "delivery"}, json=json, empty="Nothing of that has ended.")
+    columns, empty = {"delivery": "delivery"}, "Nothing of that has ended."
+    show(run(data_dir, work), columns, json=json, empty=empty, line=shapes.Redelivered)
 
 
 def _state(status: str | None) -> State | None:

@@ -209,7 +209,8 @@ WITH sold AS (
        AND orders.state IN ('CONFIRMED', 'SHIPPED', 'DELIVERED') AND orders.id NOT IN (SELECT order_id FROM orders_being_undone)
 )
 SELECT wanted.order_id, wanted.product_id, wanted.quantity AS ordered, sold.quantity::bigint AS sold,
-       count(*) OVER () AS count
+       (SELECT state FROM reservations WHERE reservations.order_id = wanted.order_id ORDER BY id DESC LIMIT 1)
+           AS reservation, count(*) OVER () AS count
   FROM wanted LEFT JOIN sold USING (order_id, product_id)
  WHERE coalesce(sold.quantity <> wanted.quantity, wanted.is_tracked)
  ORDER BY wanted.order_id, wanted.product_id LIMIT 20;

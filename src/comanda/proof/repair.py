@@ -23,6 +23,7 @@ HOLD = _sql["hold"]
 REBOOK = _sql["rebook"]
 EXPIRE = _sql["expire"]
 GIVE_BACK = _sql["give_back"]
+SELL = _sql["sell"]
 RECORD = _sql["record"]
 RECORD_RETURN = _sql["record_return"]
 TELL = _sql["tell"]
@@ -44,8 +45,8 @@ class Proposal:
 
     Args:
         check: whose finding it mends.
-        kind: movement, hold, reservation, release, return, refund, charge, payment, message, saga, worker or guard; or
-            `decide`.
+        kind: movement, hold, reservation, release, return, sale, refund, charge, payment, message, saga, worker or
+            guard; or `decide`.
         subject: what it is about, as in the finding's row.
         amounts: units or minor units, by name.
         command: for a shell, as it stands.
@@ -344,8 +345,18 @@ def _unsold(row: Row, failed: Mapping[str, Finding]) -> Proposal | None:
     order_id = row["order_id"]
     if any(one["order_id"] == order_id for one in _rows(failed.get("bookings_match_reservations"))):
         return None  # what is proposed there may be all: look again after it
+    subject = f"order {order_id}"
+    if row["sold"] is None and row["reservation"] in {"ACTIVE", "EXPIRED"}:
+        first = next(one for one in _rows(failed["confirmed_are_sold"]) if one["order_id"] == order_id)
+        if row is not first:
+            return None  # one sale has all lines of the order
+        why = (
+            "One statement, once: what was held for it is sold. The database refuses it if so many don't lie there any "
+            "more: then refund the order."
+        )
+        return Proposal("confirmed_are_sold", "sale", subject, {}, psql(SELL, order_id), why)
     why = "Were the goods sent? Then book the sale, else refund the order."
-    return _decided("confirmed_are_sold", f"order {order_id}", f"comanda orders show {order_id}", why)
+    return _decided("confirmed_are_sold", subject, f"comanda orders show {order_id}", why)
 
 
 def _oversold(row: Row, _failed: Mapping[str, Finding]) -> Proposal:

@@ -37,6 +37,24 @@ WITH returned AS (
 UPDATE stock SET on_hand = on_hand + quantity, updated_at = now() FROM lines
  WHERE stock.product_id = lines.product_id AND stock.location = lines.location;
 
+-- name: sell
+-- What was held for an order leaves the stock, from where it lay; if it has expired since, from what lies there now.
+WITH chosen AS (
+    SELECT id, state FROM reservations WHERE order_id = $1::uuid ORDER BY id DESC LIMIT 1 FOR UPDATE
+), sold AS (
+    UPDATE reservations SET state = 'FULFILLED', ended_at = coalesce(ended_at, now())
+      FROM chosen WHERE reservations.id = chosen.id AND chosen.state IN ('ACTIVE', 'EXPIRED')
+    RETURNING reservations.id, order_id, chosen.state
+), lines AS (
+    SELECT order_id, product_id, location, quantity, CASE state WHEN 'ACTIVE' THEN quantity ELSE 0 END AS held
+      FROM sold JOIN reservation_lines ON reservation_id = sold.id
+), moved AS (
+    INSERT INTO movements (id, product_id, location, kind, on_hand_delta, held_delta, order_id, actor)
+    SELECT uuid_v7(), product_id, location, 'SALE', -quantity, -held, order_id, 'doctor' FROM lines
+)
+UPDATE stock SET on_hand = on_hand - quantity, held = stock.held - lines.held, updated_at = now() FROM lines
+ WHERE stock.product_id = lines.product_id AND stock.location = lines.location;
+
 -- name: record
 -- A payment that the gateway has kept whole. Of an order whose charge was skipped there is no note yet.
 INSERT INTO payments (id, order_id, key, state, amount, captured, currency, method)
