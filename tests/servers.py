@@ -1,7 +1,7 @@
 """Where tests find PostgreSQL and Redis: at both URLs of the settings if they are set, else each worker starts its own.
 
-Servers that are given are shared by all workers of xdist: each has databases and Redis numbers of its own on them, two
-numbers from that of the URL on. What they hold is deleted. The tests of engines, and of crashes of them, start theirs.
+Servers that are given are shared by all workers of xdist: each has databases of its own on them, and Redis numbers,
+three from that of the URL on. What they hold is deleted. The tests of engines, and of crashes of them, start theirs.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from comanda.engines import postgres, valkey
 DATABASE_URL = os.environ.get("COMANDA_DATABASE_URL", "")
 REDIS_URL = os.environ.get("COMANDA_REDIS_URL", "")
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_NUMBERS = 2  # of Redis databases for a worker: its tests', and its `comanda up`'s
+_NUMBERS = 3  # of Redis databases for a worker: its tests', its shared `comanda up`'s, and that of a test's own one
 
 if bool(DATABASE_URL) != bool(REDIS_URL):
     raise pytest.UsageError("Set both COMANDA_DATABASE_URL and COMANDA_REDIS_URL, or none of them")
@@ -54,12 +54,15 @@ def redis_url(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def settings_for_up() -> Iterator[dict[str, str]]:
-    """What a `comanda up` is told to work on the servers that are given, and on nothing there that others use."""
+def settings_for_up(*, is_shared: bool = False) -> Iterator[dict[str, str]]:
+    """What a `comanda up` is told to work on the servers that are given, and on nothing there that others use.
+
+    `is_shared`: the one of many tests, which goes on while a test has one of its own.
+    """
     if not DATABASE_URL:
         yield {}
         return
-    name, index = f"comanda_up_{WORKER}", _numbered(1)
+    name, index = (f"comanda_up_{WORKER}", _numbered(1)) if is_shared else (f"comanda_own_{WORKER}", _numbered(2))
     asyncio.run(_fresh(name, index))
     try:
         yield {"DATABASE_URL": with_database(DATABASE_URL, name), "REDIS_URL": index}

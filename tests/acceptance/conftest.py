@@ -10,7 +10,7 @@ from up import Up, Visitor
 
 @pytest.fixture(scope="session")
 def _shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    with servers.settings_for_up() as urls:
+    with servers.settings_for_up(is_shared=True) as urls:
         up = Up(tmp_path_factory.mktemp("up") / "data", "--json", PAYMENT_PATIENCE_SECONDS="6", **urls)
         try:
             up.wait_until_ready()

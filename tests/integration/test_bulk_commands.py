@@ -5,11 +5,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from test_console_bulk import open_count, undelivered
 from typer.testing import CliRunner
 
 from comanda.bulk import chunks
 from comanda.bulk.chunks import Pace
+from comanda.cli import shapes
 from comanda.cli.commands import app
 from comanda.errors import Fault
 from shop import Shop, shop, until
@@ -29,7 +31,18 @@ async def comanda(open_shop: Shop, *arguments: str) -> Ran:
     ran = await asyncio.to_thread(CliRunner().invoke, app, [*arguments, "--json"], env=settings)
     said = f"{ran.stderr}{ran.exception or ''}"
     code = ran.exception.exit_code if isinstance(ran.exception, Fault) else ran.exit_code
+    kinds = next(kinds for name, kinds in shapes.OF.items() if [*arguments[: name.count(" ") + 1]] == name.split())
+    for line in ran.stdout.splitlines():
+        assert any(_is(kind, line) for kind in kinds), f"docs/cli.md has nothing like {line}"
     return Ran(code, [json.loads(line) for line in ran.stdout.splitlines()], said)
+
+
+def _is(kind: type[msgspec.Struct], line: str) -> bool:
+    try:
+        msgspec.json.decode(line, type=kind)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 async def test_letters_that_match_go_round_and_a_dry_run_moves_none(database_url: str, redis_url: str) -> None:

@@ -370,6 +370,31 @@ class Checked(Line, frozen=True, kw_only=True):
     ] = None
 
 
+class Reconciled(Line, frozen=True, kw_only=True):
+    """What a comparison with the gateway came to."""
+
+    is_even: bool
+    exit_code: int
+    since: datetime | None
+    until: datetime | None
+    by: Annotated[str, _is("how the gateway was asked: `ledger`, `keys`")]
+    is_whole: Annotated[bool, _is("false: of more payments only the newest were asked for")]
+    payments: int
+    under_way: int
+    count: Annotated[int, _is("orders that differ")]
+    sums: Annotated[
+        list[dict[str, Any]],
+        _is("`{currency, ours, theirs, underWay, difference}`; sides are `{captured, refunded}`, in minor units"),
+    ]
+    differences: Annotated[
+        list[dict[str, Any]],
+        _is(
+            "the first 100: `{orderId, paymentId, state, currency, ours, theirs, amount, what, advice}`; amounts in"
+            " minor units"
+        ),
+    ]
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What a run came to: `proof/load/report.py` or `proof/chaos/report.py` has all of it."""
 
@@ -409,6 +434,7 @@ OF: Mapping[str, tuple[type[msgspec.Struct], ...]] = {
     "queue list": (Queue,),
     "queue pause": (Switch,),
     "queue resume": (Switch,),
+    "reconcile": (Reconciled,),
     "resolve": (Acted, *_BULK),
     "restart": (Restarted,),
     "retry": (Acted, *_BULK),
