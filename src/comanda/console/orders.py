@@ -11,9 +11,10 @@ from starlette.responses import Response
 from comanda.accounts import accounts
 from comanda.api.once import hint_all
 from comanda.checkout import story
+from comanda.checkout.story import Line, Story
 from comanda.console import effects
 from comanda.console.ask import Ask, Refusal, uuid_or_none
-from comanda.db import Record, Tx, twin
+from comanda.db import Record, Tx, literally, twin
 from comanda.failpoints import Boundary
 from comanda.orders import reads
 from comanda.orders.model import OrderState
@@ -23,7 +24,6 @@ from comanda.saga.verbs import Acted, Verb
 
 _sql = twin(__file__)
 FOUND = _sql["found"]
-END_OF_SPAN = _sql["end_of_span"]
 FLOOR_OF_AGE = _sql["floor_of_age"]
 PRODUCTS = _sql["products"]
 ORDER_OF = _sql["order_of"]
@@ -33,6 +33,7 @@ SAGA = _sql["saga"]
 ACT = Boundary("console.act")
 
 PAGE = 50
+_FIRST_LINES, _LAST_LINES = 200, 600  # of a story; the command line has all of them
 _SPAN = 10_000  # orders that are looked through for a page
 _NO_ID_IS_GREATER = UUID(int=2**128 - 1)
 _OLDEST = 60 * 24 * 365  # minutes
@@ -78,20 +79,20 @@ async def _found(
     products = None
     if asked["product"]:
         one = uuid_or_none(asked["product"])
-        products = [one] if one else [row["id"] for row in await PRODUCTS.rows(tx, asked["product"])]
+        products = [one] if one else [row["id"] for row in await PRODUCTS.rows(tx, literally(asked["product"]))]
     at = before or _NO_ID_IS_GREATER
     if asked["age"].isdigit():
         at = min(at, await FLOOR_OF_AGE.value(tx, min(int(asked["age"]), _OLDEST)))
     state = asked["state"] if asked["state"] in {*OrderState} else None
-    error = asked["error"].replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") or None
+    error = literally(asked["error"]) or None
     is_filtered = any((state, error, asked["step"], products is not None)) or asked["state"] in {"stuck", "open"}
     span = _SPAN if is_filtered else PAGE + 1
-    rows = await FOUND.rows(tx, at, span, source, customers, state, asked["step"] or None, error, products, PAGE + 1)
+    found = await FOUND.rows(tx, at, span, source, customers, state, asked["step"] or None, error, products, PAGE + 1)
+    rows = [row for row in found if row["id"] is not None]
     if len(rows) > PAGE:
         return rows[:PAGE], rows[PAGE - 1]["id"], 0
-    if is_filtered and source == "all":
-        end = await END_OF_SPAN.value(tx, at, span)
-        return rows, end, 0 if end is None else span
+    if is_filtered and found[0]["looked_at"] == span:
+        return rows, found[0]["looked_to"], span
     return rows, None, 0
 
 
@@ -113,8 +114,15 @@ async def show(ask: Ask) -> Response:
         customer=customer,
         shown=[one for number, one in enumerate(told.standings) if number == 0 or one.waits_for != "nothing"],
         verbs=get_args(Verb),
+        story=_cut(told),
         first=told.first_failure,
     )
+
+
+def _cut(told: Story) -> list[tuple[int, Line]]:
+    """The lines that are shown, by their number: where it began, what failed first, where it stands."""
+    kept = {*range(_FIRST_LINES), told.first_failure, *range(len(told.lines) - _LAST_LINES, len(told.lines))}
+    return [(number, line) for number, line in enumerate(told.lines) if number in kept]
 
 
 async def stuck(ask: Ask) -> Response:

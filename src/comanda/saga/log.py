@@ -33,6 +33,7 @@ DEPTHS = _sql["depths"]
 SHOW = _sql["show"]
 HISTORY = _sql["history"]
 LISTED = _sql["listed"]
+UNENDED = _sql["unended"]
 STUCK_COUNT = _sql["stuck_count"]
 HURRY = _sql["hurry"]
 FORGET = _sql["forget"]
@@ -288,6 +289,11 @@ async def show(tx: Tx, subject_or_id: UUID) -> tuple[list[dict[str, Any]], list[
 async def listed(tx: Tx, states: Sequence[str] | None, queue: str | None, limit: int) -> list[dict[str, Any]]:
     """The newest sagas, on a filter."""
     return [dict(row) for row in await LISTED.rows(tx, states, queue, limit)]
+
+
+async def unended(tx: Tx, queue: str, limit: int) -> list[dict[str, Any]]:
+    """The newest sagas that stand in a queue, those that are stuck there too."""
+    return [dict(row) for row in await UNENDED.rows(tx, queue, limit)]
 
 
 async def stuck_count(tx: Tx) -> int:
