@@ -108,7 +108,13 @@ def pages(stand: Stand, orders: int) -> Iterator[Asked]:
         yield Asked("/admin/mailbox", of("/admin/mailbox", **query))
     yield Asked("/admin/mailbox/{key:path}", f"/admin/mailbox/{some['mail']}")
     yield Asked("/admin/mailbox/{key:path}/body", f"/admin/mailbox/{some['mail']}/body")
-    for query in ({}, {"sku": "SHOP-4", "location": "MAIN"}, {"q": "SHOP-4711"}, {"q": "kettle"}, {"q": "no such thing"}):
+    for query in (
+        {},
+        {"sku": "SHOP-4", "location": "MAIN"},
+        {"q": "SHOP-4711"},
+        {"q": "kettle"},
+        {"q": "no such thing"},
+    ):
         yield Asked("/admin/stock", of("/admin/stock", **query))
     yield Asked("/admin/webhooks", "/admin/webhooks")
     for query in ({}, {"before": some["delivery"]}):
@@ -146,7 +152,13 @@ def _searches(some: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield {"state": "stuck", "product": "BENCH-7", "step": "process_payment"}
     yield {"state": "open", "step": "process_payment", "error": "500", "age": 5}
     yield {"product": "BENCH-7", "state": "CANCELLED", "error": "OUT_OF_STOCK", "step": "complete_order", "age": 1440}
-    yield {"product": "lamp", "state": "CONFIRMED", "error": "nothing like it", "step": "complete_order", "before": some["deep"]}
+    yield {
+        "product": "lamp",
+        "state": "CONFIRMED",
+        "error": "nothing like it",
+        "step": "complete_order",
+        "before": some["deep"],
+    }
 
 
 @asynccontextmanager
@@ -157,7 +169,9 @@ async def signed_in(stand: Stand) -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(cookie_jar=jar, connector=connector, timeout=timeout) as session:
         form = {"email": "bench@example.com", "password": "benchmark-password"}
         headers = {"Origin": stand.api}
-        async with session.post(f"{stand.api}/admin/login", data=form, headers=headers, allow_redirects=False) as answer:
+        async with session.post(
+            f"{stand.api}/admin/login", data=form, headers=headers, allow_redirects=False
+        ) as answer:
             if answer.status != 303:
                 sys.exit(f"could not sign in: {answer.status}")
         yield session

@@ -80,7 +80,7 @@ SELECT bench_id(at, 43, n), saga_id, 'payment-processing', 'process_payment', 'b
 
 -- name: acts
 INSERT INTO audit (id, actor, act, subject, reason, detail)
-SELECT uuid_v7(), 'ana@example.com', 'saga.retry', saga_id::text, 'the gateway is mended', '{"was": "stuck", "now": "RUNNING"}'
+SELECT uuid_v7(), 'ana@example.com', 'saga.retry', saga_id::text, 'the gateway is mended', '{"was": "stuck", "now": "RUNNING"}'::jsonb
   FROM (SELECT saga_id FROM orders ORDER BY id DESC LIMIT 100000) AS newest
 UNION ALL
 SELECT uuid_v7(), 'ana@example.com', 'saga.retry', saga_id::text, 'once more', '{}'

@@ -3,7 +3,8 @@
 -- name: found
 -- Out of a span of orders older than $1 those that match, newest first; with each, how many orders were looked at and where
 -- that ended: where nothing matches, these alone. The span, $2 long, is of all ('all'), of some customers ($4), of those that
--- have not ended ('open') or of those that are stuck ('stuck').
+-- have not ended ('open') or of those that are stuck ('stuck'). What belongs to an order is read one by one, by key, until
+-- there are enough (hence LIMIT 1, and no EXISTS): joined otherwise, all orders are read, or all lines of a product.
 WITH span AS MATERIALIZED (
     (SELECT id FROM orders WHERE $3::text = 'all' AND id < $1 ORDER BY id DESC LIMIT $2)
     UNION ALL
@@ -23,13 +24,13 @@ SELECT looked_at, looked_to, matching.*
     SELECT orders.id, orders.state, orders.total_amount, orders.currency, orders.failure_reason, orders.created_at,
            orders.ended_at, accounts.email, sagas.id AS saga_id, sagas.state AS saga_state, sagas.step, sagas.direction,
            sagas.attempt, sagas.waits_until, sagas.note
-      FROM (SELECT id FROM span ORDER BY id DESC) AS newest JOIN orders ON orders.id = newest.id
-      LEFT JOIN sagas ON sagas.id = orders.saga_id
-      LEFT JOIN accounts ON accounts.id = orders.customer_id
+      FROM (SELECT id FROM span ORDER BY id DESC) AS newest
+     CROSS JOIN LATERAL (SELECT * FROM orders WHERE id = newest.id LIMIT 1) AS orders
+      LEFT JOIN LATERAL (SELECT * FROM sagas WHERE id = orders.saga_id LIMIT 1) AS sagas ON true
+      LEFT JOIN LATERAL (SELECT email FROM accounts WHERE id = orders.customer_id LIMIT 1) AS accounts ON true
      WHERE ($5::text IS NULL OR orders.state = $5) AND ($6::text IS NULL OR sagas.step = $6)
        AND ($7::text IS NULL
             OR concat_ws(' ', orders.failure_reason, sagas.reason, sagas.note) ILIKE '%' || $7 || '%')
-       -- As an array: with EXISTS all lines of these products would be read, those of a million orders.
        AND ($8::uuid[] IS NULL
             OR $8::uuid[] && ARRAY(SELECT product_id FROM order_lines WHERE order_lines.order_id = newest.id))
      ORDER BY newest.id DESC LIMIT $9) AS matching ON true

@@ -184,7 +184,7 @@ class Pulse:
         counted = await self._counters()
         is_redis_up, now = counted is not None, clock.now()
         try:
-            async with self._parts.assembly.lists.connection() as tx:
+            async with self._parts.database.connection() as tx:
                 await self._hour.read_running(tx, now)
                 behind, oldest = await outbox.lag(tx, "events")
                 return Seen(

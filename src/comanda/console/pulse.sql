@@ -11,7 +11,7 @@ SELECT currency, count(*) AS orders, min(created_at) AS since, coalesce(sum(capt
                 WHEN orders.state = 'CANCELLED' THEN 0
                 ELSE orders.total_amount - coalesce(granted.amount, 0) END AS kept
       FROM (SELECT * FROM orders WHERE id >= uuid_floor(now() - interval '1 day') ORDER BY id DESC LIMIT $1) AS orders
-      LEFT JOIN payments ON payments.order_id = orders.id
+      LEFT JOIN LATERAL (SELECT captured, refunded FROM payments WHERE order_id = orders.id LIMIT 1) AS payments ON true
       LEFT JOIN LATERAL (SELECT sum(amount) AS amount FROM refunds
                           WHERE refunds.order_id = orders.id AND refunds.state = 'SUCCEEDED') AS granted ON true
   ) AS each_one
@@ -36,12 +36,12 @@ WITH open AS (
     UNION ALL
     (SELECT queue, true, attempt > 0, false, updated_at FROM sagas
       WHERE waits_until IS NOT NULL AND state IN ('RUNNING', 'COMPENSATING') LIMIT 100000)
-), counted AS (
+), counted AS MATERIALIZED (
     SELECT queue, count(*) FILTER (WHERE NOT waits AND NOT is_leased) AS ready, count(*) FILTER (WHERE waits) AS delayed,
            count(*) FILTER (WHERE is_retry) AS retrying, count(*) FILTER (WHERE is_leased) AS running,
            min(updated_at) FILTER (WHERE NOT waits AND NOT is_leased) AS oldest
       FROM open GROUP BY queue
-), dead AS (
+), dead AS MATERIALIZED (
     SELECT queue, count(*) AS dead
       FROM (SELECT queue FROM dead_letters WHERE redriven_at IS NULL LIMIT 100000) AS ones
      GROUP BY queue
