@@ -133,7 +133,7 @@ SELECT (SELECT count(*) FROM orders) AS orders, (SELECT count(*) FROM sagas) AS 
 -- What the pages are asked about. `deep`: nine tenths of all orders are newer.
 WITH confirmed AS (SELECT * FROM orders WHERE state = 'CONFIRMED' AND id < uuid_floor(now() - interval '1 day') ORDER BY id DESC LIMIT 1),
      cancelled AS (SELECT * FROM orders WHERE state = 'CANCELLED' AND id < uuid_floor(now() - interval '1 day') ORDER BY id DESC LIMIT 1),
-     stuck AS (SELECT * FROM sagas WHERE state = 'COMPENSATION_FAILED' ORDER BY id LIMIT 1)
+     stuck AS (SELECT * FROM sagas WHERE state = 'COMPENSATION_FAILED' ORDER BY id OFFSET 1000 LIMIT 1)
 SELECT confirmed.id AS confirmed, confirmed.saga_id AS saga, confirmed.customer_id AS customer, cancelled.id AS cancelled,
        stuck.subject AS stuck, stuck.id AS stuck_saga,
        (SELECT subject FROM sagas WHERE state = 'COMPENSATION_FAILED' ORDER BY id DESC LIMIT 1) AS long_story,

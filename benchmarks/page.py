@@ -2,8 +2,8 @@
 
     python benchmarks/page.py [--only NAME …] [--runs N]
 
-Each program's progress goes to stderr as it runs. With `--only`, the other lines stay as they were measured before; with
-`--only` alone all of them do, and the page is written anew.
+Each program's progress goes to stderr as it runs. With `--only`, the other lines stay as they were measured before;
+with `--only` alone all of them do, and the page is written anew.
 """
 
 import argparse
@@ -215,8 +215,9 @@ def console() -> list[str]:
     return [
         "## The console",
         "",
-        "`make bench-console`: every page of the [console](console.md) with its filters, one request after the other, in a shop",
-        f"with {rows} ({kept['rows']['gib']} GiB). Milliseconds; of {len(kept['pages'])} pages the slowest:",
+        "`make bench-console`: every page of the [console](console.md) with its filters, one request after the other,",
+        f"in a shop with {rows} ({kept['rows']['gib']} GiB; load of the machine {kept['load']}). Milliseconds; of",
+        f"{len(kept['pages'])} the slowest:",
         "",
         row("page", "p50", "p95"),
         row("---", "---", "---"),
@@ -224,7 +225,7 @@ def console() -> list[str]:
         "",
         "From a commit until an open overview shows it: "
         + "; ".join(f"{what} p50 {one['p50']}, p95 {one['p95']} ms" for what, one in kept["told"].items())
-        + f". An order costs {kept['cost']['ratio']:g} × the CPU while {kept['cost']['consoles']} overviews are open.",
+        + f". With {kept['cost']['consoles']} overviews open an order takes {kept['cost']['ratio']:g} times the CPU.",
         "",
     ]
 

@@ -98,11 +98,11 @@ async def _pages(tx: Tx) -> AsyncIterator[str]:
         yield f"/admin/orders?{query}"
     for path in (
         "", "/stuck", f"/stuck?before={saga}", f"/orders/{order}", f"/sagas/{saga}/retry", "/dead-letters",
-        f"/dead-letters/{fingerprint}", "/queues", "/queues/payment-processing", "/queues/inventory-management", "/audit",
-        f"/audit?subject={saga}", f"/audit?{deep}", "/mailbox", f"/mailbox/{row['message_id']}", "/stock",
-        "/stock?sku=SKU-3&location=MAIN", "/stock?q=SKU-4711", "/stock?q=no+such+thing", "/webhooks", f"/webhooks/{endpoint}",
-        f"/webhooks/{endpoint}?{deep}", "/users", f"/users?{deep}", "/users?q=customer-4711@", "/users?q=nobody+at+all",
-        "/users?role=viewer", "/users?role=admin&q=admin",
+        f"/dead-letters/{fingerprint}", "/queues", "/queues/payment-processing", "/queues/inventory-management",
+        "/audit", f"/audit?subject={saga}", f"/audit?{deep}", "/mailbox", f"/mailbox/{row['message_id']}", "/stock",
+        "/stock?sku=SKU-3&location=MAIN", "/stock?q=SKU-4711", "/stock?q=no+such+thing", "/webhooks",
+        f"/webhooks/{endpoint}", f"/webhooks/{endpoint}?{deep}", "/users", f"/users?{deep}", "/users?q=customer-4711@",
+        "/users?q=nobody+at+all", "/users?role=viewer", "/users?role=admin&q=admin",
     ):  # fmt: skip
         yield f"/admin{path}"
 
@@ -156,7 +156,8 @@ async def test_a_page_that_takes_too_long_ends_and_says_so(database_url: str, re
         async def is_over() -> bool:
             async with api.database.connection() as tx:
                 return not await tx.fetchval(
-                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND wait_event = 'PgSleep'"
                 )
 
         await until(is_over)
@@ -176,7 +177,8 @@ async def _placed(tx: Tx, at: datetime) -> None:
     order_id = UUID(int=(int(at.timestamp() * 1000) << 80) | (uuid4().int & ((1 << 80) - 1)))
     await tx.execute(
         "INSERT INTO orders (id, customer_id, saga_id, total_amount, currency, correlation_id, state, created_at,"
-        " updated_at, ended_at) VALUES ($1, $1, $1, 1, 'USD', 'x', 'CONFIRMED', $2, $2, $2::timestamptz + interval '2 s')",
+        " updated_at, ended_at)"
+        " VALUES ($1, $1, $1, 1, 'USD', 'x', 'CONFIRMED', $2, $2, $2::timestamptz + interval '2 s')",
         order_id,
         at,
     )
