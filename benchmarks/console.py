@@ -33,6 +33,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
+import asyncpg
 import doctor
 from harness import Stand, ask, comanda_up, report, say, wrk
 
@@ -58,7 +59,7 @@ _sql = Twin(Path(__file__).with_suffix(".sql"))
 
 async def fill(stand: Stand, orders: int) -> None:
     await doctor.fill(stand.database_url, stand.folder, orders, FATES)
-    connection = await doctor.asyncpg.connect(stand.database_url, server_settings={"work_mem": "256MB"})
+    connection = await asyncpg.connect(stand.database_url, server_settings={"work_mem": "256MB"})
     for name in FILLED:
         began = time.monotonic()
         tag = await connection.execute(_sql[name].text)
@@ -248,7 +249,7 @@ async def measure_told(stand: Stand, times: int) -> dict[str, list[float]]:
     """Milliseconds from the commit until it is on the screen."""
     found: dict[str, list[float]] = {"order": [], "dead letter": [], "stuck saga": []}
     body = {"items": [{"productId": stand.products[0], "quantity": 1}], "paymentMethod": "pm_success"}
-    connection = await doctor.asyncpg.connect(stand.database_url)
+    connection = await asyncpg.connect(stand.database_url)
     async with signed_in(stand) as session:
         screen = Screen()
         following = asyncio.create_task(screen.follow(session, stand.api))
@@ -299,7 +300,8 @@ async def cpu_of_an_order(stand: Stand, consoles: int, seconds: float) -> float:
 async def measure_cost(stand: Stand, runs: int, seconds: float) -> tuple[list[float], list[float]]:
     """CPU of an order with consoles open, and without, in turn."""
     await cpu_of_an_order(stand, 0, 3)
-    open_ones, none = [], []
+    open_ones: list[float] = []
+    none: list[float] = []
     for number in range(runs):
         for consoles in (0, CONSOLES) if number % 2 else (CONSOLES, 0):
             (open_ones if consoles else none).append(await cpu_of_an_order(stand, consoles, seconds))
@@ -312,13 +314,13 @@ def main() -> None:
     arguments.add_argument("--times", type=int, default=40)
     arguments.add_argument("--runs", type=int, default=5)
     arguments.add_argument("--seconds", type=float, default=15)
-    arguments.add_argument("--keep", type=Path)
+    arguments.add_argument("--keep")
     arguments.add_argument("--only", choices=["pages", "told", "cost"])
     arguments.add_argument("--out", type=Path)
     asked = arguments.parse_args()
     settings = {"GATEWAY": "instant", "MAX_BACKLOG": "500000", "CHECK_SECONDS": "0"}
     kept: dict[str, Any] = {}
-    with comanda_up("--workers", "1", keep=asked.keep, **settings) as stand:
+    with comanda_up("--workers", "1", keep=asked.keep or "", **settings) as stand:
         is_filled = stand.folder / "filled"
         if not is_filled.exists():
             asyncio.run(fill(stand, asked.orders))

@@ -65,12 +65,12 @@ class Stand:
 
 
 @contextmanager
-def comanda_up(*options: str, keep: Path | None = None, **settings: str) -> Iterator[Stand]:
+def comanda_up(*options: str, keep: str = "", **settings: str) -> Iterator[Stand]:
     """`comanda up` with these settings, a hundred products with plenty of stock, and a signed-in customer.
 
     `keep`: the folder to use and to leave as it is, to be used again.
     """
-    folder = keep or Path(tempfile.mkdtemp(prefix="comanda-bench-"))
+    folder = Path(keep or tempfile.mkdtemp(prefix="comanda-bench-"))
     folder.mkdir(exist_ok=True)
     (folder / "up.json").unlink(missing_ok=True)
     environment = {
@@ -89,7 +89,7 @@ def comanda_up(*options: str, keep: Path | None = None, **settings: str) -> Iter
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
-        if keep is None:
+        if not keep:
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -30,8 +30,8 @@ CALLS = _sql["calls"]
 EVERY = 0.5  # seconds
 # Looks that take long leave most of the time to everybody else.
 _REST = 5  # times as long as a look takes, from one to the next
-_SUMS_EVERY = 10.0
-_SUMS_GOOD_FOR = 30.0  # older ones are waited for
+_SUMS_EVERY = 30.0
+_SUMS_GOOD_FOR = 60.0  # older ones are waited for
 _SUMS_PATIENCE = 1.0  # and for no longer
 _REDIS_PATIENCE = 1.0
 _MOST_ORDERS = 20_000
