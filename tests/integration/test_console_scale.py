@@ -219,7 +219,8 @@ async def test_looks_that_take_long_leave_time_to_others(api: Client, monkeypatc
 
         async def slow(self: pulse.Pulse) -> Seen:
             looks.append(asyncio.get_running_loop().time())
-            await asyncio.sleep(0.2)
+            async with self._parts.database.connection() as tx:
+                await tx.execute("SELECT pg_sleep(0.2)")
             return await seen(self)
 
         monkeypatch.setattr(pulse.Pulse, "_seen", slow)
