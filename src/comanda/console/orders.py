@@ -33,7 +33,7 @@ SAGA = _sql["saga"]
 ACT = Boundary("console.act")
 
 PAGE = 50
-_FIRST_LINES, _LAST_LINES = 200, 600  # of a story; the command line has all of them
+_FIRST_LINES, _LAST_LINES = 100, 300  # of a story; the command line has all of them
 _SPAN = 10_000  # orders that are looked through for a page
 _NO_ID_IS_GREATER = UUID(int=2**128 - 1)
 _OLDEST = 60 * 24 * 365  # minutes
