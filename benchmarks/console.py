@@ -278,21 +278,18 @@ async def measure_told(stand: Stand, times: int) -> dict[str, list[float]]:
 
 async def cpu_of_an_order(stand: Stand, consoles: int, seconds: float) -> float:
     """Milliseconds, of everything that `comanda up` started, while so many overviews are open."""
-    count = "SELECT count(*) AS n FROM orders WHERE id >= uuid_floor(now() - interval '10 min')"
     async with signed_in(stand) as session:
         screens = [Screen() for _ in range(consoles)]
         open_ones = [asyncio.create_task(one.follow(session, stand.api)) for one in screens]
         await asyncio.gather(*(asyncio.wait_for(one.told.wait(), 30) for one in screens))
-        rows = await asyncio.to_thread(ask, stand, count)
-        used, were = sum(stand.cpu().values()), rows[0]["n"]
+        used = sum(stand.cpu().values())
         load = await asyncio.to_thread(lambda: wrk(stand, connections=16, seconds=seconds, pause_ms=20))
         while (await asyncio.to_thread(ask, stand, BUSY))[0]["n"]:  # noqa: ASYNC110 - a look at the database
             await asyncio.sleep(0.2)
         used = sum(stand.cpu().values()) - used
-        rows = await asyncio.to_thread(ask, stand, count)
         for task in open_ones:
             task.cancel()
-    placed = rows[0]["n"] - were
+    placed = load["requests"] - load["non2xx"]
     say(f"{consoles} open", orders=placed, ms_an_order=round(1000 * used / placed, 3), post_p99=load["p99"])
     return float(1000 * used / placed)
 
