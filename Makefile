@@ -7,7 +7,7 @@ LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url
 TOLD := src tests benchmarks migrations docs .ci Makefile pyproject.toml README.md CHANGELOG.md
 UNREAD := ! -name '*.pyc' ! -name '*.svg' ! -name package-lock.json ! -path 'docs/*.json' ! -path '*/node_modules/*'
 
-.PHONY: run test test-servers install check spectral promtool chromium screenshots proof models fuzz mutants failure-matrix bench bench-growth peers lock clean
+.PHONY: run test test-servers install check spectral promtool chromium screenshots proof models fuzz mutants failure-matrix bench bench-growth bench-console peers lock clean
 
 run: .venv/.installed
 	@$(BIN)/comanda up --demo
@@ -76,6 +76,11 @@ bench: .venv/.installed-dev peers
 # More than an hour, and sixty-five gigabytes of disk: ten million orders behind it.
 bench-growth: .venv/.installed
 	$(BIN)/python benchmarks/growth.py
+
+# Forty minutes, and ten gigabytes of disk: the console with a million orders behind it. Needs wrk. Writes docs/performance.md too.
+bench-console: .venv/.installed-dev
+	$(BIN)/python benchmarks/console.py --out docs/console-times.json
+	$(BIN)/python benchmarks/page.py --only
 
 # Half an hour: every failure once, what came of it in docs/failures.md. Some rows are tests, so it needs their tools.
 failure-matrix: .venv/.installed-dev

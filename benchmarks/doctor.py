@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -34,6 +34,8 @@ from comanda.settings import Settings
 
 A_DAY = 50_000
 MAY_TAKE = 60.0
+# Of a thousand orders: so many are confirmed; up to here declined, up to here out of stock; the others are undone.
+FATES = (920, 970, 990)
 FIRST = ("ids", "weeks", "products", "customers")
 # Two connections at once: the long ones first.
 FILLED = (
@@ -43,12 +45,15 @@ AFTER_LINES = ("movements", "reserved_lines", "restocks")
 _sql = Twin(Path(__file__).with_suffix(".sql"))
 
 
-async def fill(url: str, folder: Path, orders: int) -> None:
+async def fill(url: str, folder: Path, orders: int, fates: Sequence[int] = FATES) -> None:
     """Rows in set-based statements, the gateway's ledger from them."""
     connection = await asyncpg.connect(url)
     for name in FIRST:
         await connection.execute(_sql[name].text)
-    await connection.execute(_sql["plan"].text.replace("$1", str(orders)).replace("$2", str(A_DAY)))
+    plan = _sql["plan"].text
+    for number, value in enumerate((orders, A_DAY, *fates), 1):
+        plan = plan.replace(f"${number}", str(value))
+    await connection.execute(plan)
     await connection.execute("ANALYZE bench")
     for names in (FILLED, AFTER_LINES):
         waiting = list(names)

@@ -40,21 +40,23 @@ SELECT bench_id(now() - interval '1 year', 2, n), 'customer-' || n || '@example.
   FROM generate_series(1, 1000) AS n;
 
 -- name: plan
--- $1 orders, $2 of them a day. Of a hundred, 92 are confirmed, 5 declined, 2 out of stock, 1 is undone after its payment.
+-- $1 orders, $2 of them a day. Of a thousand, $3 are confirmed; those up to $4 are declined, up to $5 out of stock, and the
+-- others undone after their payment.
 -- It stands in order of time, and so does all that is read from it. Products are those that a benchmark orders, where there
 -- are such: they have a past then.
 CREATE UNLOGGED TABLE bench AS
 SELECT n, at, bench_id(at, 3, n) AS id, bench_id(at, 4, n) AS saga_id, bench_id(at, 5, n) AS reservation_id,
-       bench_id(at + interval '1 s', 6, n) AS message_id, bench_id(now() - interval '1 year', 2, 1 + n % 1000) AS customer_id,
-       CASE WHEN n % 100 < 92 THEN 'confirmed' WHEN n % 100 < 97 THEN 'declined'
-            WHEN n % 100 < 99 THEN 'out of stock' ELSE 'undone' END AS fate,
+       bench_id(at + interval '1 s', 6, n) AS message_id, customers.ids[1 + n % 1000] AS customer_id,
+       CASE WHEN n % 1000 < $3 THEN 'confirmed' WHEN n % 1000 < $4 THEN 'declined'
+            WHEN n % 1000 < $5 THEN 'out of stock' ELSE 'undone' END AS fate,
        first, second, 1 + n % 3 AS units, goods.ids[first] AS first_id, goods.ids[second] AS second_id
   FROM (SELECT n, now() - interval '1 minute' - interval '1 day' * ($1::bigint - n) / $2::bigint AS at,
                1 + (n * 7919::bigint) % 50 AS first, 51 + (n * 104729::bigint) % 50 AS second
           FROM generate_series(1::bigint, $1::bigint) AS n) AS orders,
        (SELECT array_agg(id ORDER BY substring(sku FROM '[0-9]+')::int) AS ids FROM products
          WHERE sku LIKE CASE WHEN EXISTS (SELECT 1 FROM products WHERE sku = 'BENCH-1') THEN 'BENCH-%' ELSE 'OLD-%' END)
-       AS goods;
+       AS goods,
+       (SELECT array_agg(id ORDER BY id) AS ids FROM accounts WHERE email LIKE 'customer-%') AS customers;
 
 -- name: orders
 INSERT INTO orders (id, customer_id, saga_id, state, total_amount, currency, payment_method, shipping_address,

@@ -65,9 +65,14 @@ class Stand:
 
 
 @contextmanager
-def comanda_up(*options: str, **settings: str) -> Iterator[Stand]:
-    """`comanda up` with these settings, a hundred products with plenty of stock, and a signed-in customer."""
-    folder = Path(tempfile.mkdtemp(prefix="comanda-bench-"))
+def comanda_up(*options: str, keep: str = "", **settings: str) -> Iterator[Stand]:
+    """`comanda up` with these settings, a hundred products with plenty of stock, and a signed-in customer.
+
+    `keep`: the folder to use and to leave as it is, to be used again.
+    """
+    folder = Path(keep or tempfile.mkdtemp(prefix="comanda-bench-"))
+    folder.mkdir(exist_ok=True)
+    (folder / "up.json").unlink(missing_ok=True)
     environment = {
         **os.environ,
         "COMANDA_RATE_LIMITS": "off",
@@ -84,7 +89,8 @@ def comanda_up(*options: str, **settings: str) -> Iterator[Stand]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
-        shutil.rmtree(folder, ignore_errors=True)
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _stand(folder: Path, process: "subprocess.Popen[bytes]") -> Stand:
@@ -97,10 +103,13 @@ def _stand(folder: Path, process: "subprocess.Popen[bytes]") -> Stand:
     stand = Stand(up["api"], up["databaseUrl"], folder, {one["name"]: one["pid"] for one in up["processes"]})
     signed_in = stand.call("POST", "/auth/login", {"email": "bench@example.com", "password": "benchmark-password"})
     stand.token = signed_in["accessToken"]
+    known = {row["sku"]: str(row["id"]) for row in ask(stand, "SELECT id, sku FROM products WHERE sku LIKE 'BENCH-%'")}
     for number in range(1, PRODUCTS + 1):
-        made = stand.call("POST", "/products", {"name": f"Product {number}", "sku": f"BENCH-{number}", "price": 1000})
-        stand.call("POST", "/inventory", {"productId": made["id"], "initialStock": 1_000_000_000})
-        stand.products.append(made["id"])
+        sku = f"BENCH-{number}"
+        if sku not in known:
+            known[sku] = stand.call("POST", "/products", {"name": f"Product {number}", "sku": sku, "price": 1000})["id"]
+            stand.call("POST", "/inventory", {"productId": known[sku], "initialStock": 1_000_000_000})
+        stand.products.append(known[sku])
     return stand
 
 

@@ -3,7 +3,8 @@
     python benchmarks/page.py [--only NAME …] [--runs N]
 
 Each program's progress goes to stderr as it runs. With `--only`, the other lines stay as they were measured before; so
-do those of a program that fails, and then the exit code is 1.
+do those of a program that fails, and then the exit code is 1. With `--only` alone nothing runs, and the page is written
+anew.
 """
 
 import argparse
@@ -24,6 +25,7 @@ HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 LINES = DOCS / "performance.json"
 HOTSPOTS = DOCS / "hotspots.json"
+CONSOLE = DOCS / "console-times.json"
 PROGRAMS: dict[str, Sequence[str]] = {
     "accept": (),
     "end_to_end": ("--runs", "2"),
@@ -158,6 +160,7 @@ def page(lines: Sequence[Line]) -> str:
             f"On {os.cpu_count()} cores ({platform.machine()}), everything on the same machine: {'; '.join(when)}.",
             "",
             *hotspots(),
+            *console(),
         ]
     )
 
@@ -205,7 +208,39 @@ def hotspots() -> list[str]:
     return [*said, ""]
 
 
+def console() -> list[str]:
+    """What `benchmarks/console.py --out docs/console-times.json` left."""
+    if not CONSOLE.exists():
+        return []
+    kept: dict[str, Any] = json.loads(CONSOLE.read_text())
+    slowest = sorted(kept["pages"], key=lambda one: -one["p95"])[:12]
+    rows = ", ".join(f"{count:,} {name}" for name, count in kept["rows"].items() if name != "gib")
+    return [
+        "## The console",
+        "",
+        "`make bench-console`: every page of the [console](console.md) with its filters, one request after the other,",
+        f"in a shop with {rows} ({kept['rows']['gib']} GiB; load of the machine {kept['load']}). Milliseconds; of",
+        f"{len(kept['pages'])} the slowest:",
+        "",
+        row("page", "p50", "p95"),
+        row("---", "---", "---"),
+        *(row(f"`{one['path'].replace('|', '%7C')}`", one["p50"], one["p95"]) for one in slowest),
+        "",
+        "From a commit until an open overview shows it: "
+        + "; ".join(f"{what} p50 {one['p50']}, p95 {one['p95']} ms" for what, one in kept["told"].items())
+        + f". With {kept['cost']['consoles']} overviews open an order takes {kept['cost']['ratio']:g} times the CPU.",
+        "",
+    ]
+
+
+def write(lines: Sequence[Line]) -> None:
+    LINES.write_text(json.dumps(lines, indent=1) + "\n")
+    (DOCS / "performance.svg").write_text(picture(lines))
+    (DOCS / "performance.md").write_text(page(lines))
+
+
 def main() -> None:
+
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--only", nargs="*", choices=list(PROGRAMS))
     arguments.add_argument("--runs", type=int)
@@ -216,7 +251,7 @@ def main() -> None:
     ).stdout.strip()
     stamp = {"date": datetime.now(UTC).date().isoformat(), "revision": revision}
     failed = []
-    for name in asked.only or PROGRAMS:
+    for name in PROGRAMS if asked.only is None else asked.only:
         lines = run(name, asked.runs)
         if lines is None:
             failed.append(name)
@@ -224,9 +259,8 @@ def main() -> None:
         known = [line for line in known if line["program"] != name] + [{**line, **stamp} for line in lines]
         order = list(PROGRAMS)
         known.sort(key=lambda line: order.index(line["program"]))
-        LINES.write_text(json.dumps(known, indent=1) + "\n")
-        (DOCS / "performance.svg").write_text(picture(known))
-        (DOCS / "performance.md").write_text(page(known))
+        write(known)
+    write(known)
     if failed:
         sys.exit(f"These failed, and their lines are those of an earlier run, if any: {', '.join(failed)}")
 

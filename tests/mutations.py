@@ -28,6 +28,7 @@ RECONCILE = "tests/integration/test_reconcile.py"
 CAUSES = "tests/unit/test_causes.py"
 JOBS = "tests/integration/test_console_jobs.py"
 BULK = "tests/integration/test_bulk.py"
+SCALE = "tests/integration/test_console_scale.py"
 ALLOCATION = "tests/unit/test_allocation.py"
 TRANSITIONS = "tests/unit/test_transitions.py"
 # A race that a mutant wins only now and then.
@@ -825,6 +826,27 @@ CONSOLE = [
         "        raise _TakenBack\n",
         "        return None\n",
         _of(PAGES, "test_an_order_is_found_explained_and_retried"),
+    ),
+    Mutant(
+        "what is found is looked through no further for a customer",
+        "console/orders.py",
+        'if is_filtered and found[0]["looked_at"] == span:',
+        'if is_filtered and source == "all" and found[0]["looked_at"] == span:',
+        _of(SCALE, "test_a_customers_orders_are_looked_through_to_the_first"),
+    ),
+    Mutant(
+        "each stream is rendered for itself",
+        "console/pieces.py",
+        "if known is None:",
+        "if True:",
+        _of(SCALE, "test_a_piece_is_rendered_once_for_all_who_see_the_same"),
+    ),
+    Mutant(
+        "orders of a span are joined as the planner likes",
+        "console/orders.sql",
+        "WHERE id = newest.id LIMIT 1",
+        "WHERE id = newest.id",
+        _of(SCALE, "test_no_page_reads_a_large_table_or_index_from_end_to_end"),
     ),
     Mutant(
         "five are as many as all",

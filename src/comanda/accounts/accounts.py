@@ -8,7 +8,7 @@ from uuid import UUID
 
 from comanda.accounts import passwords
 from comanda.clock import new_id
-from comanda.db import Record, Tx, twin
+from comanda.db import Record, Tx, literally, twin
 
 _sql = twin(__file__)
 REGISTER = _sql["register"]
@@ -16,6 +16,7 @@ FIND = _sql["find"]
 HOLD = _sql["hold"]
 BY_EMAIL = _sql["by_email"]
 PAGE = _sql["page"]
+NEWEST = _sql["newest"]
 COUNT = _sql["count"]
 LIVING = _sql["living"]
 STILL = _sql["still"]
@@ -149,6 +150,12 @@ async def page(
     rows = await PAGE.rows(tx, search, is_active, role, sort_by, order, (number - 1) * limit, limit)
     total = rows[0]["total"] if rows else await COUNT.value(tx, search, is_active, role)
     return [Account(**{name: value for name, value in row.items() if name != "total"}) for row in rows], total
+
+
+async def newest(tx: Tx, *, search: str | None, role: Role | None, before: UUID | None, limit: int) -> list[Account]:
+    """The newest accounts that are not deleted, older than `before`; `search`: a part of their address and names."""
+    pattern = None if search is None else literally(search)
+    return [_account(row) for row in await NEWEST.rows(tx, before or UUID(int=2**128 - 1), pattern, role, limit)]
 
 
 async def living(tx: Tx, ids: Sequence[UUID]) -> list[Account | None]:

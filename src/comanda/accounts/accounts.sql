@@ -44,6 +44,16 @@ SELECT id, email, password_hash, first_name, last_name, phone_number, language, 
           CASE WHEN $5::text = 'asc' THEN id END, id DESC
  OFFSET $6::bigint LIMIT $7::bigint;
 
+-- name: newest
+-- Those that were made before $1; $2: a pattern of what their address and names hold.
+SELECT id, email, password_hash, first_name, last_name, phone_number, language, role, is_active, created_at, updated_at,
+       email_verified_at
+  FROM accounts
+ WHERE deleted_at IS NULL AND id < $1
+   AND ($2::text IS NULL OR lower(email || ' ' || first_name || ' ' || last_name) LIKE '%' || lower($2) || '%')
+   AND ($3::text IS NULL OR role = $3) AND ($3 IS NULL OR $3 = 'customer' OR role <> 'customer')
+ ORDER BY id DESC LIMIT $4;
+
 -- name: count
 SELECT count(*) FROM accounts
  WHERE deleted_at IS NULL AND ($1::text IS NULL

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from comanda.accounts import accounts
 from comanda.bulk.filters import Filter
-from comanda.db import Record, Tx, twin
+from comanda.db import Record, Tx, literally, twin
 from comanda.saga.definition import Direction
 from comanda.saga.transitions import State
 from comanda.saga.verbs import standing_of
@@ -70,12 +70,12 @@ async def worth(tx: Tx, selected: Sequence[Selected]) -> tuple[int, list[tuple[i
 async def products_like(tx: Tx, text: str, *, since: datetime | None = None) -> list[UUID]:
     """The product of that id, or those that are called so; not those that were changed since."""
     one = _uuid(text)
-    return [one] if one else [row["id"] for row in await PRODUCTS.rows(tx, text, since)]
+    return [one] if one else [row["id"] for row in await PRODUCTS.rows(tx, literally(text), since)]
 
 
 def like(text: str | None) -> str | None:
     """As it stands in a pattern: what is special there means itself."""
-    return None if text is None else text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return None if text is None else literally(text)
 
 
 async def _rows(tx: Tx, wanted: Filter, seen_at: datetime) -> Sequence[Record]:

@@ -7,9 +7,10 @@ SELECT greatest(least(min(xact_start), now()), now() - interval '30 seconds') FR
  WHERE backend_type = 'client backend' AND datname = current_database() AND pid <> pg_backend_pid();
 
 -- name: products
+-- Those that $1 is a part of, as a pattern of LIKE.
 SELECT id FROM products
- WHERE (sku = $1 OR lower(name || E'\n' || sku || E'\n' || coalesce(brand, '') || E'\n' || coalesce(description, ''))
-                    LIKE '%' || lower($1) || '%')
+ WHERE lower(name || E'\n' || sku || E'\n' || coalesce(brand, '') || E'\n' || coalesce(description, ''))
+       LIKE '%' || lower($1) || '%'
    AND ($2::timestamptz IS NULL OR updated_at < $2)
  LIMIT 200;
 

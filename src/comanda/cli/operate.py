@@ -68,7 +68,7 @@ def list_jobs(
 
     async def work(database: Database, _streams: Streams) -> Any:
         async with database.connection() as tx:
-            return await log.listed(tx, ["RUNNING", "COMPENSATING", "COMPENSATION_FAILED"], _known(queue), limit)
+            return await log.unended(tx, _known(queue), limit)
 
     columns = {"id": "saga", "kind": "kind", "step": "step", "reached": "progress", "priority": "priority",
                "attempt": "attempts", "waits_until": "waits until", "lease_until": "leased until",

@@ -1,5 +1,6 @@
 """The console, put together: its routes, who may use which, and what holds for each of them."""
 
+import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -28,9 +29,10 @@ from comanda.console import (
     signing,
 )
 from comanda.console.ask import COOKIE, HEADERS, Ask, Desk, Refusal, form_of, is_of_this_origin
+from comanda.console.pieces import Pieces
 from comanda.console.pulse import Pulse
 from comanda.console.render import Pages
-from comanda.errors import DependencyFault
+from comanda.errors import DependencyFault, Overrun
 
 Endpoint = Callable[[Ask], Awaitable[Response]]
 _log = telemetry.log("console")
@@ -39,6 +41,8 @@ ANYBODY: tuple[str, ...] = ()
 READERS: tuple[str, ...] = STAFF
 ACTORS = OPERATORS
 ADMINS = ("admin",)
+
+_OF_PATIENCE = 0.8  # that a page may take: then it is said on a page, before the edge says it for programs
 
 
 @dataclass(frozen=True)
@@ -102,13 +106,15 @@ ROUTES = [
 
 def build(parts: Parts) -> ASGIApp:
     """What answers under `/admin`."""
-    desk = Desk(parts, Pages(), Pulse(parts), parts.settings.console == "read-only")
+    pages = Pages()
+    desk = Desk(parts, pages, Pieces(pages), Pulse(parts), parts.settings.console == "read-only")
     return _Console(desk)
 
 
 class _Console:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._patience = desk.parts.settings.request_seconds * _OF_PATIENCE
         self._has_staff = False
         self._routes = [(Route(page.path, signing.form, methods=[page.method]), page) for page in ROUTES]
 
@@ -117,9 +123,15 @@ class _Console:
         ask = Ask(self._desk, request, None, "")
         try:
             page = self._found(scope)
-            answer = await self._answer(page, request)
+            # What is only looked at may be broken off anywhere.
+            async with asyncio.timeout(self._patience if request.method == "GET" else None):
+                answer = await self._answer(page, request)
         except Refusal as refusal:
             answer = ask.page("refused.html", status=refusal.status, why=refusal.why, bare=True)
+        except (Overrun, TimeoutError) as fault:
+            _log.warning("A page took too long", path=request.url.path, error=str(fault))
+            why = "This takes too long. Nothing was done; ask for less at a time, and try again."
+            answer = ask.page("refused.html", status=503, why=why, bare=True)
         except DependencyFault as fault:
             _log.warning("A dependency does not answer", error=str(fault), kind=type(fault).__name__)
             why = "PostgreSQL does not answer in time. Nothing was done; try again."

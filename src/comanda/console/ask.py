@@ -14,6 +14,7 @@ from starlette.responses import RedirectResponse, Response
 
 from comanda.accounts.accounts import OPERATORS, Account
 from comanda.api.parts import Parts
+from comanda.console.pieces import Pieces
 from comanda.console.pulse import Pulse
 from comanda.console.render import LANGUAGES, Language, Pages
 
@@ -47,6 +48,7 @@ class Desk:
 
     parts: Parts
     pages: Pages
+    pieces: Pieces
     pulse: Pulse
     is_read_only: bool
     # One reconciliation at a time in this process.

@@ -1,7 +1,7 @@
 """Lists: the audit, the mailbox, stock, webhooks, users, settings."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
@@ -9,14 +9,13 @@ from pydantic import SecretStr
 from starlette.responses import Response
 
 from comanda.accounts import accounts
-from comanda.accounts.accounts import ROLES
+from comanda.accounts.accounts import ROLES, Role
 from comanda.api.once import hint
 from comanda.audit import acts
 from comanda.audit.acts import Act
 from comanda.console.ask import HEADERS, Ask, Refusal
 from comanda.console.orders import ACT, PAGE
 from comanda.inventory import admin
-from comanda.inventory.admin import Filter
 from comanda.notifications import mailbox
 from comanda.webhooks import deliveries, endpoints
 
@@ -76,15 +75,16 @@ async def mail_body(ask: Ask) -> Response:
 
 async def stock(ask: Ask) -> Response:
     """What lies where, how much of it is held, how much is free."""
-    search, number = ask.asked("q"), page_number(ask)
-    wanted = Filter(search=search or None)
+    search, given = ask.asked("q"), ask.request.query_params
+    after = (given["sku"], given.get("location", "")) if "sku" in given else None
     async with ask.parts.assembly.lists.connection() as tx:
-        rows, total = await admin.page(tx, wanted, number=number, limit=PAGE)
+        rows = await admin.following(tx, search=search or None, after=after, limit=PAGE + 1)
     more = None
-    if number * PAGE < total:
-        query = {"q": search, "page": number + 1} if search else {"page": number + 1}
-        more = f"/admin/stock?{urlencode(query)}"
-    return ask.page("stock.html", rows=rows, search=search, total=total, next=more)
+    if len(rows) > PAGE:
+        last = rows[PAGE - 1]
+        query = {"q": search} if search else {}
+        more = f"/admin/stock?{urlencode({**query, 'sku': last.sku, 'location': last.location})}"
+    return ask.page("stock.html", rows=rows[:PAGE], search=search, next=more)
 
 
 async def webhooks(ask: Ask) -> Response:
@@ -122,19 +122,20 @@ async def redeliver(ask: Ask) -> Response:
 
 
 async def users(ask: Ask) -> Response:
-    """Accounts; those of the staff unless another role is asked for."""
-    search, number = ask.asked("q"), page_number(ask)
+    """Accounts, the newest first."""
+    search, role = ask.asked("q"), _role(ask)
+    async with ask.parts.assembly.lists.connection() as tx:
+        rows = await accounts.newest(tx, search=search or None, role=role, before=ask.before(), limit=PAGE + 1)
+    query = {name: value for name, value in (("q", search), ("role", role)) if value}
+    more = f"/admin/users?{urlencode({**query, 'before': rows[PAGE - 1].id})}" if len(rows) > PAGE else None
+    return ask.page("users.html", rows=rows[:PAGE], search=search, role=role, roles=ROLES, next=more)
+
+
+def _role(ask: Ask) -> Role | None:
     role: Any = ask.asked("role") or None
     if role not in {None, *ROLES}:
         raise Refusal(422, "There is no such role.")
-    async with ask.parts.assembly.lists.connection() as tx:
-        rows, total = await accounts.page(
-            tx, search=search or None, is_active=None, role=role, sort_by="createdAt", is_ascending=False,
-            number=number, limit=PAGE,
-        )  # fmt: skip
-    query = {name: value for name, value in (("q", search), ("role", role)) if value}
-    more = f"/admin/users?{urlencode({**query, 'page': number + 1})}" if number * PAGE < total else None
-    return ask.page("users.html", rows=rows, total=total, search=search, role=role, roles=ROLES, next=more)
+    return cast("Role | None", role)
 
 
 async def settings(ask: Ask) -> Response:

@@ -12,10 +12,11 @@ from comanda.accounts import accounts
 from comanda.api.once import hint_all
 from comanda.bulk import filters, selection
 from comanda.checkout import story
+from comanda.checkout.story import Line, Story
 from comanda.console import effects
 from comanda.console.ask import Ask, Refusal, uuid_or_none
 from comanda.console.shown import offered
-from comanda.db import Record, Tx, twin
+from comanda.db import Record, Tx, literally, twin
 from comanda.failpoints import Boundary
 from comanda.orders import reads
 from comanda.orders.model import OrderState
@@ -25,7 +26,6 @@ from comanda.saga.verbs import Acted, Seen, Verb
 
 _sql = twin(__file__)
 FOUND = _sql["found"]
-END_OF_SPAN = _sql["end_of_span"]
 FLOOR_OF_AGE = _sql["floor_of_age"]
 ORDER_OF = _sql["order_of"]
 ORDER_PAID_BY = _sql["order_paid_by"]
@@ -36,6 +36,7 @@ SAGA = _sql["saga"]
 ACT = Boundary("console.act")
 
 PAGE = 50
+_FIRST_LINES, _LAST_LINES = 100, 300  # of a story; the command line has all of them
 _SPAN = 10_000  # orders that are looked through for a page
 _NO_ID_IS_GREATER = UUID(int=2**128 - 1)
 _OF_PATIENCE = 0.5  # of a request, that the other side may take
@@ -103,17 +104,17 @@ async def _found(
     if asked["age"].isdigit():
         at = min(at, await FLOOR_OF_AGE.value(tx, min(int(asked["age"]), filters.OLDEST)))
     state = asked["state"] if asked["state"] in {*OrderState} else None
-    error = selection.like(asked["error"] or None)
+    error = literally(asked["error"]) or None
     standing = asked["state"] if asked["state"] in {"stuck", "open"} else None
     is_filtered = any((state, standing, error, asked["step"], products is not None))
     span = _SPAN if is_filtered else PAGE + 1
     step, some = asked["step"] or None, (customers or [])[:_CUSTOMERS]
-    rows = await FOUND.rows(tx, at, span, source, some, state, step, error, products, PAGE + 1, standing)
+    found = await FOUND.rows(tx, at, span, source, some, state, step, error, products, PAGE + 1, standing)
+    rows = [row for row in found if row["id"] is not None]
     if len(rows) > PAGE:
         return rows[:PAGE], rows[PAGE - 1]["id"], 0
-    if is_filtered and source == "all":
-        end = await END_OF_SPAN.value(tx, at, span)
-        return rows, end, 0 if end is None else span
+    if is_filtered and found[0]["looked_at"] == span:
+        return rows, found[0]["looked_to"], span
     return rows, None, 0
 
 
@@ -135,8 +136,15 @@ async def show(ask: Ask) -> Response:
         customer=customer,
         shown=[one for number, one in enumerate(told.standings) if number == 0 or one.waits_for != "nothing"],
         verbs=get_args(Verb),
+        story=_cut(told),
         first=told.first_failure,
     )
+
+
+def _cut(told: Story) -> list[tuple[int, Line]]:
+    """The lines that are shown, by their number: where it began, what failed first, where it stands."""
+    kept = {*range(_FIRST_LINES), told.first_failure, *range(len(told.lines) - _LAST_LINES, len(told.lines))}
+    return [(number, line) for number, line in enumerate(told.lines) if number in kept]
 
 
 async def stuck(ask: Ask) -> Response:

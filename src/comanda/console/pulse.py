@@ -1,10 +1,11 @@
-"""How the shop is, looked at once a second at the most, however many consoles are open, and only while one is."""
+"""How the shop is, looked at twice a second at the most, however many consoles are open, and only while one is."""
 
 import asyncio
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -15,43 +16,34 @@ from comanda import clock, objectives, telemetry
 from comanda.api.parts import Parts
 from comanda.bulk import bulks
 from comanda.bulk.bulks import Bulk
-from comanda.db import Tx, twin
+from comanda.console.minutes import Hour, Minute
+from comanda.db import twin
 from comanda.errors import DependencyFault
-from comanda.messaging import dead_letters, outbox, switches
+from comanda.messaging import dead_letters, outbox
 from comanda.messaging.streams import QUEUES
 from comanda.objectives import Budget
 from comanda.saga import log, throughput
 from comanda.saga.throughput import Throughput
 
 _sql = twin(__file__)
-MINUTES = _sql["minutes"]
 MONEY = _sql["money"]
 STOCK = _sql["stock"]
 BREAKERS = _sql["breakers"]
-TROUBLES = _sql["troubles"]
+QUEUES_NOW = _sql["queues"]
 CALLS = _sql["calls"]
 WORKERS = _sql["workers"]
 
-EVERY = 1.0  # seconds
-_SELDOM_EVERY = 10.0
-_SHOWN = 60  # minutes
-_UNSETTLED = 10  # minutes: orders of younger ones may still end
+EVERY = 0.5  # seconds
+# Looks that take long leave most of the time to everybody else.
+_REST = 5  # times as long as a look takes, from one to the next
+_SUMS_EVERY = 30.0
+_SUMS_GOOD_FOR = 60.0  # older ones are waited for
+_SUMS_PATIENCE = 1.0  # and for no longer
+_REDIS_PATIENCE = 1.0
 _MOST_ORDERS = 20_000
 _BULKS = 50
 LATE = 10.0  # seconds that an event may wait for the relay
-_MINUTE = timedelta(minutes=1)
 _log = telemetry.log("console")
-
-
-@dataclass(frozen=True, slots=True)
-class Minute:
-    """One minute's orders; seconds to the confirmation: half of them, 95 %, 99 % were faster."""
-
-    at: datetime
-    placed: int = 0
-    confirmed: int = 0
-    cancelled: int = 0
-    seconds: Sequence[float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,25 +76,35 @@ class Goods:
 
 
 @dataclass(frozen=True, slots=True)
+class Sums:
+    """What is added up now and then. `violations`: rows that break an invariant, by check; None: nobody watches."""
+
+    money: Sequence[Money] = ()
+    goods: Goods = field(default_factory=Goods)
+    violations: dict[str, int] | None = None
+    budgets: Sequence[Budget] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Queue:
     """One of the four: how much stands there, and how."""
 
     name: str
-    ready: int
-    delayed: int
-    running: int
-    oldest_seconds: float
-    retrying: int
-    dead: int
     rate_limit: int | None
     is_paused: bool
+    ready: int
+    delayed: int
+    retrying: int
+    running: int
+    dead: int
+    oldest_seconds: float
     completed: int
     failed: int
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One look. `violations`: rows that break an invariant, by check; None: nobody watches. `rates`: items a second."""
+    """One look. `rates`: items a second."""
 
     at: datetime
     is_database_up: bool = False
@@ -115,14 +117,27 @@ class Seen:
     queues: Sequence[Queue] = ()
     calls: Sequence[Any] = ()
     minutes: Sequence[Minute] = ()
-    money: Sequence[Money] = ()
-    goods: Goods = field(default_factory=Goods)
-    violations: dict[str, int] | None = None
-    budgets: Sequence[Budget] = ()
     throughput: Mapping[str, Throughput] = field(default_factory=dict)
     workers: Sequence[Any] = ()
     bulks: Sequence[Bulk] = ()
     rates: Mapping[UUID, float] = field(default_factory=dict)
+    sums: Sums = field(default_factory=Sums)
+
+    @property
+    def money(self) -> Sequence[Money]:
+        return self.sums.money
+
+    @property
+    def goods(self) -> Goods:
+        return self.sums.goods
+
+    @property
+    def violations(self) -> dict[str, int] | None:
+        return self.sums.violations
+
+    @property
+    def budgets(self) -> Sequence[Budget]:
+        return self.sums.budgets
 
     @property
     def open_breakers(self) -> list[Any]:
@@ -145,114 +160,111 @@ class Seen:
 
 
 class Pulse:
-    """Looks, and remembers the last look for a second."""
+    """Looks, and remembers the last look until the next one is due."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._looking: asyncio.Task[Seen] | None = None
-        self._looked_at = -EVERY
-        self._seldom_at = -_SELDOM_EVERY
-        self._minutes: dict[datetime, Minute] = {}
-        self._money: Sequence[Money] = ()
-        self._goods = Goods()
-        self._violations: dict[str, int] | None = None
-        self._budgets: Sequence[Budget] = ()
+        self._due_at = -math.inf
+        self._hour = Hour()
+        self._sums = Sums()
+        self._summing: asyncio.Task[None] | None = None
+        self._summed_at = self._sums_begun_at = -math.inf
+        self._could_sum = True
 
     async def look(self) -> Seen:
-        """How it is, or was less than a second ago."""
-        now = asyncio.get_running_loop().time()
-        if self._looking is None or (self._looking.done() and now - self._looked_at >= EVERY):
-            self._looked_at = now
+        """How it is, or was a moment ago."""
+        if self._looking is None or (self._looking.done() and self.due_in == 0):
             self._looking = asyncio.create_task(self._look())
         # Who goes away takes nobody's look along.
         return await asyncio.shield(self._looking)
+
+    @property
+    def due_in(self) -> float:
+        """Seconds until a look is a new one."""
+        return max(0.0, self._due_at - _now())
 
     def forget(self) -> None:
         """Somebody has changed something here: the next look is a new one."""
         self._looking = None
 
     async def _look(self) -> Seen:
-        counted = await self._counters()
-        is_redis_up = counted is not None
+        began = _now()
         try:
-            async with self._parts.assembly.lists.connection() as tx:
-                await self._seldom(tx)
-                await self._read_minutes(tx, _recent(2))
+            await self._keep_summing()
+            return await self._seen()
+        finally:
+            self._due_at = began + max(EVERY, _REST * (_now() - began))
+
+    async def _seen(self) -> Seen:
+        counted = await self._counters()
+        is_redis_up, now = counted is not None, clock.now()
+        try:
+            async with self._parts.database.connection() as tx:
+                await self._hour.read_running(tx, now)
                 behind, oldest = await outbox.lag(tx, "events")
                 return Seen(
-                    clock.now(),
-                    is_database_up=True,
+                    now,
+                    is_database_up=self._could_sum,
                     is_redis_up=is_redis_up,
                     stuck=await log.stuck_count(tx),
                     letters=await dead_letters.open_count(tx),
                     behind=behind,
                     oldest_seconds=oldest,
                     breakers=await BREAKERS.rows(tx),
-                    queues=await self._queues(tx, counted or {}),
+                    queues=[_queue(row, counted or {}) for row in await QUEUES_NOW.rows(tx)],
                     calls=await CALLS.rows(tx),
-                    minutes=[self._minutes.get(one, Minute(one)) for one in _recent(_SHOWN)],
-                    money=self._money,
-                    goods=self._goods,
-                    violations=self._violations,
-                    budgets=self._budgets,
+                    minutes=self._hour.minutes(now),
                     throughput={one.queue: one for one in await throughput.of_hour(tx)},
                     workers=await WORKERS.rows(tx),
                     bulks=await bulks.lately(tx, _BULKS),
                     rates=await bulks.rates(tx),
+                    sums=self._sums,
                 )
         except DependencyFault as fault:
             _log.warning("the overview could not be read", error=str(fault))
-            return Seen(clock.now(), is_redis_up=is_redis_up)
+            return Seen(now, is_redis_up=is_redis_up)
 
-    async def _seldom(self, tx: Tx) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - self._seldom_at < _SELDOM_EVERY:
+    async def _keep_summing(self) -> None:
+        """Add up beside the looks; only what is missing or old is waited for, and not for long."""
+        if (self._summing is None or self._summing.done()) and _now() - self._sums_begun_at >= _SUMS_EVERY:
+            self._sums_begun_at = _now()
+            self._summing = asyncio.create_task(self._sum())
+        if self._summing is not None and _now() - self._summed_at > _SUMS_GOOD_FOR:
+            await asyncio.wait([self._summing], timeout=_SUMS_PATIENCE)
+
+    async def _sum(self) -> None:
+        try:
+            async with self._parts.assembly.lists.connection() as tx:
+                await self._hour.read_all(tx, clock.now())
+                money = [Money(**dict(row)) for row in await MONEY.rows(tx, _MOST_ORDERS)]
+                goods = await STOCK.row(tx)
+                budgets = await objectives.budgets(tx, self._parts.settings)
+        except DependencyFault as fault:
+            _log.warning("the overview's sums could not be read", error=str(fault))
+            self._could_sum = False
             return
-        self._seldom_at = now
-        known = {at: one for at, one in self._minutes.items() if at >= _recent(_SHOWN)[0]}
-        self._minutes = known
-        young = set(_recent(_UNSETTLED))
-        await self._read_minutes(tx, [at for at in _recent(_SHOWN) if at in young or at not in known])
-        self._money = [Money(**dict(row)) for row in await MONEY.rows(tx, _MOST_ORDERS)]
-        goods = await STOCK.row(tx)
         assert goods is not None
-        self._goods = Goods(**dict(goods))
-        self._violations = await asyncio.to_thread(_violations)
-        self._budgets = await objectives.budgets(tx, self._parts.settings)
-
-    async def _read_minutes(self, tx: Tx, wanted: Sequence[datetime]) -> None:
-        for row in await MINUTES.rows(tx, wanted):
-            seconds = row["seconds"] if row["seconds"] and row["seconds"][0] is not None else None
-            one = Minute(row["minute"], row["placed"], row["confirmed"], row["cancelled"], seconds)
-            self._minutes[one.at] = one
-
-    @staticmethod
-    async def _queues(tx: Tx, counted: dict[str, dict[str, int]]) -> list[Queue]:
-        known = await switches.read(tx)
-        troubles = {row["name"]: row for row in await TROUBLES.rows(tx)}
-        return [
-            Queue(
-                row["queue"], row["ready"], row["delayed"], row["running"], row["oldest_seconds"],
-                troubles[row["queue"]]["retrying"], troubles[row["queue"]]["dead"],
-                known[row["queue"]].rate_limit, known[row["queue"]].is_paused,
-                counted.get(row["queue"], {}).get("completed", 0), counted.get(row["queue"], {}).get("failed", 0),
-            )
-            for row in await log.depths(tx)
-        ]  # fmt: skip
+        lies = Goods(**{name: int(units) for name, units in goods.items()})
+        self._sums = Sums(money, lies, await asyncio.to_thread(_violations), budgets)
+        self._could_sum, self._summed_at = True, _now()
 
     async def _counters(self) -> dict[str, dict[str, int]] | None:
         streams = self._parts.assembly.streams
         try:
-            async with asyncio.timeout(EVERY):
+            async with asyncio.timeout(_REDIS_PATIENCE):
                 return {queue: await streams.counters(queue) for queue in QUEUES}
         except (DependencyFault, TimeoutError):
             return None
 
 
-def _recent(count: int) -> list[datetime]:
-    """The last minutes with the one that runs, oldest first."""
-    this = clock.now().replace(second=0, microsecond=0)
-    return [this - _MINUTE * back for back in range(count - 1, -1, -1)]
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _queue(row: Any, counted: dict[str, dict[str, int]]) -> Queue:
+    jobs = counted.get(row["name"], {})
+    return Queue(**dict(row), completed=jobs.get("completed", 0), failed=jobs.get("failed", 0))
 
 
 def _violations() -> dict[str, int] | None:

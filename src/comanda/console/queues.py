@@ -19,7 +19,7 @@ async def jobs(ask: Ask) -> Response:
     """The newest jobs of one queue, and how far each has come."""
     queue = known(ask)
     async with ask.parts.assembly.lists.connection() as tx:
-        rows = await log.listed(tx, ["RUNNING", "COMPENSATING", "COMPENSATION_FAILED"], queue, PAGE)
+        rows = await log.unended(tx, queue, PAGE)
     seen = await ask.desk.pulse.look()
     one = next((one for one in seen.queues if one.name == queue), None)
     return ask.page("queue.html", queue=queue, rows=rows, one=one, done=seen.throughput.get(queue))

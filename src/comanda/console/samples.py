@@ -12,6 +12,7 @@ from comanda.notifications import render
 from comanda.notifications.render import ACCOUNT_KINDS, KINDS, LANGUAGES, Message
 
 _EVERY_KIND = sorted(KINDS) + sorted(ACCOUNT_KINDS)
+_CODE = "made-up-code-that-opens-nothing"
 _MADE_UP: Mapping[str, Any] = {
     "order_id": "01900000-0000-7000-8000-00000000cafe",
     "first_name": "Ana",
@@ -24,7 +25,7 @@ _MADE_UP: Mapping[str, Any] = {
     "reason": "INSUFFICIENT_FUNDS",
     "carrier": "Correos",
     "tracking_number": "ES 123 456",
-    "token": "made-up-code-that-opens-nothing",
+    "token": _CODE,
 }
 
 

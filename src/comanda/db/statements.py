@@ -74,3 +74,8 @@ class Twin(Mapping[str, Statement]):
 def twin(module_file: str) -> Twin:
     """Read the statements beside a module; each module does it once, when it is imported, with its `__file__`."""
     return Twin(Path(module_file).with_suffix(".sql"))
+
+
+def literally(text: str) -> str:
+    """As a pattern of LIKE that means nothing but itself."""
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

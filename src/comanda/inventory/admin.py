@@ -9,7 +9,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from comanda.clock import new_id
-from comanda.db import Record, Tx, twin
+from comanda.db import Record, Tx, literally, twin
 from comanda.inventory.model import Place
 from comanda.messaging import outbox
 from comanda.messaging.outbox import Event
@@ -22,6 +22,7 @@ MOVE = _sql["move"]
 OF_PRODUCTS = _sql["of_products"]
 PAGE = _sql["page"]
 COUNT = _sql["count"]
+FOLLOWING = _sql["following"]
 STATS = _sql["stats"]
 
 MOST = 10**12
@@ -331,6 +332,13 @@ async def page(tx: Tx, filter_: Filter, *, number: int, limit: int) -> tuple[lis
     )
     total: int = await COUNT.value(tx, *wanted)
     return [_stock(row) for row in await PAGE.rows(tx, *wanted, limit, (number - 1) * limit)], total
+
+
+async def following(tx: Tx, *, search: str | None, after: tuple[str, str] | None, limit: int) -> list[Stock]:
+    """Stock by SKU and location, from after these two on; `search`: a part of a name or a SKU."""
+    sku, location = after or ("", "")
+    pattern = None if search is None else literally(search)
+    return [_stock(row) for row in await FOLLOWING.rows(tx, sku, location, pattern, limit)]
 
 
 async def stats(tx: Tx) -> dict[str, int]:

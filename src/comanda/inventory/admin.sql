@@ -64,6 +64,18 @@ SELECT stock.product_id, location, on_hand, held, stock.minimum_stock, maximum_s
  ORDER BY sku, location
  LIMIT $7 OFFSET $8;
 
+-- name: following
+-- After SKU and location: in the order of the index. $3: a pattern of what name or SKU hold; the long expression is that of
+-- products_parts, which finds them.
+SELECT stock.product_id, location, on_hand, held, stock.minimum_stock, maximum_stock, reorder_point, reorder_quantity,
+       notes, sku, name AS product_name
+  FROM products JOIN stock ON stock.product_id = products.id
+ WHERE products.deleted_at IS NULL AND sku >= $1 AND (sku > $1 OR location > $2)
+   AND ($3::text IS NULL OR (lower(name || E'\n' || sku || E'\n' || coalesce(brand, '') || E'\n' || coalesce(description, ''))
+                             LIKE '%' || lower($3) || '%'
+                             AND (lower(name) LIKE '%' || lower($3) || '%' OR lower(sku) LIKE '%' || lower($3) || '%')))
+ ORDER BY sku, location LIMIT $4;
+
 -- name: count
 -- With the conditions of `page`.
 SELECT count(*)

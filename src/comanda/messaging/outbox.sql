@@ -37,10 +37,13 @@ UPDATE outbox_cursors SET xid = pg_snapshot_xmin(pg_current_snapshot()), id = '0
    AND NOT EXISTS (SELECT 1 FROM webhook_endpoints WHERE is_active AND deleted_at IS NULL);
 
 -- name: lag
--- Events that a sink has not seen yet (counted up to 10,000), and the age of the oldest in seconds.
+-- Events that a sink has not seen yet (counted up to 10,000), and the age of the oldest in seconds. In order: otherwise who may
+-- read whole tables does so, to find that nothing is new.
 SELECT count(*) AS behind, coalesce(extract(epoch FROM now() - min(at)), 0)::float AS oldest_seconds
-  FROM (SELECT at FROM outbox, outbox_cursors AS cursor
-         WHERE cursor.sink = $1 AND (outbox.xid, outbox.id) > (cursor.xid, cursor.id) LIMIT 10000) AS unseen;
+  FROM outbox_cursors AS cursor
+ CROSS JOIN LATERAL (SELECT at FROM outbox WHERE (outbox.xid, outbox.id) > (cursor.xid, cursor.id)
+                      ORDER BY outbox.xid, outbox.id LIMIT 10000) AS unseen
+ WHERE cursor.sink = $1;
 
 -- name: settled_of_orders
 -- The events of orders, of their payments and reservations, in the one order that they have for ever: up to the oldest

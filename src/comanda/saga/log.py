@@ -34,6 +34,7 @@ DEPTHS = _sql["depths"]
 SHOW = _sql["show"]
 HISTORY = _sql["history"]
 LISTED = _sql["listed"]
+UNENDED = _sql["unended"]
 STUCK_COUNT = _sql["stuck_count"]
 HURRY = _sql["hurry"]
 FORGET = _sql["forget"]
@@ -294,6 +295,11 @@ async def listed(tx: Tx, states: Sequence[str] | None, queue: str | None, limit:
 async def named(tx: Tx, ids_or_subjects: Sequence[UUID]) -> list[Record]:
     """Where these stand, without holding them: `id`, `kind`, `version`, `step`, `direction`, `attempt`, `token`."""
     return list(await NAMED.rows(tx, ids_or_subjects))
+
+
+async def unended(tx: Tx, queue: str, limit: int) -> list[dict[str, Any]]:
+    """The newest sagas that stand in a queue, those that are stuck there too."""
+    return [dict(row) for row in await UNENDED.rows(tx, queue, limit)]
 
 
 async def stuck_count(tx: Tx) -> int:

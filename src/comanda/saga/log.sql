@@ -171,6 +171,21 @@ SELECT * FROM sagas
  WHERE ($1::text[] IS NULL OR state = ANY($1::text[])) AND ($2::text IS NULL OR queue = $2)
  ORDER BY id DESC LIMIT $3;
 
+-- name: unended
+-- The newest of a queue that have not ended: out of the newest 20,000 that wait for nothing, the 20,000 that are due first of
+-- those that wait, and the newest 20,000 that are stuck. (No index stands on the queue: it changes at each step.)
+WITH ready AS (
+    SELECT * FROM sagas WHERE waits_until IS NULL AND state IN ('RUNNING', 'COMPENSATING')
+     ORDER BY id DESC LIMIT 20000
+), waiting AS (
+    SELECT * FROM sagas WHERE waits_until IS NOT NULL AND state IN ('RUNNING', 'COMPENSATING')
+     ORDER BY waits_until LIMIT 20000
+), stuck AS (
+    SELECT * FROM sagas WHERE state = 'COMPENSATION_FAILED' ORDER BY id DESC LIMIT 20000
+)
+SELECT * FROM (TABLE ready UNION ALL TABLE waiting UNION ALL TABLE stuck) AS unended
+ WHERE queue = $1 ORDER BY id DESC LIMIT $2;
+
 -- name: stuck_count
 SELECT count(*) FROM sagas WHERE state = 'COMPENSATION_FAILED';
 
