@@ -4,7 +4,8 @@
 -- be told what changed. One that summarizes blocks is told in passing (from PostgreSQL 16 on).
 CREATE INDEX payments_gateway ON payments USING brin (gateway_id text_bloom_ops) WITH (autosummarize = on);
 
-CREATE INDEX accounts_parts ON accounts USING gin (lower(email || ' ' || first_name || ' ' || last_name) gin_trgm_ops);
+CREATE INDEX accounts_parts ON accounts USING gin (
+    lower(email || ' ' || first_name || ' ' || last_name) gin_trgm_ops) WITH (fastupdate = off);
 
 -- Of each hour how many there were, and how many of them were not as promised. Three rows an hour, kept for ever.
 CREATE TABLE objective_hours (
