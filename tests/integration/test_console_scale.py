@@ -53,8 +53,8 @@ INSERT INTO saga_attempts (saga_id, at, step, direction, attempt, outcome, worke
 INSERT INTO outbox (id, type, aggregate_type, aggregate_id, payload, at) SELECT bench_id(at, n + 600000),
     'OrderCreated', 'order', id, '{}', at FROM bench;
 UPDATE outbox_cursors SET (xid, id) = (SELECT xid, id FROM outbox ORDER BY xid DESC, id DESC LIMIT 1);
-INSERT INTO payments (id, order_id, key, state, amount, captured, currency) SELECT bench_id(at, n + 700000), id,
-    saga_id::text, 'SUCCEEDED', 100, 100, 'USD' FROM bench;
+INSERT INTO payments (id, order_id, key, gateway_id, state, amount, captured, currency) SELECT
+    bench_id(at, n + 700000), id, saga_id::text, 'pay_' || n, 'SUCCEEDED', 100, 100, 'USD' FROM bench;
 INSERT INTO notifications (id, order_id, kind, channel, recipient, language, variables) SELECT message_id, id,
     'order_confirmation', 'email', 'x', 'en', '{}' FROM bench;
 INSERT INTO mailbox (key, channel, recipient, subject, body_text, order_id, sent_at) SELECT message_id::text,

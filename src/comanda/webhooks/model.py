@@ -93,7 +93,9 @@ def wrong_url(url: str, allowed: Iterable[Network]) -> str | None:
     try:
         address = ip_address(host)
     except ValueError:
-        return None if _NAME.fullmatch(host) else "Its host is neither a name nor an address"
+        if not _NAME.fullmatch(host):
+            return "Its host is neither a name nor an address"
+        return None
     return wrong_address(address, allowed)
 
 
