@@ -74,6 +74,20 @@ COMPENSATIONS = [
         _of(ORDER, "test_an_order_that_can_not_be_completed_takes_everything_back"),
     ),
     Mutant(
+        "what was held is sold, and held on",
+        "proof/repair.sql",
+        "CASE state WHEN 'ACTIVE' THEN quantity ELSE 0 END AS held",
+        "0 AS held",
+        _of("tests/integration/test_repair_skipped.py", "test_what_an_operator_skipped_is_mended_by_what_is_proposed"),
+    ),
+    Mutant(
+        "rows of --json have columns that nobody documented",
+        "cli/terminal.py",
+        "names = row if line is None else line.__struct_fields__",
+        "names = row",
+        _of("tests/unit/test_cli_reference.py", "test_only_the_fields_of_a_shape_are_printed"),
+    ),
+    Mutant(
         "nobody retracts the confirmation",
         "checkout/order_saga.py",
         "compensate=notifications.retract",

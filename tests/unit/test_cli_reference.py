@@ -46,3 +46,18 @@ def test_on_a_narrow_terminal_what_does_not_fit_stands_below(width: int, below: 
     shown, left = terminal._fitting(columns, cells, width)
     assert left == below
     assert [*shown, *left] == list(columns)
+
+
+def test_a_narrow_terminal_shows_every_value_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"FORCE_COLOR": "1", "COLUMNS": "80", "TERM": "dumb"}.items():
+        monkeypatch.setenv(name, value)
+    columns = {"id": "saga", "state": "state", "step": "step", "direction": "", "note": "last said"}
+    row = {"id": "0" * 36, "state": "COMPENSATION_FAILED", "step": "process_payment", "direction": "backward"}
+    terminal.show([row | {"note": "the gateway does not answer"}], columns, json=False, empty="")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["0" * 36, "COMPENSATION_FAILED", "process_payment"]
+    assert all(len(one) <= 80 for one in lines), lines
+    assert " ".join(lines[1].split()) == "direction backward last said the gateway does not answer"
+    assert len(lines) == 2

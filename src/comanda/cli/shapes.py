@@ -61,7 +61,7 @@ class Attempt(Line, frozen=True, kw_only=True):
     step: Step
     direction: Direction
     attempt: Annotated[int, _is("counted from 1; 0: an operator's")]
-    outcome: Annotated[str, _is("`done`, `refused`, `later`, `failed`, `lost`, `stuck`, `operator`, …")]
+    outcome: Annotated[str, _is("`done`, `refused`, `later`, `failed`, `lost`, `stuck`, `operator`")]
     detail: Detail
     worker: Annotated[str, _is("who made it")]
     duration_ms: Annotated[float, _is("ms")]
@@ -312,7 +312,7 @@ class Imported(Line, frozen=True, kw_only=True):
     """What came of a file; without `id` and `known` it was a dry run."""
 
     kind: Annotated[str, _is("`products` or `stock`")]
-    state: Annotated[str, _is("`DONE`, `DRY_RUN`, …")]
+    state: Annotated[str, _is("`COMPLETED`, `CANCELLED`; `DRY_RUN`")]
     lines: int
     created: int
     changed: int

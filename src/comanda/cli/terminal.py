@@ -10,6 +10,7 @@ import msgspec
 import typer
 import uvloop
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -110,9 +111,12 @@ def show(
         return
     for number in range(len(rows)):
         console.print(Text("  ").join(cells[name][number] for name in shown), soft_wrap=True)
-        for name in below:
-            if cells[name][number].plain.strip():
-                console.print(Text(f"    {columns[name] or name}: ", "dim") + cells[name][number], soft_wrap=True)
+        under = [
+            Text.assemble((f"{columns[name] or name} ", "dim"), cells[name][number])
+            for name in below
+            if cells[name][number].plain.strip()
+        ]
+        console.print(Padding(Text("  ").join(under), (0, 0, 0, 4)))
 
 
 def _fitting(columns: Mapping[str, str], cells: Mapping[str, list[Text]], width: int) -> tuple[list[str], list[str]]:
