@@ -1,5 +1,6 @@
 """Who gets into the console, and how far: every route for every role; forms, origins, cookies, headers."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -172,6 +173,23 @@ async def test_an_expired_session_is_over(api: Client) -> None:
         async with api.database.transaction() as tx:
             await tx.execute("UPDATE console_sessions SET expires_at = now()")
         assert (await one.get("/admin")).status == 303
+
+
+async def test_bytes_that_no_text_has_are_no_fault_of_ours(api: Client) -> None:
+    async with browser(api, "admin") as one:
+        for page in ROUTES:
+            if page.method == "GET" and page.path != "/admin/live":
+                path = re.sub(r"\{[^}]*\}", "a%00b", page.path)
+                seen = await one.get(f"{path}?q=a%00b&product=%00&error=%00x&sku=%00&subject=%00&state=%00&role=%00")
+                assert seen.status < 500, (path, seen.text)
+        path, csrf = "/admin/queues/order-processing/pause", csrf_of(one.token)
+        long = {"reason": "x" * 501, "csrf": csrf}
+        assert (await one.post_raw(path, long, Origin=api.url)).status == 422
+        torn = f"reason=%ff&csrf={csrf}".encode()
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        assert (await one.post_raw(path, torn, Origin=api.url, **form)).status == 422
+        async with api.database.connection() as tx:
+            assert not await tx.fetchval("SELECT bool_or(is_paused) FROM queues")
 
 
 async def test_a_form_from_elsewhere_or_without_its_token_does_nothing(api: Client) -> None:

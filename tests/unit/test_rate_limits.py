@@ -53,6 +53,7 @@ def limits(index: Index) -> RateLimits:
         ("GET", "/api/v1/orders/1/events", "status"),
         ("GET", "/api/v1/orders/1/status/", "read"),
         ("POST", "/api/v1/auth/login", "auth"),
+        ("POST", "/admin/login", "auth"),
         ("GET", "/api/v1/auth/profile", "read"),
         ("BREW", "/API/V1/ORDERS", "write"),
         ("GET", "/nothing", "read"),

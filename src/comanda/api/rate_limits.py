@@ -196,7 +196,7 @@ def class_of(method: str, path: str) -> Class | None:
     if method not in _READING:
         if path == "/api/v1/orders":
             return "orders"
-        return "auth" if path.startswith("/api/v1/auth/") else "write"
+        return "auth" if path.startswith("/api/v1/auth/") or path == "/admin/login" else "write"
     return "status" if _POLLED.fullmatch(path) else "read"
 
 

@@ -140,6 +140,8 @@ class _Console:
 
     def _found(self, scope: Scope) -> Page:
         is_known = False
+        if "\x00" in scope["path"]:  # no text in PostgreSQL has one
+            raise Refusal(404, "There is nothing at this address.")
         for route, page in self._routes:
             match, more = route.matches(scope)
             if match is Match.FULL:

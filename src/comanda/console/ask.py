@@ -95,7 +95,7 @@ class Ask:
 
     def asked(self, name: str) -> str:
         """A parameter of the query, without white space around it; empty where there is none."""
-        return self.request.query_params.get(name, "").strip()[:200]
+        return self.request.query_params.get(name, "").replace("\x00", "").strip()[:200]
 
     def id_of(self, name: str) -> UUID:
         """An id in the path.
@@ -121,7 +121,9 @@ class Ask:
         said = self.form.get("reason", "").strip()
         if not said:
             raise Refusal(422, "Say why: it is kept with your name.")
-        return said[:_LONGEST_REASON]
+        if len(said) > _LONGEST_REASON:
+            raise Refusal(422, "A reason has 500 characters at the most. Nothing was done.")
+        return said
 
     def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
         known = {
@@ -168,7 +170,7 @@ async def form_of(request: Request) -> dict[str, str]:
         text = (await request.body()).decode()
         return {
             name: value.replace("\x00", "")
-            for name, value in parse_qsl(text, keep_blank_values=True, max_num_fields=100)
+            for name, value in parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=100)
         }
     except ValueError:
         raise Refusal(422, "The form can't be read.") from None

@@ -75,8 +75,8 @@ async def mail_body(ask: Ask) -> Response:
 
 async def stock(ask: Ask) -> Response:
     """What lies where, how much of it is held, how much is free."""
-    search, given = ask.asked("q"), ask.request.query_params
-    after = (given["sku"], given.get("location", "")) if "sku" in given else None
+    search, sku = ask.asked("q"), ask.asked("sku")
+    after = (sku, ask.asked("location")) if sku else None
     async with ask.parts.assembly.lists.connection() as tx:
         rows = await admin.following(tx, search=search or None, after=after, limit=PAGE + 1)
     more = None
