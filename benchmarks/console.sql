@@ -146,6 +146,8 @@ SELECT confirmed.id AS confirmed, confirmed.saga_id AS saga, confirmed.customer_
        (SELECT array_agg(fingerprint) FROM (SELECT DISTINCT fingerprint FROM dead_letters WHERE redriven_at IS NULL) AS alike)
            AS fingerprints,
        (SELECT array_agg(id) FROM webhook_endpoints) AS endpoints,
+       (SELECT id FROM dead_letters WHERE redriven_at IS NULL ORDER BY id DESC LIMIT 1) AS letter,
+       (SELECT id FROM payments ORDER BY id DESC OFFSET $1 / 10 * 9 LIMIT 1) AS deep_payment,
        (SELECT id FROM webhook_deliveries ORDER BY id OFFSET 1000 LIMIT 1) AS delivery,
        (SELECT key FROM mailbox ORDER BY sent_at DESC LIMIT 1) AS mail,
        (SELECT id FROM audit ORDER BY id OFFSET 1000 LIMIT 1) AS act,

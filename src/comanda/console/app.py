@@ -47,13 +47,17 @@ _OF_PATIENCE = 0.8  # that a page may take: then it is said on a page, before th
 
 @dataclass(frozen=True)
 class Page:
-    """One route. `acts`: it changes something, which nobody does in read-only mode."""
+    """One route.
+
+    `acts`: it changes something, which nobody does in read-only mode. `is_long`: it may take longer than a page does.
+    """
 
     method: str
     path: str
     endpoint: Endpoint
     roles: Sequence[str]
     acts: bool = False
+    is_long: bool = False
 
 
 ROUTES = [
@@ -78,7 +82,7 @@ ROUTES = [
     Page("POST", "/admin/dead-letters/{fingerprint}/redrive", letters.redrive, ACTORS, acts=True),
     Page("GET", "/admin/bulk", bulk.listed, READERS),
     Page("POST", "/admin/bulk", bulk.begin, ACTORS, acts=True),
-    Page("GET", "/admin/bulk/look", bulk.look, ACTORS, acts=True),
+    Page("GET", "/admin/bulk/look", bulk.look, ACTORS, acts=True, is_long=True),
     Page("GET", "/admin/bulk/{bulk_id}", bulk.show, READERS),
     Page("POST", "/admin/bulk/{bulk_id}/{move}", bulk.switch, ACTORS, acts=True),
     Page("GET", "/admin/queues", queues.show, READERS),
@@ -124,7 +128,8 @@ class _Console:
         try:
             page = self._found(scope)
             # What is only looked at may be broken off anywhere.
-            async with asyncio.timeout(self._patience if request.method == "GET" else None):
+            is_short = request.method == "GET" and not page.is_long
+            async with asyncio.timeout(self._patience if is_short else None):
                 answer = await self._answer(page, request)
         except Refusal as refusal:
             answer = ask.page("refused.html", status=refusal.status, why=refusal.why, bare=True)
