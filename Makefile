@@ -33,7 +33,7 @@ models: .venv/.installed-dev
 
 # Fifty thousand requests made up from the OpenAPI document.
 fuzz: .venv/.installed-dev
-	$(BIN)/python -m pytest tests/acceptance/test_fuzz.py --examples 700
+	$(BIN)/python -m pytest tests/acceptance/test_fuzz.py --examples 700 -s
 
 # Proof that the suite can fail: breaks the code in one place after the other, for five minutes.
 mutants: .venv/.installed-dev
