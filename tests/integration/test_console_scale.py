@@ -87,6 +87,8 @@ async def _pages(tx: Tx) -> AsyncIterator[str]:
     assert row is not None
     order, saga, deep = row["id"], row["saga_id"], f"before={row['id']}"
     fingerprint = await tx.fetchval("SELECT fingerprint FROM dead_letters WHERE redriven_at IS NULL LIMIT 1")
+    letter = await tx.fetchval("SELECT id FROM dead_letters WHERE redriven_at IS NULL LIMIT 1")
+    product = await tx.fetchval("SELECT id FROM products WHERE sku = 'SKU-4711'")
     endpoint = await tx.fetchval("SELECT id FROM webhook_endpoints")
     for query in (
         "", deep, f"q={order}", f"q={saga}", f"q={row['message_id']}", "q=customer-77@example.com", f"q={uuid4()}",
@@ -102,7 +104,10 @@ async def _pages(tx: Tx) -> AsyncIterator[str]:
         "/audit", f"/audit?subject={saga}", f"/audit?{deep}", "/mailbox", f"/mailbox/{row['message_id']}", "/stock",
         "/stock?sku=SKU-3&location=MAIN", "/stock?q=SKU-4711", "/stock?q=no+such+thing", "/webhooks",
         f"/webhooks/{endpoint}", f"/webhooks/{endpoint}?{deep}", "/users", f"/users?{deep}", "/users?q=customer-4711@",
-        "/users?q=nobody+at+all", "/users?role=viewer", "/users?role=admin&q=admin",
+        "/users?q=nobody+at+all", "/users?role=viewer", "/users?role=admin&q=admin", "/orders?q=customer-4711",
+        "/payments", f"/payments?{deep}", f"/payments?q={order}", "/payments?q=pay_4711", "/payments?q=no-such-thing",
+        "/payments/reconciliation", "/bulk", f"/dead-letters/letter/{letter}", f"/queues/payment-processing/{saga}",
+        f"/products/{product}", f"/products/{product}?{deep}", "/mailbox/templates",
     ):  # fmt: skip
         yield f"/admin{path}"
 
@@ -209,6 +214,20 @@ async def test_the_minute_that_runs_is_counted_on_and_one_that_is_over_once_more
     found = {one.at: one for one in hour.minutes(now + timedelta(minutes=2))}
     assert (found[this].placed, found[this].seconds) == (7, [2.0, 2.0, 2.0])
     assert found[this + timedelta(minutes=1)].placed == 0
+
+
+async def test_sums_that_no_bigint_holds_are_shown(api: Client) -> None:
+    async with api.database.transaction() as tx:
+        await tx.execute("INSERT INTO products (id, sku, name, price) SELECT uuid_v7(), 'S-' || n, 'x', 1"
+                         " FROM generate_series(1, 3) AS n")  # fmt: skip
+        await tx.execute("INSERT INTO stock (product_id, on_hand, held) SELECT id, 2 ^ 62, 2 ^ 62 FROM products")
+        for _ in range(3):
+            await _placed(tx, clock.now())
+        await tx.execute("UPDATE orders SET total_amount = 2 ^ 62")
+    async with browser(api, "viewer") as one:
+        seen = await one.get("/admin")
+    assert seen.status == 200
+    assert seen.text.count("13,835,058,055,282,163,712") >= 2
 
 
 async def test_looks_that_take_long_leave_time_to_others(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:

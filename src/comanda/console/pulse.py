@@ -237,7 +237,7 @@ class Pulse:
         try:
             async with self._parts.assembly.lists.connection() as tx:
                 await self._hour.read_all(tx, clock.now())
-                money = [Money(**dict(row)) for row in await MONEY.rows(tx, _MOST_ORDERS)]
+                money = [_money(row) for row in await MONEY.rows(tx, _MOST_ORDERS)]
                 goods = await STOCK.row(tx)
                 budgets = await objectives.budgets(tx, self._parts.settings)
         except DependencyFault as fault:
@@ -260,6 +260,11 @@ class Pulse:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _money(row: Any) -> Money:
+    captured, refunded, kept = (int(row[name]) for name in ("captured", "refunded", "kept"))
+    return Money(row["currency"], row["orders"], row["since"], captured, refunded, kept)
 
 
 def _queue(row: Any, counted: dict[str, dict[str, int]]) -> Queue:

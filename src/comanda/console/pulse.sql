@@ -3,8 +3,9 @@
 -- name: money
 -- Of the newest $1 orders of a day, by currency: what was captured and given back, and what should have been kept: the
 -- totals of those that stand, less the refunds that were granted. Of those under way what is captured is owed to them.
-SELECT currency, count(*) AS orders, min(created_at) AS since, coalesce(sum(captured), 0)::bigint AS captured,
-       coalesce(sum(refunded), 0)::bigint AS refunded, coalesce(sum(kept), 0)::bigint AS kept
+-- Numeric, as below.
+SELECT currency, count(*) AS orders, min(created_at) AS since, coalesce(sum(captured), 0) AS captured,
+       coalesce(sum(refunded), 0) AS refunded, coalesce(sum(kept), 0) AS kept
   FROM (
     SELECT orders.currency, orders.created_at, payments.captured, payments.refunded,
            CASE WHEN orders.ended_at IS NULL THEN payments.captured - payments.refunded
