@@ -12,7 +12,7 @@ from test_console_access import Browser, browser
 
 from api_client import Client, running_api
 from comanda import clock
-from comanda.console import minutes, orders, pulse
+from comanda.console import minutes, orders, payments, products, pulse
 from comanda.console.pieces import Pieces
 from comanda.console.pulse import Seen
 from comanda.console.render import Pages
@@ -105,7 +105,8 @@ async def _pages(tx: Tx) -> AsyncIterator[str]:
         "/stock?sku=SKU-3&location=MAIN", "/stock?q=SKU-4711", "/stock?q=no+such+thing", "/webhooks",
         f"/webhooks/{endpoint}", f"/webhooks/{endpoint}?{deep}", "/users", f"/users?{deep}", "/users?q=customer-4711@",
         "/users?q=nobody+at+all", "/users?role=viewer", "/users?role=admin&q=admin", "/orders?q=customer-4711",
-        "/payments", f"/payments?{deep}", f"/payments?q={order}", "/payments?q=pay_4711", "/payments?q=no-such-thing",
+        "/payments", f"/payments?{deep}", "/payments?state=FAILED", f"/payments?q={order}", "/payments?q=pay_4711",
+        "/payments?q=no-such-thing",
         "/payments/reconciliation", "/bulk", f"/dead-letters/letter/{letter}", f"/queues/payment-processing/{saga}",
         f"/products/{product}", f"/products/{product}?{deep}", "/mailbox/templates",
     ):  # fmt: skip
@@ -116,7 +117,8 @@ async def test_no_page_reads_a_large_table_or_index_from_end_to_end(
     database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As small a part of all orders as it is of a million.
-    monkeypatch.setattr(orders, "_SPAN", 150)
+    for module in (orders, payments, products):
+        monkeypatch.setattr(module, "_SPAN", 150)
     tx = await connect(database_url, name="filling")
     await tx.execute("SET session_replication_role = replica")
     await tx.execute(FILL)

@@ -2,12 +2,10 @@
 
 -- name: found
 -- Out of a span of $2 payments older than $1 those in a state.
-WITH span AS MATERIALIZED (SELECT id FROM payments WHERE id < $1 ORDER BY id DESC LIMIT $2)
-SELECT payments.id, order_id, key, payments.state, amount, captured, refunded, refunding, currency, method, gateway_id,
-       decline_code, payments.created_at, payments.updated_at
-  FROM span JOIN payments ON payments.id = span.id
- WHERE $3::text IS NULL OR payments.state = $3
- ORDER BY payments.id DESC LIMIT $4;
+WITH span AS MATERIALIZED (SELECT * FROM payments WHERE id < $1 ORDER BY id DESC LIMIT $2)
+SELECT id, order_id, key, state, amount, captured, refunded, refunding, currency, method, gateway_id,
+       decline_code, created_at, updated_at
+  FROM span WHERE $3::text IS NULL OR state = $3 ORDER BY id DESC LIMIT $4;
 
 -- name: end_of_span
 -- Where a span of all payments ends; none where it reaches the first one.
