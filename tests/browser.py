@@ -36,6 +36,7 @@ PATIENCE = 30_000  # milliseconds: two noisy cores
 _NO_PAGES = {
     "/admin/static/{name}", "/admin/live", "/admin/language/{language}", "/admin/login",
     "/admin/mailbox/{key:path}/body",
+    "/admin/mailbox/templates/{language}/{kind}/body",
 }  # fmt: skip
 _KINDS = [(Route(one.path, lambda _: None, methods=["GET"]), one.path) for one in ROUTES if one.method == "GET"]
 _ROLES = {one.path: one.roles for one in ROUTES if one.method == "GET"}
