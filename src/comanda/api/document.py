@@ -123,7 +123,7 @@ def _complete(operation: dict[str, Any], has_roles: bool | None, *, is_limited: 
     """What every route of its kind can answer, said at each of them."""
     told: dict[str, Any] = operation["responses"]
     told.pop("422", None) if _is_generic(told.get("422")) else None
-    common = ["INTERNAL", "UNAVAILABLE"]
+    common = ["INTERNAL", "UNAVAILABLE", "MALFORMED_REQUEST"]
     if is_limited:
         common.append("TOO_MANY_REQUESTS")
     if has_roles is not None:
