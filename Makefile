@@ -7,7 +7,7 @@ LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url
 TOLD := src tests benchmarks migrations docs .ci Makefile pyproject.toml README.md CHANGELOG.md
 UNREAD := ! -name '*.pyc' ! -name '*.svg' ! -name package-lock.json ! -path 'docs/*.json' ! -path '*/node_modules/*'
 
-.PHONY: run test test-servers install check spectral promtool chromium screenshots proof models fuzz mutants failure-matrix bench bench-growth bench-console peers lock clean
+.PHONY: run test test-servers install check spectral promtool chromium walks screenshots proof models fuzz mutants failure-matrix bench bench-growth bench-console peers lock clean
 
 run: .venv/.installed
 	@$(BIN)/comanda up --demo
@@ -66,6 +66,10 @@ chromium:
 	@command -v chromium >/dev/null || { { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null && command -v chromium >/dev/null; }
 
 # What docs/console.md shows, taken anew in a minute.
+# What operators do, in a real browser: three minutes. Debian's chromium has to be there.
+walks: .venv/.installed-dev chromium
+	WALKS=1 $(BIN)/python -m pytest tests/acceptance/test_console_walks.py
+
 screenshots: .venv/.installed-dev
 	$(BIN)/python tests/screenshots.py
 

@@ -1,5 +1,6 @@
 """Somebody at the console in a real browser: what a page must never do is kept; pages are found by their links."""
 
+import os
 import re
 import shutil
 from collections.abc import AsyncIterator, Mapping
@@ -26,8 +27,9 @@ from comanda.accounts.accounts import Role
 from comanda.console.app import ROUTES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+# Minutes of two cores: a command of their own.
 needs_chromium = pytest.mark.skipif(
-    CHROMIUM is None, reason="chromium is not there: `make chromium`, or Debian's package chromium"
+    "WALKS" not in os.environ, reason="`make walks` goes through the console in a browser"
 )
 DESKTOP, PHONE = ViewportSize(width=1280, height=860), ViewportSize(width=390, height=844)
 PATIENCE = 30_000  # milliseconds: two noisy cores

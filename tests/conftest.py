@@ -19,7 +19,7 @@ _TEMPLATE = f"comanda_template_{servers.WORKER}"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seeds", type=int, default=2, help="how many seeds the tests of races are run with")
-    parser.addoption("--examples", type=int, default=50, help="requests to each route that schemathesis makes up")
+    parser.addoption("--examples", type=int, default=42, help="requests to each route that schemathesis makes up")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
