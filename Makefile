@@ -65,11 +65,11 @@ promtool: .venv/.installed-dev
 chromium:
 	@command -v chromium >/dev/null || { { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null && command -v chromium >/dev/null; }
 
-# What docs/console.md shows, taken anew in a minute.
 # What operators do, in a real browser: three minutes. Debian's chromium has to be there.
 walks: .venv/.installed-dev chromium
 	WALKS=1 $(BIN)/python -m pytest tests/acceptance/test_console_walks.py
 
+# What docs/console.md shows, taken anew in a minute.
 screenshots: .venv/.installed-dev
 	$(BIN)/python tests/screenshots.py
 
