@@ -156,16 +156,17 @@ async def test_a_gateway_without_a_ledger_is_asked_by_key(
 ) -> None:
     async with shop(database_url, redis_url, patience=0.2) as here:
         coffee = (await here.sells(coffee=9))["coffee"]
-        paid, partly, back = [await here.order({coffee: 2}, "pm_success") for _ in range(3)]
+        paid, partly, whole = [await here.order({coffee: 2}, "pm_success") for _ in range(3)]
         others = [await here.order({coffee: 1}, method) for method in ("pm_decline_NO", "pm_timeout_after_capture")]
-        await here.ended(paid, partly, back, *others)
+        await here.ended(paid, partly, whole, *others)
         await here.refund(partly, 300)
-        await here.refund(back)
+        await here.refund(whole)
         await until(lambda: here.value("SELECT bool_and(ended_at IS NOT NULL) FROM sagas"))
         made = await reconcile(database, here.gateway, Span())
         assert made is not None
         assert (made.by, made.is_even, made.payments, made.is_whole) == ("keys", True, 5, True)
-        assert sums(made) == (7000, 2300, 7000, 2300, 0)
+        # On a busy machine the one that timed out is given up, and given back.
+        assert sums(made) in {(7000, back, 7000, back, 0) for back in (2300, 3300)}
         (key,) = [key for key, of in here.gateway.order_of.items() if of == paid]
         del here.gateway.captures[key]
         made = await reconcile(database, here.gateway, Span())
