@@ -4,7 +4,7 @@ import logging
 import logging.handlers
 import re
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -105,13 +105,14 @@ _SECRET = frozenset(
     | {"phone", "phonenumber", "firstname", "lastname", "address", "shippingaddress", "recipient"}
 )
 _PLAIN = frozenset({"timestamp", "level", "process", "context", "correlationId", "orderId", "userId", "traceId"})
-_SHOWS = ("@", "eyJ", "whsec_", "earer ")  # without one of these there is nothing to be masked
+_SHOWS = ("@", "eyJ", "whsec_", "earer ", "assword=")  # without one of these there is nothing to be masked
 _MASKS = (
     (re.compile(r"(\w://)[^/\s@]+@"), r"\1***@"),  # credentials in a URL
     (re.compile(r"[\w.+-]+@([\w-]+\.[\w.-]+)"), r"***@\1"),
     (re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"), "***"),
     (re.compile(r"\bwhsec_[\w+/=]+"), "whsec_***"),
     (re.compile(r"\b([Bb]earer )[\w.~+/=-]+"), r"\1***"),
+    (re.compile(r"([Pp]assword=)('(?:[^'\\]|\\.)*'|[^\s&]+)"), r"\1***"),  # libpq's way to say it, and a query's
 )
 
 
@@ -121,6 +122,21 @@ def masked(text: str) -> str:
         for pattern, mask in _MASKS:
             text = pattern.sub(mask, text)
     return text
+
+
+def _shown(name: str, value: Any) -> Any:
+    """A field's value as anybody may read it, however deep what is nobody's business lies in it."""
+    if name.lower().replace("_", "") in _SECRET:
+        return "***"
+    match value:
+        case str():
+            return masked(value)
+        case Mapping():
+            return {str(key): _shown(str(key), one) for key, one in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_shown("", one) for one in value]
+        case _:
+            return value
 
 
 class _Fields:
@@ -134,10 +150,8 @@ class _Fields:
         event.pop("_from_structlog", None)
         event["message"] = event.pop("event")
         for name, value in event.items():
-            if name.lower().replace("_", "") in _SECRET:
-                event[name] = "***"
-            elif isinstance(value, str) and name not in _PLAIN:
-                event[name] = masked(value)
+            if name not in _PLAIN:
+                event[name] = _shown(name, value)
         event.setdefault("process", self._process)
         if record is not None:
             event.setdefault("context", record.name)
@@ -145,7 +159,8 @@ class _Fields:
 
 
 def _dumps(event: Any, **_: Any) -> str:
-    return msgspec.json.encode(event, enc_hook=str).decode()
+    # What is no type of JSON's speaks for itself, a driver's error for one.
+    return msgspec.json.encode(event, enc_hook=lambda value: masked(str(value))).decode()
 
 
 _SHARED: list[Any] = [

@@ -1,5 +1,6 @@
 """Traces as a collector gets them: one leads from the request to the gateway's call, the mail and the webhook."""
 
+import asyncio
 import gzip
 import http.server
 import json
@@ -162,3 +163,46 @@ async def test_one_trace_leads_from_the_request_to_gateway_mail_and_webhook(
     assert by_id[hook["traceparent"].split("-")[2]].name == "POST webhook"
     ended = [line for line in logged if line.get("orderId") == order_id]
     assert [line["traceId"] for line in ended] == [MINE]
+
+
+async def test_a_trace_goes_on_after_a_restart_of_everything(
+    urls: dict[str, str], parties: dict[str, Party], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who charges it in the end had not been born when it was placed; his attempt points at the one before."""
+    collector, is_back = parties["collector"], threading.Event()
+    busy = Party(lambda method, path, _: gateway(method, path, 2 if is_back.is_set() else 1))
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
+
+    def attempts() -> list[Any]:
+        found = [span for _, span in spans(collector) if span.name == "order.process_payment"]
+        return sorted(found, key=lambda span: span.end_time_unix_nano)
+
+    try:
+        async with running(tmp_path / "data", "--json", GATEWAY_URL=busy.url, CHECK_SECONDS="0", **urls) as up:
+            admin = await up.signed_in()
+            product = await admin.product()
+            reply = await admin.ask("POST", "/orders", basket(product), traceparent=f"00-{MINE}-{ABOVE}-01")
+            assert reply.status == 202
+            await eventually(attempts)
+            assert await up.stop() == 0
+            before = len(attempts())
+            is_back.set()
+            await asyncio.to_thread(up.again)
+            admin = await up.signed_in()
+            await admin.ended(reply.body["orderId"])
+
+            def is_told() -> bool:
+                return "mailbox send" in {span.name for _, span in spans(collector)}
+
+            await eventually(is_told)
+    finally:
+        busy.close()
+    assert {span.trace_id.hex() for _, span in spans(collector)} == {MINE}
+    calls = [headers["traceparent"] for _, path, headers, _ in busy.heard if path.startswith("/charges")]
+    assert len(calls) > before
+    assert all(call.startswith(f"00-{MINE}-") for call in calls)
+    tried = attempts()
+    assert len(tried) > before >= 1
+    assert [span.links[0].span_id for span in tried[1:]] == [span.span_id for span in tried[:-1]]

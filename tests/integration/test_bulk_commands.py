@@ -14,6 +14,7 @@ from comanda.bulk.chunks import Pace
 from comanda.cli import shapes
 from comanda.cli.commands import app
 from comanda.errors import Fault
+from lines import told
 from shop import Shop, shop, until
 
 
@@ -30,6 +31,8 @@ async def comanda(open_shop: Shop, *arguments: str) -> Ran:
     settings = {"COMANDA_DATABASE_URL": known.database_url, "COMANDA_REDIS_URL": known.redis_url}
     ran = await asyncio.to_thread(CliRunner().invoke, app, [*arguments, "--json"], env=settings)
     said = f"{ran.stderr}{ran.exception or ''}"
+    words = 2 if arguments[0] in {"bulk", "dead-letters"} else 1
+    told(" ".join(arguments[:words]), ran.stdout.splitlines())
     code = ran.exception.exit_code if isinstance(ran.exception, Fault) else ran.exit_code
     kinds = next(kinds for name, kinds in shapes.OF.items() if [*arguments[: name.count(" ") + 1]] == name.split())
     for line in ran.stdout.splitlines():

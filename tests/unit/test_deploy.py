@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -43,6 +44,33 @@ def test_every_metric_of_rules_and_dashboards_is_one_of_ours() -> None:
     assert len(used) > 20
     strangers = {name: place for name, place in used.items() if name not in known()}
     assert not strangers
+
+
+def test_every_label_that_is_used_is_one_of_its_metric() -> None:
+    """A label that is not there chooses nothing: a graph stays empty, and an alert silent."""
+    made: dict[str, set[str]] = {}
+    for rule in promql.rules():
+        if "record" in rule:
+            through = [made[name] for name in promql.names_in(rule["expr"]) if name in made]
+            chosen = {one.strip() for inside in promql.grouped(rule["expr"]) for one in inside.split(",")}
+            made[rule["record"]] = chosen.union(rule.get("labels", ()), *through)
+    used = promql.labels_used()
+    assert len(used) > 20
+    for name, labels in used.items():
+        if name == "up":  # Prometheus makes it
+            continue
+        family: Any = REGISTRY._names_to_collectors.get(name)
+        declared = made[name] if family is None else set(family._labelnames)
+        assert labels <= declared | {"job", "le"}, name
+
+
+def test_every_bucket_that_is_chosen_is_there() -> None:
+    chosen = {(name, matched["le"]) for _, name, matched in promql.selectors() if "le" in matched}
+    assert len(chosen) >= 3
+    for name, bound in chosen:
+        histogram: Any = REGISTRY._names_to_collectors[name]
+        assert float(bound) in histogram._kwargs["buckets"], name
+        assert bound == str(float(bound)), "as Prometheus writes it"
 
 
 def test_each_alert_has_its_page_and_each_page_its_alert() -> None:
@@ -89,6 +117,18 @@ def test_runbooks_and_dashboards_point_at_what_is_there() -> None:
         assert board["schemaVersion"] >= 39  # of Grafana 11; later ones read it too
         ids = [panel["id"] for panel in board["panels"]]
         assert len(set(ids)) == len(ids)
+        assert [one["name"] for one in board["templating"]["list"] if one["type"] == "datasource"] == ["source"]
+        source = {"type": "prometheus", "uid": "${source}"}  # whichever Grafana has: none is named
+        for panel in board["panels"]:
+            targets = panel.get("targets", [])
+            assert bool(targets) == (panel["type"] != "row"), panel["title"]
+            assert all(one["datasource"] == source for one in (panel, *targets) if targets), panel["title"]
+            assert len({target["refId"] for target in targets}) == len(targets), panel["title"]
+        spots = [panel["gridPos"] for panel in board["panels"]]
+        cells = [(x, y) for spot in spots for x in range(spot["x"], spot["x"] + spot["w"])
+                 for y in range(spot["y"], spot["y"] + spot["h"])]  # fmt: skip
+        assert len(set(cells)) == len(cells), "no panel lies upon another"
+        assert max(x for x, _ in cells) < 24
         titles |= {panel["title"] for panel in board["panels"]}
         for panel in board["panels"]:
             for page in re.findall(r"docs/runbooks/\w+\.md", panel.get("description", "")):
@@ -118,3 +158,16 @@ def test_promtool_sees_an_alert_that_never_fires(tmp_path: Path) -> None:
     assert PROMTOOL is not None
     ran = subprocess.run([PROMTOOL, "test", "rules", "tests.yml"], cwd=tmp_path, capture_output=True, check=False)
     assert ran.returncode == 1
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not there")
+@pytest.mark.parametrize(("broken", "code"), [("", 0), (" by (", 1)])
+def test_promtool_reads_each_expression_of_a_dashboard(tmp_path: Path, broken: str, code: int) -> None:
+    exprs = [target["expr"] for panel in promql.panels() for target in panel.get("targets", ())]
+    assert len(exprs) > 20
+    rules = [{"record": f"panel:{number}", "expr": f"{expr}{broken}"} for number, expr in enumerate(exprs)]
+    file = tmp_path / "panels.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    assert PROMTOOL is not None
+    ran = subprocess.run([PROMTOOL, "check", "rules", "--lint=none", file], capture_output=True, text=True, check=False)
+    assert ran.returncode == code, ran.stdout + ran.stderr

@@ -22,6 +22,8 @@ with telemetry.correlated("ticket-1"):
         raise OSError("postgresql://ana:s3cret@db.example.com/shop is away")  # pragma: allowlist secret
     except OSError:
         log.exception("failed", shipping_address={"street": "Calle Mayor 1"})
+deep = {"who": [{"Email": "ana@example.com"}, "ana@example.com"], "phone_number": "+34 600"}
+log.warning("deep", deep=deep, error=OSError("redis://:s3cret@cache is away"))  # pragma: allowlist secret
 logging.getLogger("library").warning("a library says %s", "Bearer abc.def")
 other = threading.Thread(target=lambda: logging.getLogger("library").error("from another thread"))
 other.start(); other.join()
@@ -37,15 +39,17 @@ def test_each_event_is_one_whole_line_and_none_is_lost(tmp_path: Path) -> None:
     kept = (tmp_path / "worker-7.log").read_bytes()
     lines, told = ([json.loads(line) for line in said.splitlines()] for said in (kept, ran.stderr))
     assert [one["message"] for one in lines] == [one["message"] for one in told], "though the process was killed"
-    assert len(lines) == 1004
+    assert len(lines) == 1005
     for line in lines:
         assert {"timestamp", "level", "message", "process", "context"} <= line.keys(), line
         assert line["process"] == "worker-7"
-    first, failed, library, thread, *many = lines
+    first, failed, deep, library, thread, *many = lines
     assert (first["message"], first["email"], first["userId"]) == ("first\nand second line", "***", "u-1")
     assert first["correlationId"] == failed["correlationId"] == "ticket-1"
     assert "postgresql://***@db.example.com/shop is away" in failed["exception"]
     assert failed["shipping_address"] == "***"
+    assert deep["deep"] == {"who": [{"Email": "***"}, "***@example.com"], "phone_number": "***"}
+    assert deep["error"] == "redis://***@cache is away"
     assert library["message"] == "a library says Bearer ***"
     assert (thread["context"], thread["message"]) == ("library", "from another thread")
     assert [line["n"] for line in many] == list(range(1000))
@@ -60,6 +64,8 @@ def test_each_event_is_one_whole_line_and_none_is_lost(tmp_path: Path) -> None:
         ("redis://:pw@127.0.0.1:6379/0", "redis://***@127.0.0.1:6379/0"),
         ("token eyJhbGciOi.eyJzdWIi.c2ln ended", "token *** ended"),
         ("signed by whsec_c2VjcmV0", "signed by whsec_***"),
+        ("host=db password='a b\\' c' user=ana", "host=db password=*** user=ana"),
+        ("?user=ana&password=geheim&x=1", "?user=ana&password=***&x=1"),
         ("authorization: Bearer a.b-c", "authorization: Bearer ***"),
     ],
 )
