@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ _MOST_VALUES = 1000
 _EMAIL = re.compile(
     r"[^@\s\x00-\x20\x7f<>()\[\]\\,;:\"]{1,64}@[^@\s\x00-\x20\x7f<>()\[\]\\,;:\"]+\.[^@\s.<>()\\,;:\"]+"
 )
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d.*")
 _PHONE = re.compile(r"\+?[0-9 ()./-]{5,30}")
 
 
@@ -45,6 +47,22 @@ def _phone(text: str) -> str:
     if not _PHONE.fullmatch(text):
         raise wrong("phone")
     return text
+
+
+def _written(value: Any) -> Any:
+    """RFC 3339 is text: a number is no time, however a library would read it."""
+    if not isinstance(value, str) or not _MOMENT.fullmatch(value):
+        raise wrong("datetime_type")
+    return value
+
+
+def _in_utc(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise wrong("zone")
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:  # in UTC it would be before the year 1 or after 9999
+        raise wrong("datetime_type") from None
 
 
 def _storable_json(value: Any) -> Any:
@@ -79,6 +97,7 @@ Email = Annotated[str, Field(min_length=3, max_length=254), Storable, AfterValid
 Phone = Annotated[str, Storable, AfterValidator(_phone)]
 Name = Annotated[str, Field(min_length=1, max_length=100), Storable, AfterValidator(not_blank)]
 Id = Annotated[UUID, Field(strict=False)]
+Moment = Annotated[datetime, Field(strict=False), BeforeValidator(_written), AfterValidator(_in_utc)]
 Money = Annotated[int, Field(ge=0, le=MOST_MONEY, description="In minor units (cents)")]
 Currency = Annotated[str, Field(pattern="^[A-Z]{3}$")]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]

@@ -51,6 +51,18 @@ async def stream(who: Visitor, order_id: str, last: str | None = None) -> AsyncI
         yield Events(response)
 
 
+async def test_head_of_a_stream_holds_nobody_up(up: Up, admin: Visitor) -> None:
+    customer = await up.registered()
+    order_id = await customer.order(await admin.product())
+    url = f"{customer.api}/api/v1/orders/{order_id}"
+    one = aiohttp.TCPConnector(limit=1)
+    async with asyncio.timeout(30), aiohttp.ClientSession(connector=one, headers=customer.headers) as session:
+        async with session.head(f"{url}/events") as told:
+            assert (told.status, told.content_type) == (200, "text/event-stream")
+        async with session.get(url) as after:
+            assert after.status == 200
+
+
 async def test_an_order_is_watched_from_its_beginning_to_its_end(up: Up, admin: Visitor) -> None:
     customer = await up.registered()
     product = await admin.product()

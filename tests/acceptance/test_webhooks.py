@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from standardwebhooks import Webhook
@@ -192,6 +192,38 @@ async def test_who_answers_410_is_left_alone(admin: Visitor, receiver: Receiver)
     switched_on = await admin.ask("PATCH", path, {"isActive": True})
     assert (switched_on.body["isActive"], switched_on.body["disabledReason"]) == (True, None)
     await admin.ask("DELETE", path)
+
+
+async def test_one_event_that_a_receiver_refuses_is_no_silence(up: Up, admin: Visitor, receiver: Receiver) -> None:
+    made = await endpoint(admin, receiver.url, "Nothing")
+    path = f"/webhooks/{made['id']}"
+
+    async def is_given_up(delivery_id: str) -> bool:
+        # Days pass: its attempts are used up but for one.
+        await ask_database(
+            up, "UPDATE sagas SET attempt = 9, waits_until = now() WHERE subject = $1 AND waits_until > now()",
+            UUID(delivery_id),
+        )  # fmt: skip
+        return (await admin.get(f"{path}/deliveries/{delivery_id}"))["status"] == "FAILED"
+
+    receiver.status = 422
+    refused = await admin.made(f"{path}/test", None)
+    await eventually(lambda: receiver.heard)
+    receiver.status = 200
+    taken = await admin.made(f"{path}/test", None)
+    await eventually(lambda: _is_delivered(admin, f"{path}/deliveries/{taken['id']}"))
+    receiver.status = 422
+    await eventually(lambda: is_given_up(refused["id"]))
+    assert (await admin.get(path))["isActive"], "what came later was taken"
+    silent = await admin.made(f"{path}/test", None)
+    await eventually(lambda: is_given_up(silent["id"]))
+    found = await admin.get(path)
+    assert (found["isActive"], found["disabledReason"]) == (False, "UNREACHABLE")
+    await admin.ask("DELETE", path)
+
+
+async def _is_delivered(admin: Visitor, path: str) -> bool:
+    return bool((await admin.get(path))["status"] == "DELIVERED")
 
 
 async def test_a_redirect_is_followed_by_nobody(admin: Visitor, receiver: Receiver) -> None:

@@ -189,6 +189,27 @@ async def test_two_idempotency_keys_are_no_key(api: Client) -> None:
         assert (reply.status, (await reply.json())["code"]) == (400, "MALFORMED_REQUEST")
 
 
+async def test_two_people_are_nobody(api: Client) -> None:
+    one, other = await api.person(), await api.person()
+    headers = [("Authorization", f"Bearer {one.token}"), ("Authorization", f"Bearer {other.token}")]
+    async with aiohttp.ClientSession(headers=headers) as session:
+        for method, path in (("GET", "/api/v1/auth/me"), ("POST", "/api/v1/orders")):
+            async with session.request(method, api.url + path, json={}) as reply:
+                assert (reply.status, (await reply.json())["code"]) == (400, "MALFORMED_REQUEST")
+
+
+@pytest.mark.parametrize("twice", ['"quantity":1,"\\u0071uantity":5', '"quantity":1,"quantity":5'])
+async def test_a_name_that_stands_twice_is_refused_however_it_is_spelt(api: Client, twice: str) -> None:
+    customer = await api.person()
+    product = await api.product(await api.person("admin"))
+    body = f'{{"items":[{{"productId":"{product["id"]}",{twice}}}]}}'
+    reply = await api.ask(
+        "POST", "/api/v1/orders", token=customer.token, data=body, headers={"Content-Type": "application/json"}
+    )
+    assert reply.status == 422, reply
+    assert [one["message"] for one in reply.body["errors"]] == ["A name stands twice in one object"]
+
+
 async def test_a_correlation_id_is_kept_if_it_is_harmless(api: Client) -> None:
     for sent in ("abc-1.2_3:4", "a" * 128):
         reply = await api.get("/api/v1/health/live", headers={"X-Correlation-Id": sent})

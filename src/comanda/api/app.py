@@ -201,7 +201,7 @@ class Edge:
             return
         began = perf_counter()
         if scope["method"] == "HEAD":
-            scope = {**scope, "method": "GET"}  # the server leaves the body out
+            scope = {**scope, "method": "GET", "comanda.is_head": True}  # the server leaves the body out
         if self._proxies:
             scope = seen_through(scope, self._proxies)
         most = self._most_of_import if scope["path"] == IMPORTS else MOST_BODY
@@ -389,6 +389,8 @@ def _look_at(headers: list[tuple[bytes, bytes]], most: int) -> tuple[str, str | 
             if 0 < len(value) <= _LONGEST_ID and not value.translate(None, _SAFE):
                 correlation_id = value.decode("ascii")
         elif name == b"authorization":
+            if authorization is not None:
+                refusal = "MALFORMED_REQUEST"  # which of two people is meant, nobody can tell
             authorization = value
         elif name == b"content-length":
             if not value.isdigit():

@@ -1,7 +1,6 @@
 """What may come in. Bodies are closed: an unknown name, a wrong type or a text that can't be stored is a 422."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
@@ -18,6 +17,7 @@ from comanda.fields import (
     Email,
     Id,
     Location,
+    Moment,
     Money,
     Name,
     Phone,
@@ -301,8 +301,8 @@ class WebhookPatch(Body):
 class RedeliverBody(Body):
     """A range of time; `until` left out: up to now."""
 
-    since: Annotated[datetime, Field(strict=False)]
-    until: Annotated[datetime, Field(strict=False)] | None = None
+    since: Moment
+    until: Moment | None = None
 
 
 class OrderItemBody(Body):

@@ -11,7 +11,7 @@ import msgspec
 from comanda.accounts.tokens import Bearer
 from comanda.api import language, strict_json
 from comanda.api.admission import Admission
-from comanda.api.problems import problem_response
+from comanda.api.problems import Problem, problem_response
 from comanda.checkout.place_order import Accepted, PlaceOrder, Rejected, Wish
 from comanda.clock import new_id
 from comanda.errors import DependencyFault
@@ -205,7 +205,10 @@ def _parse(raw: bytes) -> Body:
     if _is_deeper(body.shipping_address, _DEEPEST):
         raise _invalid(field_error("shippingAddress", "too_deep", most=_DEEPEST))
     if not _names_once(raw, body):
-        strict_json.read(raw)
+        try:
+            strict_json.read(raw)
+        except Problem as problem:
+            raise _Refusal(problem.code, problem.told or "", errors=problem.errors) from None
     if b"\\u0000" in raw and _has_nul(msgspec.to_builtins(body)):
         raise _invalid(field_error("body", "nul"))
     return body
@@ -215,7 +218,8 @@ def _names_once(raw: bytes, body: Body) -> bool:
     """Whether each field surely stands once: names are counted in the text. Where that is unclear, it is read again."""
     lines = len(body.items)
     return (
-        raw.count(b'"productId"') == lines
+        b"\\u" not in raw  # a name may be spelt with it
+        and raw.count(b'"productId"') == lines
         and raw.count(b'"quantity"') == lines
         and raw.count(b'"items"') == 1
         and raw.count(b'"paymentMethod"') <= 1

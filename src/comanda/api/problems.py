@@ -51,6 +51,7 @@ CODES: dict[str, tuple[int, str]] = {
     "CATEGORY_IN_USE": (409, "There is something in this category"),
     "STOCK_EXISTS": (409, "That product has stock at this location already"),
     "STOCK_TAKEN": (409, "So many are not free"),
+    "WEBHOOK_DISABLED": (409, "Nothing is sent to this endpoint"),
     "DELIVERY_UNDER_WAY": (409, "It is still being delivered"),
     "RESERVATION_OF_ORDER": (409, "An order holds it"),
     "RESERVATION_ENDED": (409, "The reservation has ended"),

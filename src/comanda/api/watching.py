@@ -43,6 +43,10 @@ class _Stream(Response):
         self._last = last
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("comanda.is_head"):
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await send({"type": "http.response.body", "body": b""})
+            return
         scope["comanda.unhurried"] = True
         clock = asyncio.get_running_loop().time
         over = clock() + _JUDGED_ANEW_AFTER

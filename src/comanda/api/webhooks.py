@@ -17,7 +17,7 @@ from comanda.api.problems import Problem
 from comanda.api.security import Admin, router
 from comanda.clock import now
 from comanda.failpoints import Boundary
-from comanda.field_errors import FieldError, field_error
+from comanda.field_errors import FieldError
 from comanda.webhooks import deliveries, endpoints
 from comanda.webhooks.deliveries import Delivery, State
 from comanda.webhooks.endpoints import Draft, Endpoint
@@ -33,7 +33,10 @@ routes = router("/webhooks", "webhooks")
 
 
 class WebhookAnswer(Answer):
-    """`disabledReason`: why nothing is sent there: SWITCHED_OFF, or GONE after it answered 410."""
+    """`disabledReason`: why nothing is sent there.
+
+    SWITCHED_OFF; GONE after it answered 410; UNREACHABLE after an event was given up on and nothing later was taken.
+    """
 
     id: UUID
     url: str
@@ -149,7 +152,7 @@ async def delete(_account: Admin, webhook_id: UUID, parts: Given) -> Response:
 
 @routes.post("/{webhook_id}/rotate-secret", responses=answers("WEBHOOK_NOT_FOUND"))
 async def rotate(_account: Admin, webhook_id: UUID, parts: Given) -> WebhookSecretAnswer:
-    """A new secret. For 24 hours everything is signed with the old one as well."""
+    """A new secret. For 24 hours everything is signed with the one before as well, and with that one alone."""
     async with parts.database.transaction(ROTATE) as tx:
         (secret,) = await endpoints.rotate(tx, [webhook_id])
     if secret is None:
@@ -157,10 +160,10 @@ async def rotate(_account: Admin, webhook_id: UUID, parts: Given) -> WebhookSecr
     return WebhookSecretAnswer(id=webhook_id, secret=shown(secret))
 
 
-@routes.post("/{webhook_id}/test", status_code=202, responses=answers("WEBHOOK_NOT_FOUND"))
+@routes.post("/{webhook_id}/test", status_code=202, responses=answers("WEBHOOK_NOT_FOUND", "WEBHOOK_DISABLED"))
 async def test(_account: Admin, webhook_id: UUID, parts: Given, response: Response) -> DeliveryAnswer:
     """Send a `webhook.test`; look at its delivery for what came of it."""
-    await _known(parts, webhook_id)
+    await _listening(parts, webhook_id)
     correlation_id = telemetry.correlation_id() or str(webhook_id)
     async with parts.database.transaction(SEND) as tx:
         saga = parts.assembly.definitions.webhook
@@ -197,9 +200,10 @@ async def log(
     return DeliveryPage(items=[_delivery(one) for one in shown_ones], next_cursor=following)
 
 
-@routes.get("/{webhook_id}/deliveries/{delivery_id}", responses=answers("DELIVERY_NOT_FOUND"))
+@routes.get("/{webhook_id}/deliveries/{delivery_id}", responses=answers("WEBHOOK_NOT_FOUND", "DELIVERY_NOT_FOUND"))
 async def delivery(_account: Admin, webhook_id: UUID, delivery_id: UUID, parts: Given) -> DeliveryDetailAnswer:
     """One delivery: what was sent, with which headers, what was answered, how long it took, each time."""
+    await _known(parts, webhook_id)
     found = await _sent(parts, webhook_id, delivery_id)
     async with parts.database.connection() as tx:
         tries = (await deliveries.attempts(tx, [delivery_id]))[delivery_id]
@@ -210,10 +214,11 @@ async def delivery(_account: Admin, webhook_id: UUID, delivery_id: UUID, parts: 
 @routes.post(
     "/{webhook_id}/deliveries/{delivery_id}/redeliver",
     status_code=202,
-    responses=answers("DELIVERY_NOT_FOUND", "DELIVERY_UNDER_WAY"),
+    responses=answers("WEBHOOK_NOT_FOUND", "DELIVERY_NOT_FOUND", "WEBHOOK_DISABLED", "DELIVERY_UNDER_WAY"),
 )
 async def redeliver_one(_account: Admin, webhook_id: UUID, delivery_id: UUID, parts: Given) -> RedeliveryAnswer:
     """Send it once more, under the same id: a receiver that has it knows that it has."""
+    await _listening(parts, webhook_id)
     found = await _sent(parts, webhook_id, delivery_id)
     if found.state == "PENDING":
         raise Problem("DELIVERY_UNDER_WAY")
@@ -223,12 +228,10 @@ async def redeliver_one(_account: Admin, webhook_id: UUID, delivery_id: UUID, pa
     return RedeliveryAnswer(deliveries=len(made))
 
 
-@routes.post("/{webhook_id}/redeliver", status_code=202, responses=answers("WEBHOOK_NOT_FOUND"))
+@routes.post("/{webhook_id}/redeliver", status_code=202, responses=answers("WEBHOOK_NOT_FOUND", "WEBHOOK_DISABLED"))
 async def redeliver(_account: Admin, webhook_id: UUID, body: RedeliverBody, parts: Given) -> RedeliveryAnswer:
     """Send a range of time once more, in the order that it had; 10,000 at the most."""
-    await _known(parts, webhook_id)
-    if body.since.tzinfo is None or (body.until is not None and body.until.tzinfo is None):
-        raise Problem("VALIDATION_FAILED", errors=[field_error("since", "zone")])
+    await _listening(parts, webhook_id)
     async with parts.database.transaction(SEND) as tx:
         saga = parts.assembly.definitions.webhook
         made, due = await deliveries.send_again(tx, saga, webhook_id, since=body.since, until=body.until)
@@ -248,6 +251,11 @@ async def _known(parts: Parts, webhook_id: UUID) -> Endpoint:
     if found is None:
         raise Problem("WEBHOOK_NOT_FOUND")
     return found
+
+
+async def _listening(parts: Parts, webhook_id: UUID) -> None:
+    if not (await _known(parts, webhook_id)).is_active:
+        raise Problem("WEBHOOK_DISABLED", "Switch the endpoint on first: PATCH it with isActive true.")
 
 
 async def _sent(parts: Parts, webhook_id: UUID, delivery_id: UUID) -> Delivery:

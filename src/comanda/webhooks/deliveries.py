@@ -31,6 +31,7 @@ DUE = _sql["due"]
 ATTEMPTED = _sql["attempted"]
 SETTLE = _sql["settle"]
 FOLLOWING = _sql["following"]
+MUTE_SINCE = _sql["mute_since"]
 PAGE = _sql["page"]
 FIND = _sql["find"]
 ATTEMPTS = _sql["attempts"]
@@ -281,11 +282,11 @@ async def _disable_gone(tx: Tx, delivery_ids: Sequence[UUID]) -> None:
 
 
 async def _given_up(tx: Tx, delivery_ids: Sequence[UUID], reasons: Sequence[str]) -> Sequence[Due]:
-    """The log says so, and who comes next in the lane is let through. Who was mute for days is asked no more."""
-    mute = [one for one, reason in zip(delivery_ids, reasons, strict=True) if reason == "NOT_DELIVERED"]
-    if mute:
-        gone = {one.endpoint_id for one in await find(tx, mute) if one is not None}
-        await endpoints.disable(tx, sorted(gone), "UNREACHABLE")
+    """The log says so, and who comes next in the lane is let through. Who took nothing since is asked no more."""
+    undelivered = [one for one, reason in zip(delivery_ids, reasons, strict=True) if reason == "NOT_DELIVERED"]
+    if undelivered:
+        mute = [row["endpoint_id"] for row in await MUTE_SINCE.rows(tx, undelivered)]
+        await endpoints.disable(tx, mute, "UNREACHABLE")
     return await _end(tx, delivery_ids, "FAILED")
 
 

@@ -34,7 +34,7 @@ RETURNING id, correlation_id, traceparent;
 INSERT INTO webhook_deliveries (id, endpoint_id, event_id, event_type, lane, body, correlation_id, is_again)
 SELECT uuid_v7(), endpoint_id, event_id, event_type, lane, body, correlation_id, true
   FROM webhook_deliveries
- WHERE endpoint_id = $1 AND id >= uuid_floor($2::timestamptz) AND created_at >= $2::timestamptz
+ WHERE endpoint_id = $1 AND id >= uuid_floor(greatest($2::timestamptz, 'epoch')) AND created_at >= $2::timestamptz
    AND ($3::timestamptz IS NULL OR created_at < $3) AND state <> 'PENDING' AND NOT is_again
  ORDER BY webhook_deliveries.id, seq LIMIT $4
 RETURNING id, correlation_id, traceparent;
@@ -74,6 +74,15 @@ SELECT DISTINCT sagas.id
      ORDER BY later.seq LIMIT 1) AS following
   JOIN sagas ON sagas.subject = following.id AND sagas.kind = 'webhook'
  WHERE ended.id = ANY($1::uuid[]);
+
+-- name: mute_since
+-- The endpoints of these that have taken nothing that came later: one event that a receiver refuses is no silence.
+SELECT DISTINCT given.endpoint_id
+  FROM webhook_deliveries AS given
+ WHERE given.id = ANY($1::uuid[])
+   AND NOT EXISTS (SELECT 1 FROM webhook_deliveries AS later
+                    WHERE later.endpoint_id = given.endpoint_id AND later.id > given.id AND later.state = 'DELIVERED')
+ ORDER BY given.endpoint_id;
 
 -- name: page
 SELECT id, endpoint_id, event_id, event_type, body, is_again, state, created_at, ended_at FROM webhook_deliveries
