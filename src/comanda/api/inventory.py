@@ -33,6 +33,7 @@ from comanda.api.bodies import (
     Search,
     StockBody,
 )
+from comanda.api.conditional import TAGGED, Asked, single
 from comanda.api.document import answers
 from comanda.api.paging import Cursor, cursor_of, next_link, read_cursor
 from comanda.api.parts import Given, Parts
@@ -186,19 +187,20 @@ async def movements(
     return MovementPage(items=[MovementAnswer.model_validate(one) for one in shown], next_cursor=following)
 
 
-@routes.get("/product/{product_id}", responses=answers("PRODUCT_NOT_FOUND"))
-async def of_product(product_id: UUID, parts: Given) -> ProductStockAnswer:
+@routes.get("/product/{product_id}", response_model=ProductStockAnswer, responses=TAGGED | answers("PRODUCT_NOT_FOUND"))
+async def of_product(product_id: UUID, parts: Given, asked: Asked) -> Response:
     """A product's stock, summed over the locations, and each of them."""
     places = await _places(parts, product_id)
     if places is None:
         raise Problem("PRODUCT_NOT_FOUND")
-    return ProductStockAnswer(
+    stock = ProductStockAnswer(
         product_id=product_id,
         physical_stock=sum(one.on_hand for one in places),
         reserved_stock=sum(one.held for one in places),
         available_stock=sum(one.free for one in places),
         locations=[_answer(one) for one in places],
     )
+    return single(asked, stock, is_public=True)
 
 
 @routes.get("")

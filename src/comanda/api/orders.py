@@ -8,6 +8,7 @@ from fastapi import Header, Query, Response
 from comanda.accounts.accounts import STAFF
 from comanda.api.after_order import note_answer, refund_answer, shipment_answer
 from comanda.api.bodies import Limit, OrderBody
+from comanda.api.conditional import TAGGED, Asked, single
 from comanda.api.document import answers
 from comanda.api.order_answers import (
     MoveAnswer,
@@ -93,8 +94,8 @@ async def page(
     return OrderPage(items=[OrderAnswer(**_order(one, lines[one.id])) for one in shown], next_cursor=following)
 
 
-@routes.get("/{order_id}", responses=answers("ORDER_NOT_FOUND"))
-async def read(account: SignedIn, order_id: UUID, parts: Given) -> OrderDetailAnswer:
+@routes.get("/{order_id}", response_model=OrderDetailAnswer, responses=TAGGED | answers("ORDER_NOT_FOUND"))
+async def read(account: SignedIn, order_id: UUID, parts: Given, asked: Asked) -> Response:
     """One order with its lines, its payment and its history."""
     async with parts.database.connection() as tx:
         order = (await reads.find(tx, [order_id]))[0]
@@ -106,7 +107,7 @@ async def read(account: SignedIn, order_id: UUID, parts: Given) -> OrderDetailAn
         parcels = (await shipments.of_orders(tx, [order_id]))[order_id]
         given_back = (await refunds.of_orders(tx, [order_id]))[order_id]
         remarks = (await notes.of_orders(tx, [order_id], is_for_staff=account.role in STAFF))[order_id]
-    return OrderDetailAnswer(
+    detail = OrderDetailAnswer(
         **_order(order, lines),
         payment_method=order.payment_method,
         shipping_address=order.shipping_address,
@@ -121,6 +122,7 @@ async def read(account: SignedIn, order_id: UUID, parts: Given) -> OrderDetailAn
         refunds=[refund_answer(one) for one in given_back],
         remarks=[note_answer(one) for one in remarks],
     )
+    return single(asked, detail)
 
 
 def _order(order: Order, lines: list[Line]) -> dict[str, Any]:
