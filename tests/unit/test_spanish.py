@@ -75,8 +75,8 @@ def test_every_title_is_there_in_spanish() -> None:
 
 @pytest.mark.parametrize("code", CODES)
 def test_every_code_is_explained_in_both(code: str) -> None:
-    """Why, and what to do next: a sentence or two or three, and the title said again is none."""
-    english, spanish = EXPLAINED[code], SPANISH["explained"][code]
+    """Why, and what to do next; the title said again is none."""
+    english, spanish = " ".join(EXPLAINED[code]), SPANISH["explained"][code]
     assert english != spanish
     for text, name in ((english, CODES[code][1]), (spanish, SPANISH["titles"][code])):
         assert text[-1] == "."

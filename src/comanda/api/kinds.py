@@ -36,5 +36,5 @@ async def kind(kind: str, request: Request, response: Response) -> ProblemKindAn
         title=language.title(code, title, spoken),
         status=status,
         code=code,
-        explanation=language.explained(code, EXPLAINED[code], spoken),
+        explanation=language.explained(code, " ".join(EXPLAINED[code]), spoken),
     )
