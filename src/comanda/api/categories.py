@@ -6,10 +6,11 @@ from uuid import UUID
 
 from fastapi import Query, Response
 
-from comanda.api.answers import CategoryAnswer, CategoryBranch, CategoryPage, numbered
+from comanda.api.answers import CategoryAnswer, CategoryBranch, CategoryPage
 from comanda.api.bodies import IS_ACTIVE, CategoryBody, Limit, Page, Search, Shown
 from comanda.api.conditional import TAGGED, Asked, IfMatch, marked, single, unchanged
 from comanda.api.document import answers
+from comanda.api.paging import Numbers
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
 from comanda.api.security import Admin, Reader, router
@@ -38,6 +39,7 @@ async def create(_account: Admin, body: CategoryBody, parts: Given, response: Re
 async def page(
     reader: Reader,
     parts: Given,
+    numbers: Numbers,
     *,
     search: Search | None = None,
     status: Shown = "active",
@@ -54,7 +56,7 @@ async def page(
     )
     return CategoryPage(
         items=[CategoryAnswer.model_validate(one) for one in found],
-        **numbered(page, limit, total),
+        **numbers(page, limit, total),
     )
 
 

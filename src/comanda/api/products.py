@@ -4,12 +4,14 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated
 from uuid import UUID
 
+import msgspec
 from fastapi import Query, Request, Response
 
 from comanda.api.answers import AdminProductAnswer, ProductAnswer, ProductPage, numbered
 from comanda.api.bodies import Bound, Limit, Page, QueryTags, Search
 from comanda.api.conditional import TAGGED, Asked, IfMatch, single, tag_of, tagged, unchanged
 from comanda.api.document import answers
+from comanda.api.paging import around
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
 from comanda.api.security import Admin, AdminForDeleted, router
@@ -27,6 +29,12 @@ ACTIVATE = Boundary("products.activate")
 DEACTIVATE = Boundary("products.deactivate")
 
 routes = router("/products", "products")
+
+
+class _Written(msgspec.Struct, rename="camel"):
+    """What a page that is written out says of the others."""
+
+    total_pages: int
 
 
 @routes.post("", status_code=201, responses=answers("SKU_TAKEN"))
@@ -174,4 +182,6 @@ async def _page(
         return ProductPage(items=items, **numbered(number, limit, total)).model_dump_json(by_alias=True).encode()
 
     content = await parts.pages.get(version, asked, write)
-    return tagged(request, f'W/"{version}"', content)
+    answer = tagged(request, f'W/"{version}"', content)
+    answer.headers.update(around(request, number, msgspec.json.decode(content, type=_Written).total_pages))
+    return answer

@@ -7,11 +7,12 @@ from fastapi import Query, Response
 
 from comanda.accounts import accounts, one_time, sessions
 from comanda.accounts.accounts import Account, EmailTaken, LastAdmin, Role, SortBy
-from comanda.api.answers import AccountAnswer, AccountPage, numbered
+from comanda.api.answers import AccountAnswer, AccountPage
 from comanda.api.auth import registration
 from comanda.api.bodies import IS_ACTIVE, Limit, Page, Search, Shown, UserBody, UserPatch
 from comanda.api.conditional import TAGGED, Asked, IfMatch, marked, single, unchanged
 from comanda.api.document import answers
+from comanda.api.paging import Numbers
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
 from comanda.api.security import Admin, SignedIn, router
@@ -42,6 +43,7 @@ async def create(_account: Admin, body: UserBody, parts: Given, response: Respon
 async def page(
     account: Admin,
     parts: Given,
+    numbers: Numbers,
     *,
     search: Search | None = None,
     status: Shown = "all",
@@ -67,7 +69,7 @@ async def page(
     )
     return AccountPage(
         items=[AccountAnswer.model_validate(one) for one in found],
-        **numbered(page, limit, total),
+        **numbers(page, limit, total),
     )
 
 
