@@ -66,14 +66,17 @@ async def test_fields_are_judged_in_spanish_under_the_same_codes(api: Client) ->
 
 
 @pytest.mark.parametrize(
-    ("accepted", "spoken", "title"),
+    ("accepted", "spoken", "title", "advice"),
     [
-        ("es", "es", "Ya existe un producto con este SKU"),
-        ("en, es;q=0.5", "en", "There is a product with this SKU"),
-        ("fr", "en", "There is a product with this SKU"),
+        ("es", "es", "Ya existe un producto con este SKU", "elegir otro SKU"),
+        ("en, es;q=0.5", "en", "There is a product with this SKU", "take another SKU"),
+        ("fr", "en", "There is a product with this SKU", "take another SKU"),
     ],
 )
-async def test_the_page_of_a_problem_is_there_in_both(api: Client, accepted: str, spoken: str, title: str) -> None:
+async def test_the_page_of_a_problem_is_there_in_both(
+    api: Client, accepted: str, spoken: str, title: str, advice: str
+) -> None:
     reply = await api.get("/api/v1/problems/sku-taken", headers={"Accept-Language": accepted})
     assert (reply.status, reply.body["title"], reply.body["code"]) == (200, title, "SKU_TAKEN")
+    assert advice in reply.body["explanation"]
     _speaks(reply, spoken)

@@ -55,6 +55,33 @@ async def test_a_disabled_account_orders_nothing(database_url: str, redis_url: s
         assert await here.value("SELECT count(*) FROM orders") == 0
 
 
+async def test_nobody_is_refused_by_what_another_process_has_changed(database_url: str, redis_url: str) -> None:
+    async with shop(database_url, redis_url, workers=0, has_relay=False) as here:
+        goods = await here.sells(apple=100, pear=100)
+        mine = here.assembly
+        other = PlaceOrder(here.database, mine.streams, Catalogue(lifetime=3600), mine.order, most_open=None)
+        basket = dict.fromkeys(goods.values(), 1)
+
+        async def set_to(change: str) -> None:
+            async with here.database.transaction() as tx:
+                await tx.execute(f"UPDATE products SET {change} WHERE id = $1", goods["pear"])
+
+        # What the other one has in memory, and what it was made of since.
+        for off, on, code in (
+            ("is_active = false", "is_active = true", "PRODUCT_INACTIVE"),
+            ("currency = 'EUR'", "currency = 'USD'", "CURRENCIES_MIXED"),
+            (f"price = {2**53}", "price = 1500", "AMOUNT_TOO_LARGE"),
+        ):
+            await set_to(off)
+            # The first is refused by the commit, and from then on by memory.
+            refused = [await here.place(basket, at=other) for _ in range(2)]
+            assert [one.code for one in refused if isinstance(one, Rejected)] == [code] * 2
+            await set_to(on)
+            assert isinstance(await here.place(basket, at=other), Accepted), code
+        assert await here.value("SELECT max(total_amount) FROM orders") == 2500
+        await other.drain()
+
+
 async def test_a_key_that_was_taken_is_no_verdict_before_it_is_looked_up(
     database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

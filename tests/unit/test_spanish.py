@@ -13,6 +13,7 @@ from pydantic_core.core_schema import ErrorType
 
 import comanda
 from comanda.api import bodies, language
+from comanda.api.explained import EXPLAINED
 from comanda.api.language import ENGLISH, LANGUAGES, TRANSLATIONS, negotiated, title, told
 from comanda.api.problems import CODES, problem_response
 from comanda.catalog.bodies import ProductBody
@@ -72,6 +73,21 @@ def test_every_title_is_there_in_spanish() -> None:
     assert SPANISH["titles"].keys() == CODES.keys()
 
 
+@pytest.mark.parametrize("code", CODES)
+def test_every_code_is_explained_in_both(code: str) -> None:
+    """Why, and what to do next; the title said again is none."""
+    english, spanish = " ".join(EXPLAINED[code]), SPANISH["explained"][code]
+    assert english != spanish
+    for text, name in ((english, CODES[code][1]), (spanish, SPANISH["titles"][code])):
+        assert text[-1] == "."
+        assert len(text) > len(name) + 20
+    assert set(re.findall(r"`[^`]+`", english)) == set(re.findall(r"`[^`]+`", spanish))
+
+
+def test_nothing_is_explained_that_there_is_not() -> None:
+    assert EXPLAINED.keys() == SPANISH["explained"].keys() == CODES.keys()
+
+
 def test_every_sentence_is_there_in_spanish() -> None:
     assert len(SENTENCES) > 70
     assert SPANISH["sentences"].keys() == SENTENCES, "missing, or said nowhere any more"
@@ -85,7 +101,7 @@ def test_sentences_are_said_where_they_are_looked_for() -> None:
 def test_nothing_is_lost_in_translation() -> None:
     for english, spanish in SPANISH["sentences"].items():
         assert _holes(english) == _holes(spanish), english
-    for text in [*SPANISH["titles"].values(), *SPANISH["sentences"].values()]:
+    for text in [text for part in SPANISH.values() for text in part.values()]:
         assert text == text.strip()
         assert text
         assert not re.search(r"\b(?:usted|the|is|are)\b", text), text

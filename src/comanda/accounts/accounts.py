@@ -19,6 +19,7 @@ PAGE = _sql["page"]
 NEWEST = _sql["newest"]
 COUNT = _sql["count"]
 LIVING = _sql["living"]
+LOCKED = _sql["locked"]
 STILL = _sql["still"]
 LOCK_ADMINS = _sql["lock_admins"]
 OTHER_ADMINS = _sql["other_admins"]
@@ -161,6 +162,13 @@ async def newest(tx: Tx, *, search: str | None, role: Role | None, before: UUID 
 async def living(tx: Tx, ids: Sequence[UUID]) -> list[Account | None]:
     """Those that are not deleted."""
     found = {row["id"]: _account(row) for row in await LIVING.rows(tx, ids)}
+    return [found.get(one) for one in ids]
+
+
+async def locked(tx: Tx, ids: Sequence[UUID]) -> list[Account | None]:
+    """The same, and nobody else changes them before the transaction ends."""
+    await LOCK_ADMINS.run(tx)  # before any row, as whoever changes one does
+    found = {row["id"]: _account(row) for row in await LOCKED.rows(tx, ids)}
     return [found.get(one) for one in ids]
 
 

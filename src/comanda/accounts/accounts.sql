@@ -1,4 +1,4 @@
--- Accounts. See migrations/0001_accounts.sql.
+-- Accounts. See migrations/0001_accounts.sql. `updated_at` never stands still, as with products.
 
 -- name: register
 -- Those whose address is free, in whatever spelling. Of two for one address the first gets it.
@@ -65,6 +65,11 @@ SELECT id, email, password_hash, first_name, last_name, phone_number, language, 
        email_verified_at
   FROM accounts WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL;
 
+-- name: locked
+SELECT id, email, password_hash, first_name, last_name, phone_number, language, role, is_active, created_at, updated_at,
+       email_verified_at
+  FROM accounts WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL ORDER BY id FOR NO KEY UPDATE;
+
 -- name: still
 SELECT id, accounts.role FROM unnest($1::uuid[], $2::text[]) AS known (account_id, role)
   JOIN accounts ON accounts.id = known.account_id AND accounts.role = known.role
@@ -81,7 +86,8 @@ SELECT count(*) FROM accounts
 -- name: rewrite
 UPDATE accounts
    SET first_name = given.first_name, last_name = given.last_name, phone_number = given.phone_number,
-       language = given.language, role = given.role, is_active = given.is_active, updated_at = now()
+       language = given.language, role = given.role, is_active = given.is_active,
+       updated_at = greatest(now(), accounts.updated_at + interval '1 microsecond')
   FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bool[])
        AS given (id, first_name, last_name, phone_number, language, role, is_active)
  WHERE accounts.id = given.id
@@ -95,14 +101,15 @@ UPDATE accounts SET deleted_at = now(), is_active = false, updated_at = now() WH
 
 -- name: set_passwords
 -- Where the old one is given, only while it is still that one: of two changes at once one wins.
-UPDATE accounts SET password_hash = given.password_hash, updated_at = now()
+UPDATE accounts
+   SET password_hash = given.password_hash, updated_at = greatest(now(), accounts.updated_at + interval '1 microsecond')
   FROM unnest($1::uuid[], $2::text[], $3::text[]) AS given (id, password_hash, old_hash)
  WHERE accounts.id = given.id AND is_active AND deleted_at IS NULL
    AND (given.old_hash IS NULL OR accounts.password_hash = given.old_hash)
 RETURNING accounts.id;
 
 -- name: verify
-UPDATE accounts SET email_verified_at = now(), updated_at = now()
+UPDATE accounts SET email_verified_at = now(), updated_at = greatest(now(), accounts.updated_at + interval '1 microsecond')
  WHERE id = ANY($1::uuid[]) AND email_verified_at IS NULL;
 
 -- name: has_staff

@@ -6,9 +6,11 @@ from uuid import UUID
 
 from fastapi import Query, Response
 
-from comanda.api.answers import CategoryAnswer, CategoryBranch, CategoryPage, numbered
+from comanda.api.answers import CategoryAnswer, CategoryBranch, CategoryPage
 from comanda.api.bodies import IS_ACTIVE, CategoryBody, Limit, Page, Search, Shown
+from comanda.api.conditional import TAGGED, Asked, IfMatch, marked, single, unchanged
 from comanda.api.document import answers
+from comanda.api.paging import Numbers
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
 from comanda.api.security import Admin, Reader, router
@@ -30,13 +32,14 @@ async def create(_account: Admin, body: CategoryBody, parts: Given, response: Re
     async with parts.database.transaction(CREATE) as tx:
         made = _granted((await categories.create(tx, [Draft(**dict(body))]))[0])
     response.headers["Location"] = f"/api/v1/categories/{made.id}"
-    return CategoryAnswer.model_validate(made)
+    return marked(response, CategoryAnswer.model_validate(made))
 
 
 @routes.get("")
 async def page(
     reader: Reader,
     parts: Given,
+    numbers: Numbers,
     *,
     search: Search | None = None,
     status: Shown = "active",
@@ -53,7 +56,7 @@ async def page(
     )
     return CategoryPage(
         items=[CategoryAnswer.model_validate(one) for one in found],
-        **numbered(page, limit, total),
+        **numbers(page, limit, total),
     )
 
 
@@ -72,22 +75,22 @@ async def whole_tree(reader: Reader, parts: Given) -> Sequence[CategoryBranch]:
     return [branch(shown[one]) for one in children.get(None, ()) if one in shown]
 
 
-@routes.get("/slug/{slug}", responses=answers("CATEGORY_NOT_FOUND"))
-async def read_by_slug(slug: str, parts: Given) -> CategoryAnswer:
+@routes.get("/slug/{slug}", response_model=CategoryAnswer, responses=TAGGED | answers("CATEGORY_NOT_FOUND"))
+async def read_by_slug(slug: str, parts: Given, asked: Asked) -> Response:
     """One category, by the name that stands in addresses."""
     if "\0" in slug:  # no text in PostgreSQL has one
         raise Problem("CATEGORY_NOT_FOUND")
     async with parts.database.connection() as tx:
         found = (await categories.find_by_slug(tx, [slug]))[0]
-    return CategoryAnswer.model_validate(_granted(found))
+    return single(asked, CategoryAnswer.model_validate(_granted(found)), is_public=True)
 
 
-@routes.get("/{category_id}", responses=answers("CATEGORY_NOT_FOUND"))
-async def read(category_id: UUID, parts: Given) -> CategoryAnswer:
+@routes.get("/{category_id}", response_model=CategoryAnswer, responses=TAGGED | answers("CATEGORY_NOT_FOUND"))
+async def read(category_id: UUID, parts: Given, asked: Asked) -> Response:
     """One category."""
     async with parts.database.connection() as tx:
         found = (await categories.find(tx, [category_id]))[0]
-    return CategoryAnswer.model_validate(_granted(found))
+    return single(asked, CategoryAnswer.model_validate(_granted(found)), is_public=True)
 
 
 @routes.get("/{category_id}/descendants", responses=answers("CATEGORY_NOT_FOUND"))
@@ -108,29 +111,37 @@ async def path(category_id: UUID, parts: Given) -> Sequence[CategoryAnswer]:
     "/{category_id}",
     responses=answers("CATEGORY_NOT_FOUND", "SLUG_TAKEN", "CATEGORY_RING", "CATEGORY_UNKNOWN", "CATEGORY_TOO_DEEP"),
 )
-async def change(_account: Admin, category_id: UUID, body: CategoryBody, parts: Given) -> CategoryAnswer:
+async def change(
+    _account: Admin, category_id: UUID, body: CategoryBody, parts: Given, if_match: IfMatch, response: Response
+) -> CategoryAnswer:
     """Put this in its place; another `parentId` moves it with all that stands below it."""
     async with parts.database.transaction(CHANGE) as tx:
+        await unchanged(tx, if_match, categories.locked, category_id, CategoryAnswer)
         changed = _granted((await categories.change(tx, [Draft(**dict(body), id=category_id)]))[0])
-    return CategoryAnswer.model_validate(changed)
+    return marked(response, CategoryAnswer.model_validate(changed))
 
 
 @routes.patch("/{category_id}/activate", responses=answers("CATEGORY_NOT_FOUND"))
-async def activate(_account: Admin, category_id: UUID, parts: Given) -> CategoryAnswer:
+async def activate(
+    _account: Admin, category_id: UUID, parts: Given, if_match: IfMatch, response: Response
+) -> CategoryAnswer:
     """Show it."""
-    return await _set_active(parts, category_id, is_active=True)
+    return marked(response, await _set_active(parts, category_id, if_match, is_active=True))
 
 
 @routes.patch("/{category_id}/deactivate", responses=answers("CATEGORY_NOT_FOUND"))
-async def deactivate(_account: Admin, category_id: UUID, parts: Given) -> CategoryAnswer:
+async def deactivate(
+    _account: Admin, category_id: UUID, parts: Given, if_match: IfMatch, response: Response
+) -> CategoryAnswer:
     """Hide it, with all that stands below it. Its products stay on sale."""
-    return await _set_active(parts, category_id, is_active=False)
+    return marked(response, await _set_active(parts, category_id, if_match, is_active=False))
 
 
 @routes.delete("/{category_id}", status_code=204, responses=answers("CATEGORY_NOT_FOUND", "CATEGORY_IN_USE"))
-async def delete(_account: Admin, category_id: UUID, parts: Given) -> Response:
+async def delete(_account: Admin, category_id: UUID, parts: Given, if_match: IfMatch) -> Response:
     """Delete a category that holds no others and no products."""
     async with parts.database.transaction(DELETE) as tx:
+        await unchanged(tx, if_match, categories.locked, category_id, CategoryAnswer)
         is_gone = (await categories.delete(tx, [category_id]))[0]
     if isinstance(is_gone, Refused):
         raise Problem(is_gone.code, is_gone.detail)
@@ -139,8 +150,9 @@ async def delete(_account: Admin, category_id: UUID, parts: Given) -> Response:
     return Response(status_code=204)
 
 
-async def _set_active(parts: Parts, category_id: UUID, *, is_active: bool) -> CategoryAnswer:
+async def _set_active(parts: Parts, category_id: UUID, if_match: IfMatch, *, is_active: bool) -> CategoryAnswer:
     async with parts.database.transaction(ACTIVATE) as tx:
+        await unchanged(tx, if_match, categories.locked, category_id, CategoryAnswer)
         changed = (await categories.set_active(tx, [category_id], is_active=is_active))[0]
     return CategoryAnswer.model_validate(_granted(changed))
 

@@ -10,8 +10,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-ASKED_WITH = ("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "X-Correlation-Id",
-              "traceparent", "tracestate")  # fmt: skip
+ASKED_WITH = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID",
+              "X-Correlation-Id", "traceparent", "tracestate")  # fmt: skip
 SHOWN = ("Deprecation", "ETag", "Idempotent-Replayed", "Link", "Location", "RateLimit", "RateLimit-Policy",
          "Retry-After", "Sunset", "X-Correlation-Id")  # fmt: skip
 _REMEMBERED = 600  # seconds that a browser may rest on what a preflight said

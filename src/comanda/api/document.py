@@ -124,6 +124,8 @@ def _complete(operation: dict[str, Any], has_roles: bool | None, *, is_limited: 
     told: dict[str, Any] = operation["responses"]
     told.pop("422", None) if _is_generic(told.get("422")) else None
     common = ["INTERNAL", "UNAVAILABLE", "MALFORMED_REQUEST"]
+    if any(one["name"] == "If-Match" for one in operation.get("parameters", ())):
+        common.append("PRECONDITION_FAILED")
     if is_limited:
         common.append("TOO_MANY_REQUESTS")
     if has_roles is not None:

@@ -18,7 +18,6 @@ from comanda.api.answers import (
     StockAnswer,
     StockPage,
     StockStatsAnswer,
-    numbered,
 )
 from comanda.api.bodies import (
     AddStockBody,
@@ -33,8 +32,9 @@ from comanda.api.bodies import (
     Search,
     StockBody,
 )
+from comanda.api.conditional import TAGGED, Asked, single
 from comanda.api.document import answers
-from comanda.api.paging import Cursor, cursor_of, next_link, read_cursor
+from comanda.api.paging import Cursor, Numbers, cursor_of, next_link, read_cursor
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
 from comanda.api.security import Admin, Reader, Staff, router
@@ -186,25 +186,27 @@ async def movements(
     return MovementPage(items=[MovementAnswer.model_validate(one) for one in shown], next_cursor=following)
 
 
-@routes.get("/product/{product_id}", responses=answers("PRODUCT_NOT_FOUND"))
-async def of_product(product_id: UUID, parts: Given) -> ProductStockAnswer:
+@routes.get("/product/{product_id}", response_model=ProductStockAnswer, responses=TAGGED | answers("PRODUCT_NOT_FOUND"))
+async def of_product(product_id: UUID, parts: Given, asked: Asked) -> Response:
     """A product's stock, summed over the locations, and each of them."""
     places = await _places(parts, product_id)
     if places is None:
         raise Problem("PRODUCT_NOT_FOUND")
-    return ProductStockAnswer(
+    stock = ProductStockAnswer(
         product_id=product_id,
         physical_stock=sum(one.on_hand for one in places),
         reserved_stock=sum(one.held for one in places),
         available_stock=sum(one.free for one in places),
         locations=[_answer(one) for one in places],
     )
+    return single(asked, stock, is_public=True)
 
 
 @routes.get("")
 async def page(
     reader: Reader,
     parts: Given,
+    numbers: Numbers,
     *,
     product_id: Annotated[UUID | None, Query(alias="productId")] = None,
     location: Search | None = None,
@@ -216,19 +218,20 @@ async def page(
     limit: Limit = 20,
 ) -> StockPage:
     """Stock, a page at a time; `minStock` and `maxStock` are of free units."""
-    return await _page(parts, reader, Filter(product_id, location, status, min_stock, max_stock, search), page, limit)
+    wanted = Filter(product_id, location, status, min_stock, max_stock, search)
+    return await _page(parts, reader, numbers, wanted, page, limit)
 
 
 @routes.get("/low-stock")
-async def low_stock(reader: Reader, parts: Given, page: Page = 1, limit: Limit = 20) -> StockPage:
+async def low_stock(reader: Reader, parts: Given, numbers: Numbers, page: Page = 1, limit: Limit = 20) -> StockPage:
     """Stock of which no more is free than its minimum, but some."""
-    return await _page(parts, reader, Filter(status="low_stock"), page, limit)
+    return await _page(parts, reader, numbers, Filter(status="low_stock"), page, limit)
 
 
 @routes.get("/out-of-stock")
-async def out_of_stock(reader: Reader, parts: Given, page: Page = 1, limit: Limit = 20) -> StockPage:
+async def out_of_stock(reader: Reader, parts: Given, numbers: Numbers, page: Page = 1, limit: Limit = 20) -> StockPage:
     """Stock of which nothing is free."""
-    return await _page(parts, reader, Filter(status="out_of_stock"), page, limit)
+    return await _page(parts, reader, numbers, Filter(status="out_of_stock"), page, limit)
 
 
 @routes.get("/stats")
@@ -283,11 +286,13 @@ async def _places(parts: Parts, product_id: UUID) -> list[Stock] | None:
         return (await admin.of_products(tx, [product_id]))[0]
 
 
-async def _page(parts: Parts, reader: UUID | None, wanted: Filter, number: int, limit: int) -> StockPage:
+async def _page(
+    parts: Parts, reader: UUID | None, numbers: Numbers, wanted: Filter, number: int, limit: int
+) -> StockPage:
     found, total = await parts.lists.read(reader, lambda tx: admin.page(tx, wanted, number=number, limit=limit))
     return StockPage(
         items=[_answer(one) for one in found],
-        **numbered(number, limit, total),
+        **numbers(number, limit, total),
     )
 
 

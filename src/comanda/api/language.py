@@ -11,7 +11,7 @@ ENGLISH = "en"
 _LONGEST = 1000
 _ACCEPT = b"accept-language"
 
-# {tag: {"titles": {code: title}, "sentences": {English pattern: pattern}}}
+# {tag: {"titles": {code: title}, "explained": {code: text}, "sentences": {English pattern: pattern}}}
 TRANSLATIONS: dict[str, dict[str, dict[str, str]]] = {
     path.suffixes[0].removeprefix("."): json.loads(path.read_text(encoding="utf-8"))
     for path in sorted(Path(__file__).parent.glob("language.*.json"))
@@ -23,6 +23,12 @@ def title(code: str, english: str, language: str) -> str:
     """The title of a code; English where it has no other."""
     known = TRANSLATIONS.get(language)
     return english if known is None else known["titles"].get(code, english)
+
+
+def explained(code: str, english: str, language: str) -> str:
+    """What the page of a code says; English where it has no other."""
+    known = TRANSLATIONS.get(language)
+    return english if known is None else known["explained"].get(code, english)
 
 
 def told(sentence: str, language: str) -> str:

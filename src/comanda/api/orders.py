@@ -1,6 +1,7 @@
 """Orders, as they are read. They are placed by a route of their own (see `app.build`)."""
 
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import Header, Query, Response
@@ -8,6 +9,7 @@ from fastapi import Header, Query, Response
 from comanda.accounts.accounts import STAFF
 from comanda.api.after_order import note_answer, refund_answer, shipment_answer
 from comanda.api.bodies import Limit, OrderBody
+from comanda.api.conditional import TAGGED, Asked, single
 from comanda.api.document import answers
 from comanda.api.order_answers import (
     MoveAnswer,
@@ -25,6 +27,7 @@ from comanda.api.security import SignedIn, router
 from comanda.api.visible import may_see
 from comanda.clock import now
 from comanda.db import Tx
+from comanda.field_errors import field_error
 from comanda.orders import notes, reads, shipments
 from comanda.orders.reads import Line, Order, Payment, State
 from comanda.payments import refunds
@@ -69,15 +72,35 @@ async def page(
     *,
     response: Response,
     status: Annotated[list[State] | None, Query(max_length=9)] = None,
+    created_after: Annotated[
+        datetime | None, Query(alias="createdAfter", description="RFC 3339; placed then or later")
+    ] = None,
+    created_before: Annotated[
+        datetime | None, Query(alias="createdBefore", description="RFC 3339; placed before that")
+    ] = None,
+    sort_order: Annotated[Literal["asc", "desc"], Query(alias="sortOrder")] = "desc",
     limit: Limit = 20,
     cursor: Cursor | None = None,
 ) -> OrderPage:
-    """Your orders, or for staff everybody's, newest first. `Link` with `rel="next"` leads on."""
-    before = read_cursor(cursor)
+    """Your orders, or for staff everybody's, newest first unless `sortOrder=asc`. `Link` with `rel="next"` leads on."""
+    times = {"createdAfter": created_after, "createdBefore": created_before}
+    vague = [name for name, moment in times.items() if moment is not None and moment.tzinfo is None]
+    if vague:
+        raise Problem("VALIDATION_FAILED", errors=[field_error(name, "zone") for name in vague])
+    beyond = read_cursor(cursor)
     owner = None if account.role in STAFF else account.id
 
     async def read(tx: Tx) -> tuple[list[Order], dict[UUID, list[Line]]]:
-        found = await reads.page(tx, owner, status, before=before, limit=limit + 1)
+        found = await reads.page(
+            tx,
+            owner,
+            status,
+            limit=limit + 1,
+            beyond=beyond,
+            since=created_after,
+            until=created_before,
+            is_oldest_first=sort_order == "asc",
+        )
         return found, await reads.lines(tx, [one.id for one in found[:limit]])
 
     async def has_ordered(tx: Tx) -> bool:
@@ -89,12 +112,18 @@ async def page(
     shown = found[:limit]
     following = cursor_of(shown[-1].id) if len(found) > limit else None
     if following is not None:
-        response.headers["Link"] = next_link("/api/v1/orders", {"limit": limit, "status": status}, following)
+        asked = {
+            "limit": limit,
+            "status": status,
+            "sortOrder": None if sort_order == "desc" else sort_order,
+            **{name: None if moment is None else moment.isoformat() for name, moment in times.items()},
+        }
+        response.headers["Link"] = next_link("/api/v1/orders", asked, following)
     return OrderPage(items=[OrderAnswer(**_order(one, lines[one.id])) for one in shown], next_cursor=following)
 
 
-@routes.get("/{order_id}", responses=answers("ORDER_NOT_FOUND"))
-async def read(account: SignedIn, order_id: UUID, parts: Given) -> OrderDetailAnswer:
+@routes.get("/{order_id}", response_model=OrderDetailAnswer, responses=TAGGED | answers("ORDER_NOT_FOUND"))
+async def read(account: SignedIn, order_id: UUID, parts: Given, asked: Asked) -> Response:
     """One order with its lines, its payment and its history."""
     async with parts.database.connection() as tx:
         order = (await reads.find(tx, [order_id]))[0]
@@ -106,7 +135,7 @@ async def read(account: SignedIn, order_id: UUID, parts: Given) -> OrderDetailAn
         parcels = (await shipments.of_orders(tx, [order_id]))[order_id]
         given_back = (await refunds.of_orders(tx, [order_id]))[order_id]
         remarks = (await notes.of_orders(tx, [order_id], is_for_staff=account.role in STAFF))[order_id]
-    return OrderDetailAnswer(
+    detail = OrderDetailAnswer(
         **_order(order, lines),
         payment_method=order.payment_method,
         shipping_address=order.shipping_address,
@@ -121,6 +150,7 @@ async def read(account: SignedIn, order_id: UUID, parts: Given) -> OrderDetailAn
         refunds=[refund_answer(one) for one in given_back],
         remarks=[note_answer(one) for one in remarks],
     )
+    return single(asked, detail)
 
 
 def _order(order: Order, lines: list[Line]) -> dict[str, Any]:

@@ -4,12 +4,14 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated
 from uuid import UUID
 
+import msgspec
 from fastapi import Query, Request, Response
 
 from comanda.api.answers import AdminProductAnswer, ProductAnswer, ProductPage, numbered
 from comanda.api.bodies import Bound, Limit, Page, QueryTags, Search
-from comanda.api.conditional import tagged
+from comanda.api.conditional import TAGGED, Asked, IfMatch, single, tag_of, tagged, unchanged
 from comanda.api.document import answers
+from comanda.api.paging import around
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
 from comanda.api.security import Admin, AdminForDeleted, router
@@ -29,6 +31,12 @@ DEACTIVATE = Boundary("products.deactivate")
 routes = router("/products", "products")
 
 
+class _Written(msgspec.Struct, rename="camel"):
+    """What a page that is written out says of the others."""
+
+    total_pages: int
+
+
 @routes.post("", status_code=201, responses=answers("SKU_TAKEN"))
 async def create(_account: Admin, body: ProductBody, parts: Given, response: Response) -> AdminProductAnswer:
     """Add a product."""
@@ -40,7 +48,7 @@ async def create(_account: Admin, body: ProductBody, parts: Given, response: Res
             case product:
                 pass
     response.headers["Location"] = f"/api/v1/products/{product.id}"
-    return AdminProductAnswer.model_validate(product)
+    return _told(product, response)
 
 
 @routes.get("", response_model=ProductPage)
@@ -82,28 +90,32 @@ async def search(
     return await _page(parts, request, (q, page, limit), read)
 
 
-@routes.get("/{product_id}", responses=answers("PRODUCT_NOT_FOUND"))
-async def read(product_id: UUID, parts: Given) -> ProductAnswer:
+@routes.get("/{product_id}", response_model=ProductAnswer, responses=TAGGED | answers("PRODUCT_NOT_FOUND"))
+async def read(product_id: UUID, parts: Given, asked: Asked) -> Response:
     """One product."""
     async with parts.database.connection() as tx:
         product = (await products.find(tx, [product_id]))[0]
     if product is None:
         raise Problem("PRODUCT_NOT_FOUND")
-    return ProductAnswer.model_validate(product)
+    return single(asked, ProductAnswer.model_validate(product), is_public=True)
 
 
 @routes.patch("/{product_id}", responses=answers("PRODUCT_NOT_FOUND"))
-async def change(_account: Admin, product_id: UUID, body: ProductPatch, parts: Given) -> AdminProductAnswer:
+async def change(
+    _account: Admin, product_id: UUID, body: ProductPatch, parts: Given, if_match: IfMatch, response: Response
+) -> AdminProductAnswer:
     """Change some fields of a product. Orders keep the name and price that they were placed with."""
     async with parts.database.transaction(CHANGE) as tx:
+        await unchanged(tx, if_match, products.locked, product_id, ProductAnswer)
         product = (await products.change(tx, [(product_id, body.changes())]))[0]
-    return _changed(parts, product_id, product)
+    return _changed(parts, product_id, product, response)
 
 
 @routes.delete("/{product_id}", status_code=204, responses=answers("PRODUCT_NOT_FOUND"))
-async def delete(_account: Admin, product_id: UUID, parts: Given) -> Response:
+async def delete(_account: Admin, product_id: UUID, parts: Given, if_match: IfMatch) -> Response:
     """Take a product off the catalogue."""
     async with parts.database.transaction(DELETE) as tx:
+        await unchanged(tx, if_match, products.locked, product_id, ProductAnswer)
         is_gone = (await products.delete(tx, [product_id]))[0]
     if not is_gone:
         raise Problem("PRODUCT_NOT_FOUND")
@@ -112,25 +124,37 @@ async def delete(_account: Admin, product_id: UUID, parts: Given) -> Response:
 
 
 @routes.patch("/{product_id}/activate", responses=answers("PRODUCT_NOT_FOUND"))
-async def activate(_account: Admin, product_id: UUID, parts: Given) -> AdminProductAnswer:
+async def activate(
+    _account: Admin, product_id: UUID, parts: Given, if_match: IfMatch, response: Response
+) -> AdminProductAnswer:
     """Put a product on sale."""
     async with parts.database.transaction(ACTIVATE) as tx:
+        await unchanged(tx, if_match, products.locked, product_id, ProductAnswer)
         product = (await products.set_active(tx, [product_id], is_active=True))[0]
-    return _changed(parts, product_id, product)
+    return _changed(parts, product_id, product, response)
 
 
 @routes.patch("/{product_id}/deactivate", responses=answers("PRODUCT_NOT_FOUND"))
-async def deactivate(_account: Admin, product_id: UUID, parts: Given) -> AdminProductAnswer:
+async def deactivate(
+    _account: Admin, product_id: UUID, parts: Given, if_match: IfMatch, response: Response
+) -> AdminProductAnswer:
     """Take a product off sale."""
     async with parts.database.transaction(DEACTIVATE) as tx:
+        await unchanged(tx, if_match, products.locked, product_id, ProductAnswer)
         product = (await products.set_active(tx, [product_id], is_active=False))[0]
-    return _changed(parts, product_id, product)
+    return _changed(parts, product_id, product, response)
 
 
-def _changed(parts: Parts, product_id: UUID, product: Product | None) -> AdminProductAnswer:
+def _changed(parts: Parts, product_id: UUID, product: Product | None, response: Response) -> AdminProductAnswer:
     if product is None:
         raise Problem("PRODUCT_NOT_FOUND")
     parts.catalogue.forget([product_id])
+    return _told(product, response)
+
+
+def _told(product: Product, response: Response) -> AdminProductAnswer:
+    """What a change answers with; the tag is the one that it is read with from now on."""
+    response.headers["ETag"] = tag_of(ProductAnswer.model_validate(product))
     return AdminProductAnswer.model_validate(product)
 
 
@@ -158,4 +182,6 @@ async def _page(
         return ProductPage(items=items, **numbered(number, limit, total)).model_dump_json(by_alias=True).encode()
 
     content = await parts.pages.get(version, asked, write)
-    return tagged(request, f'W/"{version}"', content)
+    answer = tagged(request, f'W/"{version}"', content)
+    answer.headers.update(around(request, number, msgspec.json.decode(content, type=_Written).total_pages))
+    return answer

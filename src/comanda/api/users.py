@@ -7,10 +7,12 @@ from fastapi import Query, Response
 
 from comanda.accounts import accounts, one_time, sessions
 from comanda.accounts.accounts import Account, EmailTaken, LastAdmin, Role, SortBy
-from comanda.api.answers import AccountAnswer, AccountPage, numbered
+from comanda.api.answers import AccountAnswer, AccountPage
 from comanda.api.auth import registration
 from comanda.api.bodies import IS_ACTIVE, Limit, Page, Search, Shown, UserBody, UserPatch
+from comanda.api.conditional import TAGGED, Asked, IfMatch, marked, single, unchanged
 from comanda.api.document import answers
+from comanda.api.paging import Numbers
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
 from comanda.api.security import Admin, SignedIn, router
@@ -34,13 +36,14 @@ async def create(_account: Admin, body: UserBody, parts: Given, response: Respon
     if isinstance(made, EmailTaken):
         raise Problem("EMAIL_TAKEN")
     response.headers["Location"] = f"/api/v1/users/{made.id}"
-    return AccountAnswer.model_validate(made)
+    return marked(response, AccountAnswer.model_validate(made))
 
 
 @routes.get("")
 async def page(
     account: Admin,
     parts: Given,
+    numbers: Numbers,
     *,
     search: Search | None = None,
     status: Shown = "all",
@@ -66,7 +69,7 @@ async def page(
     )
     return AccountPage(
         items=[AccountAnswer.model_validate(one) for one in found],
-        **numbered(page, limit, total),
+        **numbers(page, limit, total),
     )
 
 
@@ -76,26 +79,30 @@ async def profile(account: SignedIn) -> AccountAnswer:
     return AccountAnswer.model_validate(account)
 
 
-@routes.get("/{user_id}", responses=answers("USER_NOT_FOUND"))
-async def read(_account: Admin, user_id: UUID, parts: Given) -> AccountAnswer:
+@routes.get("/{user_id}", response_model=AccountAnswer, responses=TAGGED | answers("USER_NOT_FOUND"))
+async def read(_account: Admin, user_id: UUID, parts: Given, asked: Asked) -> Response:
     """One account."""
     async with parts.database.connection() as tx:
         found = (await accounts.living(tx, [user_id]))[0]
-    return _granted(found)
+    return single(asked, _granted(found))
 
 
 @routes.patch("/{user_id}", responses=answers("USER_NOT_FOUND", "LAST_ADMIN"))
-async def change(_account: Admin, user_id: UUID, body: UserPatch, parts: Given) -> AccountAnswer:
+async def change(
+    _account: Admin, user_id: UUID, body: UserPatch, parts: Given, if_match: IfMatch, response: Response
+) -> AccountAnswer:
     """Change some fields of an account. Of another role, it has to sign in again."""
     async with parts.database.transaction(CHANGE) as tx:
+        await unchanged(tx, if_match, accounts.locked, user_id, AccountAnswer)
         changed = (await accounts.change(tx, [(user_id, body.changes())]))[0]
-    return _granted(changed)
+    return marked(response, _granted(changed))
 
 
 @routes.delete("/{user_id}", status_code=204, responses=answers("USER_NOT_FOUND", "LAST_ADMIN"))
-async def delete(_account: Admin, user_id: UUID, parts: Given) -> Response:
+async def delete(_account: Admin, user_id: UUID, parts: Given, if_match: IfMatch) -> Response:
     """Delete an account and end all its sessions. Its orders stay; its e-mail stays taken."""
     async with parts.database.transaction(DELETE) as tx:
+        await unchanged(tx, if_match, accounts.locked, user_id, AccountAnswer)
         is_gone = (await accounts.delete(tx, [user_id]))[0]
         if is_gone is True:
             await _shut_out(tx, user_id)
@@ -107,19 +114,24 @@ async def delete(_account: Admin, user_id: UUID, parts: Given) -> Response:
 
 
 @routes.patch("/{user_id}/activate", responses=answers("USER_NOT_FOUND"))
-async def activate(_account: Admin, user_id: UUID, parts: Given) -> AccountAnswer:
+async def activate(
+    _account: Admin, user_id: UUID, parts: Given, if_match: IfMatch, response: Response
+) -> AccountAnswer:
     """Let somebody sign in again."""
-    return await _set_active(parts, user_id, is_active=True)
+    return marked(response, await _set_active(parts, user_id, if_match, is_active=True))
 
 
 @routes.patch("/{user_id}/deactivate", responses=answers("USER_NOT_FOUND", "LAST_ADMIN"))
-async def deactivate(_account: Admin, user_id: UUID, parts: Given) -> AccountAnswer:
+async def deactivate(
+    _account: Admin, user_id: UUID, parts: Given, if_match: IfMatch, response: Response
+) -> AccountAnswer:
     """Keep somebody out, at once: sessions end, and nothing can be ordered."""
-    return await _set_active(parts, user_id, is_active=False)
+    return marked(response, await _set_active(parts, user_id, if_match, is_active=False))
 
 
-async def _set_active(parts: Parts, user_id: UUID, *, is_active: bool) -> AccountAnswer:
+async def _set_active(parts: Parts, user_id: UUID, if_match: IfMatch, *, is_active: bool) -> AccountAnswer:
     async with parts.database.transaction(ACTIVATE) as tx:
+        await unchanged(tx, if_match, accounts.locked, user_id, AccountAnswer)
         changed = (await accounts.change(tx, [(user_id, {"is_active": is_active})]))[0]
         if not is_active and isinstance(changed, Account):
             await _shut_out(tx, user_id)

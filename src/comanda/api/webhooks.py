@@ -9,6 +9,7 @@ from fastapi import Query, Response
 from comanda import telemetry
 from comanda.api.answers import Answer, Time
 from comanda.api.bodies import Limit, RedeliverBody, WebhookBody, WebhookPatch
+from comanda.api.conditional import TAGGED, Asked, IfMatch, marked, single, tag_of, unchanged
 from comanda.api.document import answers
 from comanda.api.once import hint
 from comanda.api.paging import Cursor, cursor_of, next_link, read_cursor
@@ -111,7 +112,7 @@ async def create(_account: Admin, body: WebhookBody, parts: Given, response: Res
     _check(parts, body.url)
     async with parts.database.transaction(CREATE) as tx:
         ((made, secret),) = await endpoints.create(tx, [Draft(body.url, body.description, body.event_types)])
-    response.headers["Location"] = f"/api/v1/webhooks/{made.id}"
+    response.headers.update({"Location": f"/api/v1/webhooks/{made.id}", "ETag": tag_of(_answer(made))})
     return NewWebhookAnswer(**_answer(made).model_dump(), secret=shown(secret))
 
 
@@ -122,28 +123,32 @@ async def listed(account: Admin, parts: Given) -> WebhookList:
     return WebhookList(items=[_answer(one) for one in found])
 
 
-@routes.get("/{webhook_id}", responses=answers("WEBHOOK_NOT_FOUND"))
-async def read(_account: Admin, webhook_id: UUID, parts: Given) -> WebhookAnswer:
+@routes.get("/{webhook_id}", response_model=WebhookAnswer, responses=TAGGED | answers("WEBHOOK_NOT_FOUND"))
+async def read(_account: Admin, webhook_id: UUID, parts: Given, asked: Asked) -> Response:
     """One endpoint."""
-    return _answer(await _known(parts, webhook_id))
+    return single(asked, _answer(await _known(parts, webhook_id)))
 
 
 @routes.patch("/{webhook_id}", responses=answers("WEBHOOK_NOT_FOUND"))
-async def change(_account: Admin, webhook_id: UUID, body: WebhookPatch, parts: Given) -> WebhookAnswer:
+async def change(
+    _account: Admin, webhook_id: UUID, body: WebhookPatch, parts: Given, if_match: IfMatch, response: Response
+) -> WebhookAnswer:
     """Change an endpoint, or switch it off and on. What happens while it is off is not kept for it."""
     if body.url is not None:
         _check(parts, body.url)
     async with parts.database.transaction(CHANGE) as tx:
+        await unchanged(tx, if_match, endpoints.locked, webhook_id, WebhookAnswer)
         (changed,) = await endpoints.change(tx, [(webhook_id, body.changes())])
     if changed is None:
         raise Problem("WEBHOOK_NOT_FOUND")
-    return _answer(changed)
+    return marked(response, _answer(changed))
 
 
 @routes.delete("/{webhook_id}", status_code=204, responses=answers("WEBHOOK_NOT_FOUND"))
-async def delete(_account: Admin, webhook_id: UUID, parts: Given) -> Response:
+async def delete(_account: Admin, webhook_id: UUID, parts: Given, if_match: IfMatch) -> Response:
     """Send nothing there any more."""
     async with parts.database.transaction(DELETE) as tx:
+        await unchanged(tx, if_match, endpoints.locked, webhook_id, WebhookAnswer)
         (is_gone,) = await endpoints.delete(tx, [webhook_id])
     if not is_gone:
         raise Problem("WEBHOOK_NOT_FOUND")

@@ -1,4 +1,8 @@
-"""The prices of products in memory, for the check before an order is written. The commit decides: it compares them."""
+"""The prices of products in memory, for the check before an order is written.
+
+The commit decides: it compares them. Nobody is refused by what is in memory, either: `anew` is asked before
+(docs/decisions/0019-catalogue-in-memory.md).
+"""
 
 import asyncio
 import time
@@ -77,6 +81,14 @@ class Catalogue:
             found.update((one, read[one]) for one in missing if one in read)
         return found
 
+    async def anew(self, source: Database, ids: Sequence[UUID]) -> dict[UUID, Priced]:
+        """The products of these ids that exist now, whatever is in memory or being read: one statement, begun here.
+
+        Raises:
+            DatabaseFault: PostgreSQL does not answer.
+        """
+        return await self._read(source, ids)
+
     def forget(self, ids: Iterable[UUID]) -> None:
         """Read these again when they are next asked for."""
         for one in ids:
@@ -84,11 +96,14 @@ class Catalogue:
 
     async def _load(self, source: Database, ids: Sequence[UUID]) -> dict[UUID, Priced]:
         try:
-            async with source.connection() as tx:
-                rows = await products.prices(tx, ids)
+            return await self._read(source, ids)
         finally:
             for one in ids:
                 del self._loading[one]
+
+    async def _read(self, source: Database, ids: Sequence[UUID]) -> dict[UUID, Priced]:
+        async with source.connection() as tx:
+            rows = await products.prices(tx, ids)
         until = time.monotonic() + self._lifetime
         read = {row["id"]: Priced(**dict(row)) for row in rows}
         for one, priced in read.items():

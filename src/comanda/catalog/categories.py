@@ -15,6 +15,7 @@ _sql = twin(__file__)
 LOCK_TREE = _sql["lock_tree"]
 CREATE = _sql["create"]
 FIND = _sql["find"]
+LOCKED = _sql["locked"]
 FIND_BY_SLUG = _sql["find_by_slug"]
 LIVING = _sql["living"]
 PAGE = _sql["page"]
@@ -96,6 +97,13 @@ async def change(tx: Tx, drafts: Sequence[Draft]) -> list[Category | Refused | N
 async def find(tx: Tx, ids: Sequence[UUID]) -> list[Category | None]:
     """Those that are there."""
     found = {row["id"]: Category(**row) for row in await FIND.rows(tx, ids)}
+    return [found.get(one) for one in ids]
+
+
+async def locked(tx: Tx, ids: Sequence[UUID]) -> list[Category | None]:
+    """The same, and nobody else changes them before the transaction ends."""
+    await LOCK_TREE.run(tx)  # before any row, as whoever moves one does
+    found = {row["id"]: Category(**row) for row in await LOCKED.rows(tx, ids)}
     return [found.get(one) for one in ids]
 
 

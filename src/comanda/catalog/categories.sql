@@ -1,4 +1,4 @@
--- The tree of categories. See migrations/0010_categories.sql.
+-- The tree of categories. See migrations/0010_categories.sql. `updated_at` never stands still, as with products.
 
 -- name: lock_tree
 -- One at a time: two moves at once could make a ring of which neither sees both halves.
@@ -17,6 +17,10 @@ RETURNING id, slug, name, description, parent_id, position, is_active, created_a
 -- name: find
 SELECT id, slug, name, description, parent_id, position, is_active, created_at, updated_at
   FROM categories WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL;
+
+-- name: locked
+SELECT id, slug, name, description, parent_id, position, is_active, created_at, updated_at
+  FROM categories WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL ORDER BY id FOR NO KEY UPDATE;
 
 -- name: find_by_slug
 SELECT id, slug, name, description, parent_id, position, is_active, created_at, updated_at
@@ -44,7 +48,8 @@ SELECT count(*) FROM categories
 -- name: rewrite
 UPDATE categories
    SET slug = given.slug, name = given.name, description = given.description, parent_id = given.parent_id,
-       position = given.position, is_active = given.is_active, updated_at = now()
+       position = given.position, is_active = given.is_active,
+       updated_at = greatest(now(), categories.updated_at + interval '1 microsecond')
   FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::int[], $7::bool[])
        AS given (id, slug, name, description, parent_id, position, is_active)
  WHERE categories.id = given.id AND categories.deleted_at IS NULL
@@ -52,7 +57,8 @@ RETURNING categories.id, categories.slug, categories.name, categories.descriptio
           categories.position, categories.is_active, categories.created_at, categories.updated_at;
 
 -- name: set_active
-UPDATE categories SET is_active = $2, updated_at = now() WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL
+UPDATE categories SET is_active = $2, updated_at = greatest(now(), categories.updated_at + interval '1 microsecond')
+ WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL
 RETURNING id, slug, name, description, parent_id, position, is_active, created_at, updated_at;
 
 -- name: in_use

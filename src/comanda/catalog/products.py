@@ -171,6 +171,12 @@ async def find(tx: Tx, ids: Sequence[UUID]) -> list[Product | None]:
     return [found.get(one) for one in ids]
 
 
+async def locked(tx: Tx, ids: Sequence[UUID]) -> list[Product | None]:
+    """The same, and nobody else changes them before the transaction ends."""
+    found = {row["id"]: _product(row) for row in await LOCKED.rows(tx, ids)}
+    return [found.get(one) for one in ids]
+
+
 async def change(tx: Tx, changes: Sequence[tuple[UUID, Mapping[str, Any]]]) -> list[Product | None]:
     """Set some fields of products (by the names of `Product`); None where there is none.
 

@@ -1,4 +1,5 @@
 -- Products. See migrations/0002_catalog_and_inventory.sql. Tags come as JSON: unnest can't take a row of rows apart.
+-- `updated_at` never stands still: of two changes that begin in one microsecond each has a time of its own (ETags).
 
 -- name: create
 -- Those whose SKU is free. Of two with one SKU the first is made.
@@ -44,7 +45,8 @@ UPDATE products
        attributes = given.attributes::jsonb, category_id = given.category_id, weight = given.weight,
        price = given.price, currency = given.currency, cost_price = given.cost_price,
        compare_at_price = given.compare_at_price, track_inventory = given.track_inventory,
-       minimum_stock = given.minimum_stock, is_active = given.is_active, updated_at = now()
+       minimum_stock = given.minimum_stock, is_active = given.is_active,
+       updated_at = greatest(now(), products.updated_at + interval '1 microsecond')
   FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[],
               $9::numeric[], $10::bigint[], $11::text[], $12::bigint[], $13::bigint[], $14::bool[], $15::int[],
               $16::bool[])
@@ -62,7 +64,7 @@ UPDATE products SET deleted_at = now(), updated_at = now(), is_active = false
 RETURNING id;
 
 -- name: set_active
-UPDATE products SET is_active = $2, updated_at = now()
+UPDATE products SET is_active = $2, updated_at = greatest(now(), products.updated_at + interval '1 microsecond')
  WHERE id IN (SELECT id FROM products WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL ORDER BY id FOR NO KEY UPDATE)
 RETURNING id, sku, name, description, brand, tags, images, attributes, category_id, weight, price, currency, cost_price,
           compare_at_price, track_inventory, minimum_stock, is_active, created_at, updated_at, deleted_at;

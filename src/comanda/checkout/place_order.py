@@ -1,7 +1,8 @@
 """Accepting orders: price them, commit many at once, answer each.
 
-A request is priced from the catalogue in memory; the commit decides whether that price still holds. Requests that
-arrive while a commit runs share the next one. PROTOCOL.md, "Accept".
+A request is priced from the catalogue in memory; the commit decides whether that price still holds, and nobody is
+refused before the products were looked up anew. Requests that arrive while a commit runs share the next one.
+PROTOCOL.md, "Accept".
 """
 
 import asyncio
@@ -138,6 +139,9 @@ class PlaceOrder:
         for _ in range(_QUOTES):
             draft = self._draft(wish, asked) or await self._looked_up(wish, asked)
             if isinstance(draft, Rejected):
+                # What is in memory, or was being read, may be older than what another process has changed.
+                draft = self._found(wish, asked, await self._catalogue.anew(self._database, list(wish.quantities)))
+            if isinstance(draft, Rejected):
                 # What was accepted under this key stays accepted, whatever became of the products since.
                 return await self._remembered(wish, asked) or draft
             verdict = await asyncio.shield(self._commits.submit(draft))
@@ -159,7 +163,9 @@ class PlaceOrder:
         return self._judged(wish, asked, lines, total)
 
     async def _looked_up(self, wish: Wish, asked: bytes) -> "_Draft | Rejected":
-        found = await self._catalogue.priced(self._database, list(wish.quantities))
+        return self._found(wish, asked, await self._catalogue.priced(self._database, list(wish.quantities)))
+
+    def _found(self, wish: Wish, asked: bytes, found: dict[UUID, Priced]) -> "_Draft | Rejected":
         missing = [product_id for product_id in wish.quantities if product_id not in found]
         if missing:
             return Rejected("PRODUCT_UNKNOWN", Sentence("No such product: {product}", product=missing[0]))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -13,6 +13,8 @@ from comanda.db import Record, Tx, twin
 _sql = twin(__file__)
 PAGE_OF_CUSTOMER = _sql["page_of_customer"]
 PAGE_OF_ALL = _sql["page_of_all"]
+OLDEST_OF_CUSTOMER = _sql["oldest_of_customer"]
+OLDEST_OF_ALL = _sql["oldest_of_all"]
 FIND = _sql["find"]
 STATUSES = _sql["statuses"]
 NEWEST_OF_CUSTOMER = _sql["newest_of_customer"]
@@ -20,7 +22,10 @@ LINES = _sql["lines"]
 PAYMENTS = _sql["payments"]
 MOVES = _sql["moves"]
 
+_NO_ID_IS_LESS = UUID(int=0)
 _NO_ID_IS_GREATER = UUID(int=2**128 - 1)
+_LONG_AGO = datetime(1980, 1, 1, tzinfo=UTC)
+_FAR_OFF = datetime(9000, 1, 1, tzinfo=UTC)
 
 State = Literal[
     "PENDING",
@@ -118,15 +123,44 @@ def _order(row: Record) -> Order:
 
 
 async def page(
-    tx: Tx, customer_id: UUID | None, states: Sequence[State] | None, *, before: UUID | None, limit: int
+    tx: Tx,
+    customer_id: UUID | None,
+    states: Sequence[State] | None,
+    *,
+    limit: int,
+    beyond: UUID | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    is_oldest_first: bool = False,
 ) -> list[Order]:
-    """The newest orders older than `before` (None: the newest): a customer's or, with None, everybody's."""
-    before = before or _NO_ID_IS_GREATER
+    """Orders in the order of their ids, that is of their times: a customer's or, with None, everybody's.
+
+    Args:
+        tx: a connection.
+        customer_id: whose; None: everybody's.
+        states: in one of these; None: in any.
+        limit: so many at the most.
+        beyond: go on after this one; None: begin.
+        since: made then or later.
+        until: made before that.
+        is_oldest_first: else the newest comes first.
+    """
+    times = _within(since or _LONG_AGO), _within(until or _FAR_OFF)
+    of_all, of_customer, start = (
+        (OLDEST_OF_ALL, OLDEST_OF_CUSTOMER, _NO_ID_IS_LESS)
+        if is_oldest_first
+        else (PAGE_OF_ALL, PAGE_OF_CUSTOMER, _NO_ID_IS_GREATER)
+    )
     if customer_id is None:
-        rows = await PAGE_OF_ALL.rows(tx, states, before, limit)
+        rows = await of_all.rows(tx, states, beyond or start, *times, limit)
     else:
-        rows = await PAGE_OF_CUSTOMER.rows(tx, customer_id, states, before, limit)
+        rows = await of_customer.rows(tx, customer_id, states, beyond or start, *times, limit)
     return [_order(row) for row in rows]
+
+
+def _within(moment: datetime) -> datetime:
+    """That time, or the nearest one that ids have."""
+    return min(max(moment, _LONG_AGO), _FAR_OFF)
 
 
 async def newest_of_customers(tx: Tx, customer_ids: Sequence[UUID]) -> list[datetime | None]:

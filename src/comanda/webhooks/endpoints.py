@@ -75,6 +75,12 @@ async def find(tx: Tx, ids: Sequence[UUID]) -> list[Endpoint | None]:
     return [found.get(one) for one in ids]
 
 
+async def locked(tx: Tx, ids: Sequence[UUID]) -> list[Endpoint | None]:
+    """The same, and nobody else changes them before the transaction ends."""
+    found = {row["id"]: _endpoint(row) for row in await LOCKED.rows(tx, ids)}
+    return [found.get(one) for one in ids]
+
+
 async def change(tx: Tx, changes: Sequence[tuple[UUID, Mapping[str, Any]]]) -> list[Endpoint | None]:
     """Set some fields, by the names of `Endpoint`; None where there is none."""
     standing = {row["id"]: _endpoint(row) for row in await LOCKED.rows(tx, [one for one, _ in changes])}
