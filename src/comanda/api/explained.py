@@ -129,6 +129,10 @@ EXPLAINED: dict[str, tuple[str, str]] = {
         "Fewer units are free than asked for; `detail` says how many.",
         "Ask for less, at another location, or later.",
     ),
+    "WEBHOOK_DISABLED": (
+        "The endpoint is off, by hand or by what it answered (`disabledReason`): nothing is sent there.",
+        "Switch it on with `PATCH webhooks/{id}` `{isActive: true}`, then ask again.",
+    ),
     "DELIVERY_UNDER_WAY": (
         "The delivery has not ended, so nothing can be sent again.",
         "Read it until its `status` is another one than PENDING.",
