@@ -11,5 +11,14 @@ SELECT uuid_v7(), 'order', 1, uuid_v7(), 'RUNNING', 'process_payment', 'forward'
 -- name: vacuum
 VACUUM ANALYZE sagas;
 
+-- name: rows
+-- The twelve largest tables; a partitioned one counts as one.
+SELECT relname AS name, rows FROM pg_class
+ CROSS JOIN LATERAL (SELECT coalesce(sum(part.reltuples) FILTER (WHERE part.reltuples > 0), 0)::bigint AS rows
+                       FROM pg_partition_tree(pg_class.oid) AS tree JOIN pg_class AS part ON part.oid = tree.relid
+                      WHERE tree.isleaf) AS counted
+ WHERE relkind IN ('r', 'p') AND NOT relispartition AND relnamespace = 'public'::regnamespace
+ ORDER BY rows DESC LIMIT 12;
+
 -- name: over
 DELETE FROM sagas WHERE correlation_id LIKE 'waiting-%' AND waits_until > now();
