@@ -13,12 +13,11 @@ VACUUM ANALYZE sagas;
 
 -- name: rows
 -- The twelve largest tables; a partitioned one counts as one.
-SELECT relname AS name, rows FROM pg_class
- CROSS JOIN LATERAL (SELECT coalesce(sum(part.reltuples) FILTER (WHERE part.reltuples > 0), 0)::bigint AS rows
-                       FROM pg_partition_tree(pg_class.oid) AS tree JOIN pg_class AS part ON part.oid = tree.relid
-                      WHERE tree.isleaf) AS counted
- WHERE relkind IN ('r', 'p') AND NOT relispartition AND relnamespace = 'public'::regnamespace
- ORDER BY rows DESC LIMIT 12;
+SELECT whole.relname AS name, sum(greatest(part.reltuples, 0))::bigint AS rows
+  FROM pg_class AS whole LEFT JOIN pg_inherits ON inhparent = whole.oid
+  JOIN pg_class AS part ON part.oid = coalesce(inhrelid, whole.oid)
+ WHERE whole.relkind IN ('r', 'p') AND NOT whole.relispartition AND whole.relnamespace = 'public'::regnamespace
+ GROUP BY whole.relname ORDER BY rows DESC LIMIT 12;
 
 -- name: over
 DELETE FROM sagas WHERE correlation_id LIKE 'waiting-%' AND waits_until > now();
