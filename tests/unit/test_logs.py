@@ -99,7 +99,8 @@ def test_files_are_daily_and_the_last_fourteen_are_kept(tmp_path: Path) -> None:
             telemetry.log("saga").info(f"{time} of {day:%F}")
         logging.getLogger().handlers[-1].close()  # as its process ends
         os.utime(tmp_path / "worker-7.log", (day.timestamp(), day.timestamp()))
-    kept = {file.name: [json.loads(line)["message"] for line in file.open()] for file in tmp_path.glob("worker-7*")}
+    written = {file.name: file.read_text().splitlines() for file in tmp_path.glob("worker-7*")}
+    kept = {name: [json.loads(line)["message"] for line in lines] for name, lines in written.items()}
     names = ["worker-7.log", *(f"worker-7.log.{day:%F}" for day in days[-2::-1])][:15]
     said = [[f"morning of {day:%F}", f"evening of {day:%F}"] for day in days[::-1]]
     assert kept == dict(zip(names, said[:15], strict=True)), "that of today, and those of fourteen days"
