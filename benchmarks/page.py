@@ -257,10 +257,10 @@ def hotspots() -> list[str]:
         if ".sql" in name:
             times = (known.get(name, "") for known in spent)
             said.append(row(f"`{name}`", *times, f"{one['calls']:g}", f"{one['wal_bytes']:,}", f"{one['buffers']:g}"))
-    said += ["", "Our own innermost functions, in shares of a process's samples (py-spy):", ""]
+    said += ["", "The functions that ran, whosever they are, in shares of a process's busy samples (py-spy):", ""]
     for process, found in last["functions"].items():
-        told = ", ".join(f"`{name}` {share:.1%}" for name, share in list(found["ours"].items())[:8])
-        said.append(f"* **{process}**: {told}")
+        ran = ", ".join(f"`{name}` {share:.1%}" for name, share in list(found["own"].items())[:8])
+        said.append(f"* **{process}**: {ran}")
     return [*said, ""]
 
 
