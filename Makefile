@@ -74,12 +74,13 @@ screenshots: .venv/.installed-dev
 	$(BIN)/python tests/screenshots.py
 
 # Less than half an hour, on an idle machine; needs wrk. Writes docs/performance.md: the README's figures are from there.
+# What traces cost is asked by name, in three minutes: .venv/bin/python benchmarks/page.py --only traces
 bench: .venv/.installed-dev peers
 	$(BIN)/python benchmarks/page.py
 
-# More than an hour, and sixty-five gigabytes of disk: ten million orders behind it.
-bench-growth: .venv/.installed
-	$(BIN)/python benchmarks/growth.py
+# More than an hour, and sixty-five gigabytes of disk: ten million orders behind it. Needs wrk. Writes docs/performance.md too.
+bench-growth: .venv/.installed-dev
+	$(BIN)/python benchmarks/page.py --only growth
 
 # Forty minutes, and ten gigabytes of disk: the console with a million orders behind it. Needs wrk. Writes docs/performance.md too.
 bench-console: .venv/.installed-dev

@@ -8,13 +8,13 @@ reservations, movements, payments and messages of all, events, attempts and mail
 and sixty gigabytes for ten million. The large one has a million sagas besides that wait for a retry. Then, in turn on
 each: orders are accepted for some seconds while workers and relay are stopped, and then finished as fast as they can
 be. At last `--through` orders go through a new shop, and the memory of each process is read. Prints a JSON line for
-each of the two rates and for the memory, and which hot statements would read a large table from end to end.
+each of the two rates, for the hot statements that read no large table from end to end, and for the memory.
+`make bench-growth` keeps them for the page.
 """
 
 import argparse
 import asyncio
 import statistics
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,13 +32,18 @@ MEMORY = 200  # MiB, of each process
 _sql = Twin(Path(__file__).with_suffix(".sql"))
 
 
-async def scanned(url: str) -> Mapping[str, str]:
-    """Hot statements that would read a table or an index from end to end, and which."""
+async def read_whole(url: str) -> Mapping[str, str]:
+    """What each hot statement would read from end to end, tables or indexes: nothing, in most cases."""
     database = await Database.open(url, name="plans")
     async with database.connection() as tx:
         read = {name: plans.read_whole(plan) for name, plan in (await plans.of_all(tx)).items()}
     await database.close()
-    return {name: ", ".join(whole) for name, whole in read.items() if whole}
+    return {name: ", ".join(whole) for name, whole in read.items()}
+
+
+def rows(stand: Stand) -> dict[str, int]:
+    """How many the largest tables hold, as VACUUM counted them."""
+    return {row["name"]: row["rows"] for row in ask(stand, _sql["rows"].text)}
 
 
 def filled(stand: Stand, orders: int) -> None:
@@ -90,6 +95,7 @@ def main() -> None:
         filled(many, asked.orders)
         ask(many, _sql["waiting"].text, asked.waiting)
         ask(many, _sql["vacuum"].text)
+        stored = rows(many)
         size = ask(many, "SELECT pg_database_size(current_database()) AS n")[0]["n"]
         stands = {"few": few, "many": many}
         for stand in stands.values():
@@ -98,28 +104,32 @@ def main() -> None:
             for name, stand in stands.items():
                 found[name].append(rates(stand, asked.seconds))
             say(f"run {number}", **{name: str(runs[-1]) for name, runs in found.items()})
-        scans = asyncio.run(scanned(many.database_url))
-        conditions = {
-            "orders": asked.orders,
-            "few": asked.few,
-            "waiting": asked.waiting,
-            "gib": round(size / 2**30, 1),
-            "whole_tables_read_by": dict(scans),
-        }
+        read = asyncio.run(read_whole(many.database_url))
+    scans = {name: whole for name, whole in read.items() if whole}
+    conditions = {
+        "orders": asked.orders,
+        "few": asked.few,
+        "waiting": asked.waiting,
+        "gib": round(size / 2**30, 1),
+    }
     rate = 0.8 * statistics.median(run[1] for run in found["many"])
     for at, name in enumerate(("growth_accept", "growth_finish")):
         values, references = ([run[at] for run in found[which]] for which in ("many", "few"))
-        report(name, values, references, 0.9, **conditions, reference=f"the same with {asked.few:,} orders stored")
+        with_few = f"the same with {asked.few:,} orders stored"
+        report(name, values, references, 0.9, **conditions, rows=stored, reference=with_few)
+    report(
+        "growth_plans", [len(read) - len(scans)], [len(read)], 1, **conditions,
+        read_from_end_to_end="; ".join(f"{name}: {whole}" for name, whole in scans.items()) or "none",
+        reference="all hot statements",
+    )  # fmt: skip
     # In a shop of its own: the large one has left no room on the disk.
     with comanda_up("--workers", "1", **settings) as stand:
         through = pushed_through(stand, asked.through, rate)
         used = memory(stand)
     report(
-        "growth_memory", [max(used.values())], [MEMORY], 1, unit="MiB", through=through, **used,
+        "growth_memory", [max(used.values())], [MEMORY], 1, unit="MiB", through=through, mib=used,
         reference="what a process may take",
     )  # fmt: skip
-    if scans:
-        sys.exit(f"reads a large table from end to end: {scans}")
 
 
 if __name__ == "__main__":

@@ -11,5 +11,13 @@ SELECT uuid_v7(), 'order', 1, uuid_v7(), 'RUNNING', 'process_payment', 'forward'
 -- name: vacuum
 VACUUM ANALYZE sagas;
 
+-- name: rows
+-- The twelve largest tables; a partitioned one counts as one.
+SELECT whole.relname AS name, sum(greatest(part.reltuples, 0))::bigint AS rows
+  FROM pg_class AS whole LEFT JOIN pg_inherits ON inhparent = whole.oid
+  JOIN pg_class AS part ON part.oid = coalesce(inhrelid, whole.oid)
+ WHERE whole.relkind IN ('r', 'p') AND NOT whole.relispartition AND whole.relnamespace = 'public'::regnamespace
+ GROUP BY whole.relname ORDER BY rows DESC LIMIT 12;
+
 -- name: over
 DELETE FROM sagas WHERE correlation_id LIKE 'waiting-%' AND waits_until > now();

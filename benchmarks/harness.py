@@ -96,7 +96,7 @@ def comanda_up(*options: str, keep: str = "", **settings: str) -> Iterator[Stand
 def _stand(folder: Path, process: "subprocess.Popen[bytes]") -> Stand:
     began = time.monotonic()
     while not (folder / "up.json").exists():
-        if process.poll() is not None or time.monotonic() - began > 60:
+        if process.poll() is not None or time.monotonic() - began > 180:
             sys.exit(f"comanda up did not start:\n{(folder / 'up.log').read_text()[-2000:]}")
         time.sleep(0.1)
     up = json.loads((folder / "up.json").read_text())

@@ -9,6 +9,7 @@ under a label (`--label before`) for the page.
 
 import argparse
 import json
+import platform
 import re
 import shutil
 import subprocess
@@ -27,8 +28,13 @@ from harness import HERE, Stand, ask, comanda_up, wrk
 from comanda.db.statements import Twin
 
 SAMPLED = ("api-1", "worker-1", "relay")
+# Into C: uvloop's, asyncpg's and msgspec's functions by name. Where py-spy can't, it looks on without stopping anybody.
+NATIVE = "--native" if platform.machine() in {"x86_64", "AMD64"} and sys.platform == "linux" else "--nonblocking"
 SPY = HERE.parent / ".venv-peers" / "bin" / "py-spy"
 TOP = 12
+# Where a process waits and does not work: of C too, since stacks reach into it.
+WAITING = ("epoll_wait", "epoll_pwait", "uv__io_poll", "select (selectors.py")
+LOOP = "the event loop and libraries"
 STATEMENTS = (
     "SELECT query, calls, rows, total_exec_time AS ms, wal_bytes::float8 AS wal, shared_blks_hit::float8 AS hit"
     "  FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -75,7 +81,7 @@ def spied(stand: Stand, seconds: float, folder: Path) -> Iterator[Callable[[], d
     def record(name: str) -> Counter[str]:
         raw = folder / f"{name}.raw"
         command = [str(SPY), "record", "--pid", str(stand.processes[name]), "--duration", f"{seconds:.0f}",
-                   "--rate", "100", "--format", "raw", "--output", str(raw), "--nonblocking"]  # fmt: skip
+                   "--rate", "100", "--format", "raw", "--output", str(raw), NATIVE]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if not raw.exists():
             sys.exit(f"py-spy said: {done.stderr}")
@@ -99,15 +105,19 @@ def _short(frame: str) -> str:
 
 
 def hottest(stacks: Counter[str]) -> dict[str, dict[str, float]]:
-    """Shares of a process's samples: `own`, by the function that ran; `ours`, by our own innermost function."""
-    total = sum(stacks.values()) or 1
+    """Shares of a process's busy samples: `own`, by the function that ran, whosever it is; `ours`, by our own innermost
+    function, what runs in the loop itself left to `own`.
+    """
     own: Counter[str] = Counter()
     ours: Counter[str] = Counter()
     for stack, count in stacks.items():
         frames = [_short(frame) for frame in stack.split(";")]
+        if any(waiting in frames[-1] for waiting in WAITING):
+            continue
         own[frames[-1]] += count
-        mine = next((frame for frame in reversed(frames) if "(comanda/" in frame), "the event loop and libraries")
-        ours[mine] += count
+        mine = next((frame for frame in reversed(frames) if "(comanda/" in frame), LOOP)
+        ours[LOOP if "comanda/cli/" in mine else mine] += count
+    total = sum(own.values()) or 1
     return {
         kind: {name: round(count / total, 3) for name, count in counted.most_common(TOP)}
         for kind, counted in (("own", own), ("ours", ours))

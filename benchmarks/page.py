@@ -2,9 +2,9 @@
 
     python benchmarks/page.py [--only NAME …] [--runs N]
 
-Each program's progress goes to stderr as it runs. With `--only`, the other lines stay as they were measured before; so
-do those of a program that fails, and then the exit code is 1. With `--only` alone nothing runs, and the page is written
-anew.
+Each program's progress goes to stderr as it runs. Growth and traces run only when they are named. With `--only`, the
+other lines stay as they were measured before; so do those of a program that fails, and then the exit code is 1. With
+`--only` alone nothing runs, and the page is written anew.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -40,7 +40,11 @@ PROGRAMS: dict[str, Sequence[str]] = {
     "reads": ("--runs", "2"),
     "watching": (),
     "doctor": (),
+    "traces": (),
+    "growth": (),
 }
+# They take their time, or need more room than most disks have: only by name.
+BY_NAME = {"growth", "traces"}
 # What each line says, for people. A value with a unit is better when it is smaller.
 TITLES = {
     "accept": "orders accepted over HTTP, against pgbench writing the same rows",
@@ -64,6 +68,11 @@ TITLES = {
     "reads_search": "p95 of searches among 68,000 products, against 50 ms",
     "watching": "p95 from a commit to those who watch, 5,000 streams at one process, against 100 ms",
     "doctor": "the doctor on a million orders, against a minute",
+    "traces": "CPU of an order with 10 % of them traced, against none",
+    "growth_accept": "accepted with 10 million orders stored, against 10,000",
+    "growth_finish": "finished, likewise",
+    "growth_plans": "hot statements that read no table from end to end",
+    "growth_memory": "the largest process after a million orders, against 200 MiB",
 }
 
 Line = dict[str, Any]
@@ -97,7 +106,7 @@ def title(line: Line) -> str:
 
 
 def is_small_better(line: Line) -> bool:
-    return str(line["conditions"].get("unit", "")).partition(" ")[0].strip(",") in {"ms", "s"}
+    return str(line["conditions"].get("unit", "")).partition(" ")[0].strip(",") in {"ms", "s", "MiB"}
 
 
 def picture(lines: Sequence[Line]) -> str:
@@ -136,13 +145,9 @@ def page(lines: Sequence[Line]) -> str:
     rows = []
     for line in lines:
         verdict = "met" if reached(line) >= 1 else "**missed**"
-        more = {name: value for name, value in line["conditions"].items() if name not in {"cpus", "reference", "unit"}}
-        told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in more.items())
-        rows.append(
-            f"| {title(line)} | {line['value']:,g} | {line['reference']:,g}"
-            f" ({line['conditions'].get('reference', 'the goal')}) | {line['ratio']:g} | {line['goal']:g}"
-            f" | {verdict} | {told} |"
-        )
+        against = f"{figure(line['reference'])} ({line['conditions'].get('reference', 'the goal')})".strip()
+        value, ratio, goal = (figure(line[name]) for name in ("value", "ratio", "goal"))
+        rows.append(row(title(line), value, against, ratio, goal, verdict, told(line["conditions"])))
     when = sorted({f"{line['date']}, revision {line['revision']}" for line in lines})
     return "\n".join(
         [
@@ -159,6 +164,7 @@ def page(lines: Sequence[Line]) -> str:
             "",
             f"On {os.cpu_count()} cores ({platform.machine()}), everything on the same machine: {'; '.join(when)}.",
             "",
+            *growth(lines),
             *hotspots(),
             *console(),
         ]
@@ -167,6 +173,56 @@ def page(lines: Sequence[Line]) -> str:
 
 def row(*cells: object) -> str:
     return f"| {' | '.join(str(cell) for cell in cells)} |"
+
+
+def figure(value: float | None) -> str:
+    """None: it was not kept."""
+    return "" if value is None else f"{value:,g}"
+
+
+def told(conditions: Mapping[str, Any]) -> str:
+    """Conditions in words. Of the checks of a doctor the three slowest; tables and processes have a section."""
+    said = []
+    for name, value in conditions.items():
+        match name, value:
+            case "cpus" | "reference" | "unit" | "rows" | "mib", _:
+                continue
+            case "day", {"seconds": seconds}:
+                said.append(f"the last day's {value['orders']:,} in {seconds:g} s")
+            case "checks", dict():
+                slowest = sorted(value.items(), key=lambda check: -check[1])[:3]
+                said.append(f"slowest {', '.join(f'{check} {seconds:g} s' for check, seconds in slowest)}")
+            case _, float():
+                said.append(f"{name.replace('_', ' ')} {round(value, 3):g}")
+            case _:
+                said.append(f"{name.replace('_', ' ')} {value}")
+    return ", ".join(said)
+
+
+def growth(lines: Sequence[Line]) -> list[str]:
+    """What stands behind the lines of `benchmarks/growth.py`: the rows stored, and what each process holds."""
+    found = {line["benchmark"]: line for line in lines if line["program"] == "growth"}
+    if not found:
+        return []
+    at, memory = found["growth_accept"]["conditions"], found["growth_memory"]["conditions"]
+    accepts, finishes = (found[name]["ratio"] for name in ("growth_accept", "growth_finish"))
+    said = [
+        "## Growth",
+        "",
+        f"`make bench-growth`: a shop with {at['orders']:,} orders stored and {at['waiting']:,} processes waiting",
+        f"({at['gib']:g} GiB), in turn with one of {at['few']:,}. It accepts {accepts:g} times as fast,",
+        f"and finishes {finishes:g} times as fast.",
+    ]
+    if "rows" in at:
+        said += ["", f"Rows: {', '.join(f'{table} {count:,}' for table, count in at['rows'].items())}."]
+    if plans := found.get("growth_plans"):
+        whole = plans["conditions"]["read_from_end_to_end"]
+        said += [
+            "",
+            f"Of {plans['reference']:g} hot statements those that read a table or an index from end to end: {whole}.",
+        ]
+    held = ", ".join(f"{process} {mib}" for process, mib in memory["mib"].items())
+    return [*said, "", f"After {memory['through']:,} orders through a new shop, MiB of each process: {held}.", ""]
 
 
 def hotspots() -> list[str]:
@@ -201,10 +257,10 @@ def hotspots() -> list[str]:
         if ".sql" in name:
             times = (known.get(name, "") for known in spent)
             said.append(row(f"`{name}`", *times, f"{one['calls']:g}", f"{one['wal_bytes']:,}", f"{one['buffers']:g}"))
-    said += ["", "Our own innermost functions, in shares of a process's samples (py-spy):", ""]
+    said += ["", "The functions that ran, whosever they are, in shares of a process's busy samples (py-spy):", ""]
     for process, found in last["functions"].items():
-        told = ", ".join(f"`{name}` {share:.1%}" for name, share in list(found["ours"].items())[:8])
-        said.append(f"* **{process}**: {told}")
+        ran = ", ".join(f"`{name}` {share:.1%}" for name, share in list(found["own"].items())[:8])
+        said.append(f"* **{process}**: {ran}")
     return [*said, ""]
 
 
@@ -251,7 +307,7 @@ def main() -> None:
     ).stdout.strip()
     stamp = {"date": datetime.now(UTC).date().isoformat(), "revision": revision}
     failed = []
-    for name in PROGRAMS if asked.only is None else asked.only:
+    for name in [name for name in PROGRAMS if name not in BY_NAME] if asked.only is None else asked.only:
         lines = run(name, asked.runs)
         if lines is None:
             failed.append(name)

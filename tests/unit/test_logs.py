@@ -1,9 +1,13 @@
 """Lines of the log: one for an event, whole, whoever speaks, with nothing in them that is nobody's business."""
 
 import json
+import logging
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -71,3 +75,33 @@ def test_each_event_is_one_whole_line_and_none_is_lost(tmp_path: Path) -> None:
 )
 def test_what_is_nobodys_business_is_masked(said: str, shown: str) -> None:
     assert telemetry.masked(said) == shown
+
+
+@pytest.fixture
+def _afterwards() -> Iterator[None]:
+    """The log of the other tests as it was."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = before
+    root.setLevel(level)
+
+
+@pytest.mark.usefixtures("_afterwards")
+def test_files_are_daily_and_the_last_fourteen_are_kept(tmp_path: Path) -> None:
+    """The days pass in the file's own time; what begins to speak later goes by that."""
+    noon = datetime.now(UTC).replace(hour=12)
+    days = [noon - timedelta(days=number) for number in range(20, -1, -1)]
+    (other := tmp_path / "relay.log.2020-01-01").touch()
+    for day in days:
+        telemetry.configure(level="info", directory=tmp_path, process="worker-7")
+        for time in ("morning", "evening"):
+            telemetry.log("saga").info(f"{time} of {day:%F}")
+        logging.getLogger().handlers[-1].close()  # as its process ends
+        os.utime(tmp_path / "worker-7.log", (day.timestamp(), day.timestamp()))
+    written = {file.name: file.read_text().splitlines() for file in tmp_path.glob("worker-7*")}
+    kept = {name: [json.loads(line)["message"] for line in lines] for name, lines in written.items()}
+    names = ["worker-7.log", *(f"worker-7.log.{day:%F}" for day in days[-2::-1])][:15]
+    said = [[f"morning of {day:%F}", f"evening of {day:%F}"] for day in days[::-1]]
+    assert kept == dict(zip(names, said[:15], strict=True)), "that of today, and those of fourteen days"
+    assert other.exists(), "another process keeps its own"

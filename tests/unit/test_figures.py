@@ -1,0 +1,84 @@
+"""What the README says that was measured is what was measured."""
+
+import json
+import re
+from collections import defaultdict
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MEASURED: dict[str, dict[str, Any]] = {
+    line["benchmark"]: line for line in json.loads((ROOT / "docs" / "performance.json").read_text())
+}
+# Where each figure stands in its row, which is found by its command; whose it is.
+SHOWN = [
+    ("benchmarks/accept.py", r"([\d.,]+) times pgbench", "accept", "ratio"),
+    ("benchmarks/accept.py", r"\(([\d.,]+)/s(?= against)", "accept", "value"),
+    ("benchmarks/accept.py", r"against ([\d.,]+)/s\)", "accept", "reference"),
+    ("benchmarks/accept.py", r"([\d.,]+) times slower", "accept_shared", "ratio"),
+    ("benchmarks/accept.py", r"\(([\d.,]+) times\)", "accept_alone", "ratio"),
+    ("benchmarks/end_to_end.py", r"([\d.,]+) orders/s", "end_to_end_instant", "value"),
+    ("benchmarks/end_to_end.py", r"([\d.,]+) times pgbench", "end_to_end_instant", "ratio"),
+    ("benchmarks/end_to_end.py", r"the goal of ([\d.,]+) is missed", "end_to_end_instant", "goal"),
+    ("benchmarks/end_to_end.py", r"within ([\d.,]+) s", "end_to_end_instant", "p99_seconds_to_confirmed"),
+    ("benchmarks/end_to_end.py --gateway mock", r"([\d.,]+) orders/s", "end_to_end_mock", "value"),
+    ("benchmarks/end_to_end.py --gateway mock", r"([\d.,]+) times", "end_to_end_mock", "ratio"),
+    ("benchmarks/end_to_end.py --gateway mock", r"within ([\d.,]+) s", "end_to_end_mock", "p99_seconds_to_confirmed"),
+    ("benchmarks/latency.py", r"p50 ([\d.,]+) ms", "idle_p50", "value"),
+    ("benchmarks/latency.py", r"p99 ([\d.,]+) ms", "idle_p99", "value"),
+    ("benchmarks/latency.py", r"at half load ([\d.,]+) ms", "post_at_half_load", "value"),
+    ("benchmarks/sagas.py", r"([\d.,]+) times one at a time", "sagas_by_hand", "ratio"),
+    ("benchmarks/sagas.py", r"([\d.,]+) times DBOS", "sagas_dbos", "ratio"),
+    ("benchmarks/sagas.py", r"([\d.,]+) times Restate", "sagas_restate", "ratio"),
+    ("benchmarks/queues.py", r"([\d.,]+) times Node's", "jobs_bullmq", "ratio"),
+    ("benchmarks/queues.py", r"([\d.,]+) times Celery", "jobs_celery", "ratio"),
+    ("make bench-growth", r"accepted ([\d.,]+) times", "growth_accept", "ratio"),
+    ("make bench-growth", r"finished ([\d.,]+) times", "growth_finish", "ratio"),
+    ("make bench-growth", r"above ([\d.,]+) MiB", "growth_memory", "value"),
+]
+NO_FIGURES = re.compile(r"p50|p99|99 %")
+
+
+def rows() -> dict[str, str]:
+    """Of the first table under "Why believe it": what was found, by the command that finds it."""
+    told = (ROOT / "README.md").read_text().replace("\N{MULTIPLICATION SIGN}", "times")
+    table = told.partition("## Why believe it")[2].partition("\n\n|")[2].partition("\n\n")[0]
+    found: dict[str, str] = defaultdict(str)
+    for cells in (line.split("|") for line in table.splitlines() if line.endswith("` |")):
+        found[cells[-2].strip().strip("`")] += cells[-3]
+    return found
+
+
+@pytest.mark.parametrize(("command", "pattern", "benchmark", "field"), SHOWN)
+def test_a_figure_of_the_readme_was_measured(command: str, pattern: str, benchmark: str, field: str) -> None:
+    """As rounded as it is shown: 6,920 for 6915.3, 0.80 for 0.805."""
+    found = re.search(pattern, rows()[command])
+    assert found is not None, f"{command} shows no such figure"
+    shown = found[1]
+    line = MEASURED[benchmark]
+    measured = line[field] if field in line else line["conditions"][field]
+    decimals = len(shown.partition(".")[2])
+    unit = 10 if not decimals and shown.endswith("0") else 10**-decimals
+    assert abs(float(shown.replace(",", "")) - measured) <= unit / 2 + 1e-9
+
+
+def test_no_figure_of_the_readme_is_without_its_measurement() -> None:
+    """But for the real baskets: `comanda load` keeps no line in docs/performance.json."""
+    unknown = {}
+    for command, said in rows().items():
+        measured = [pattern for of, pattern, _, _ in SHOWN if of == command]
+        left = reduce(lambda text, pattern: re.sub(pattern, "", text, count=1), measured, said)
+        if re.search(r"\d", NO_FIGURES.sub("", left)):
+            unknown[command] = left
+    assert [command.partition(" --")[0] for command in unknown] == ["comanda load"], unknown
+
+
+def test_the_readme_says_how_large_the_large_shop_was() -> None:
+    said = (ROOT / "README.md").read_text()
+    conditions = MEASURED["growth_accept"]["conditions"]
+    assert (conditions["orders"], conditions["waiting"], conditions["few"]) == (10_000_000, 1_000_000, 10_000)
+    assert "with 10 million orders stored and a million processes waiting, against 10,000 stored" in said
+    assert MEASURED["growth_memory"]["conditions"]["through"] >= 1_000_000
