@@ -4,12 +4,13 @@ import re
 from html import unescape
 from uuid import UUID, uuid4
 
+import pytest
 from test_console_access import Browser, browser
 from test_console_pages import HOSTILE, scene
 
 from api_client import Client
 from comanda.accounts import accounts
-from comanda.accounts.accounts import Account, Registration
+from comanda.accounts.accounts import Account, Registration, Role
 from comanda.catalog import products
 from comanda.console.orders import CUSTOMERS
 from comanda.db import Database
@@ -116,7 +117,7 @@ async def test_a_product_goes_off_sale_and_on_it_with_a_reason(api: Client) -> N
         (made,) = await products.create(tx, [products.Draft(HOSTILE, HOSTILE[:50], 1000, brand=HOSTILE)])
         assert isinstance(made, products.Product)
     path = f"/admin/products/{made.id}"
-    async with browser(api, "operator") as one:
+    async with browser(api, "admin") as one:
         assert (await one.post(f"{path}/deactivate", {"reason": " "})).status == 422
         assert (await one.post(f"{path}/deactivate", {"reason": "recalled"})).status == 303
         page = (await one.get(path)).text
@@ -134,9 +135,21 @@ async def test_a_product_goes_off_sale_and_on_it_with_a_reason(api: Client) -> N
         async with api.database.connection() as tx:
             done = await tx.fetch("SELECT act, reason FROM audit WHERE subject = $1 ORDER BY id", str(made.id))
         assert [tuple(row) for row in done] == [("product.deactivate", "recalled"), ("product.activate", "safe again")]
-    async with browser(api, "viewer") as one:
+        assert "/deactivate" in (await one.get(path)).text
+
+
+@pytest.mark.parametrize("role", ["operator", "viewer"])
+async def test_what_is_sold_is_decided_by_admins_as_it_is_in_the_api(api: Client, role: Role) -> None:
+    async with api.database.transaction() as tx:
+        (made,) = await products.create(tx, [products.Draft("Coffee", "COFFEE-1KG", 1000)])
+        assert isinstance(made, products.Product)
+    path = f"/admin/products/{made.id}"
+    async with browser(api, role) as one:
         assert (await one.post(f"{path}/deactivate", {"reason": "x"})).status == 403
-        assert "/deactivate" not in (await one.get(path)).text
+        page = (await one.get(path)).text
+        assert "COFFEE-1KG" in page
+        assert "/deactivate" not in page
+    assert (await api.get(f"/api/v1/products/{made.id}")).body["isActive"] is True
 
 
 async def test_every_message_can_be_seen_before_anybody_gets_it(api: Client) -> None:

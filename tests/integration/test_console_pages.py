@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from test_console_access import Browser, browser
+from test_console_processes import connected
 from test_gateway import Gateway
 
 from api_client import Client, running_api
@@ -202,7 +203,7 @@ async def test_orders_come_in_pages_each_once(database_url: str, redis_url: str)
 
 
 async def test_the_overview_is_told_within_seconds_and_once_for_all_who_look(
-    api: Client, monkeypatch: pytest.MonkeyPatch
+    api: Client, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[int] = []
     look = Pulse._look
@@ -213,7 +214,9 @@ async def test_the_overview_is_told_within_seconds_and_once_for_all_who_look(
 
     monkeypatch.setattr(Pulse, "_look", counted)
     began = time.monotonic()
-    async with browser(api, "viewer") as one, browser(api, "viewer") as other:
+    async with (
+        connected(database_url, "worker-1", "relay-1"), browser(api, "viewer") as one, browser(api, "viewer") as other
+    ):  # fmt: skip
         url = f"{api.url}/admin/live?view=overview"
         async with one.session.get(url) as first, other.session.get(url) as second:
             assert first.content_type == "text/event-stream"

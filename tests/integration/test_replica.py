@@ -10,6 +10,8 @@ from uuid import uuid4
 
 import psutil
 import pytest
+from test_console_access import browser
+from test_console_processes import WELL, overview
 
 from api_client import Client, Person, running_api
 from comanda import telemetry
@@ -270,3 +272,18 @@ async def test_without_a_replica_nothing_is_shown_of_it(database_url: str, redis
     async with running_api(database_url, redis_url) as api:
         assert await _replica(api) is None
         assert (await _from(api, "/api/v1/categories"))[0] == "primary"
+
+
+async def test_the_console_says_whether_the_replica_is_used_and_how_far_it_is(api: Client, standby: Standby) -> None:
+    unused = "The replica is not used: lists are read from the primary"
+    async with browser(api, "viewer") as one:
+        page = await overview(one, ">used</span> · at most")
+        assert unused not in page
+        await standby.pause()
+        page = await overview(one, unused, ">not used</span>")
+        assert WELL not in page
+
+
+async def test_where_there_is_no_replica_the_console_says_nothing_of_one(database_url: str, redis_url: str) -> None:
+    async with running_api(database_url, redis_url) as api, browser(api, "viewer") as one:
+        assert "replica" not in await overview(one, "API processes")

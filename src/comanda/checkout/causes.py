@@ -4,6 +4,7 @@ Events and moves are stamped with their transaction's beginning, attempts a micr
 alone every effect would stand before its cause.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -76,9 +77,11 @@ def moments(effects: Sequence[tuple[datetime, str]], tried: Sequence[Tried]) -> 
     """
     times = sorted({at for at, _ in effects})
     ends = dict(pairwise(times))
+    tried_at = [one.at for one in tried]
     found = []
     for at, name in effects:
         causes, end = _CAUSES.get(name, ()), ends.get(at)
-        span = (one for one in tried if one.at > at and (end is None or one.at < end))
+        # Of a story of thousands of attempts only these are looked at.
+        span = tried[bisect_right(tried_at, at) : None if end is None else bisect_left(tried_at, end)]
         found.append(next((one.at for one in span if any(cause.fits(one) for cause in causes)), at))
     return found

@@ -99,7 +99,7 @@ ROUTES = [
     Page("GET", "/admin/stock", lists.stock, READERS),
     Page("GET", "/admin/products", products.listed, READERS),
     Page("GET", "/admin/products/{product_id}", products.show, READERS),
-    Page("POST", "/admin/products/{product_id}/{verb}", products.switch, ACTORS, acts=True),
+    Page("POST", "/admin/products/{product_id}/{verb}", products.switch, ADMINS, acts=True),
     Page("GET", "/admin/webhooks", lists.webhooks, ADMINS),
     Page("GET", "/admin/webhooks/{webhook_id}", lists.webhook, ADMINS),
     Page("POST", "/admin/webhooks/{webhook_id}/deliveries/{delivery_id}", lists.redeliver, ADMINS, acts=True),

@@ -2,21 +2,19 @@
 
 import asyncio
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from prometheus_client import REGISTRY, CollectorRegistry
-from prometheus_client.multiprocess import MultiProcessCollector
-
 from comanda import clock, objectives, telemetry
 from comanda.api.parts import Parts
 from comanda.bulk import bulks
 from comanda.bulk.bulks import Bulk
+from comanda.console import processes
 from comanda.console.minutes import Hour, Minute
+from comanda.console.processes import Processes
 from comanda.db import twin
 from comanda.errors import DependencyFault
 from comanda.messaging import dead_letters, outbox
@@ -119,6 +117,7 @@ class Seen:
     minutes: Sequence[Minute] = ()
     throughput: Mapping[str, Throughput] = field(default_factory=dict)
     workers: Sequence[Any] = ()
+    processes: Processes = field(default_factory=Processes)
     bulks: Sequence[Bulk] = ()
     rates: Mapping[UUID, float] = field(default_factory=dict)
     sums: Sums = field(default_factory=Sums)
@@ -156,7 +155,7 @@ class Seen:
         """Nobody has to do anything."""
         is_up = self.is_database_up and self.is_redis_up
         is_quiet = not (self.stuck or self.letters or self.open_breakers or self.is_late or self.broken)
-        return is_up and is_quiet and not any(one.difference for one in self.money)
+        return is_up and is_quiet and self.processes.are_well and not any(one.difference for one in self.money)
 
 
 class Pulse:
@@ -217,6 +216,7 @@ class Pulse:
                     minutes=self._hour.minutes(now),
                     throughput={one.queue: one for one in await throughput.of_hour(tx)},
                     workers=await WORKERS.rows(tx),
+                    processes=await processes.look(tx, self._parts.lists.replica),
                     bulks=await bulks.lately(tx, _BULKS),
                     rates=await bulks.rates(tx),
                     sums=self._sums,
@@ -246,7 +246,7 @@ class Pulse:
             return
         assert goods is not None
         lies = Goods(**{name: int(units) for name, units in goods.items()})
-        self._sums = Sums(money, lies, await asyncio.to_thread(_violations), budgets)
+        self._sums = Sums(money, lies, await asyncio.to_thread(processes.violations), budgets)
         self._could_sum, self._summed_at = True, _now()
 
     async def _counters(self) -> dict[str, dict[str, int]] | None:
@@ -270,16 +270,3 @@ def _money(row: Any) -> Money:
 def _queue(row: Any, counted: dict[str, dict[str, int]]) -> Queue:
     jobs = counted.get(row["name"], {})
     return Queue(**dict(row), completed=jobs.get("completed", 0), failed=jobs.get("failed", 0))
-
-
-def _violations() -> dict[str, int] | None:
-    """As the relay last saw them: a metric that all processes of this machine share."""
-    registry = REGISTRY
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    for family in registry.collect():
-        if family.name == "comanda_invariant_violations":
-            found = {sample.labels["check"]: int(sample.value) for sample in family.samples}
-            return found or None
-    return None

@@ -37,6 +37,7 @@ _TONES = {
     "paused": "wait", "HALF_OPEN": "wait", "degraded": "wait", "unknown": "wait", "operator": "wait",
     "PAYMENT_FAILED": "bad", "COMPENSATION_FAILED": "bad", "FAILED": "bad", "failed": "bad", "stuck": "bad",
     "lost": "bad", "no answer": "bad", "refused": "bad", "down": "bad", "full": "bad", "OPEN": "bad",
+    "used": "good", "not used": "wait",
     "kept": "good", "budget low": "wait", "budget spent": "bad",
     "CANCELLED": "undone", "REFUNDED": "undone", "COMPENSATED": "undone",
 }  # fmt: skip
