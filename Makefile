@@ -31,7 +31,7 @@ proof: .venv/.installed-dev
 models: .venv/.installed-dev
 	$(BIN)/python tests/models/forever.py
 
-# Fifty thousand requests made up from the OpenAPI document.
+# Fifty thousand requests made up from the OpenAPI document. What came of it is in docs/fuzz.json, and a line of docs/security.md.
 fuzz: .venv/.installed-dev
 	$(BIN)/python -m pytest tests/acceptance/test_fuzz.py --examples 700 -s
 

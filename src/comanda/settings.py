@@ -16,6 +16,15 @@ from comanda.networks import Network
 from comanda.telemetry import REQUEST_BUCKETS, SAGA_BUCKETS
 
 MINIMUM_SECRET_BYTES = 32
+MINIMUM_ADMIN_PASSWORD = 12  # characters, in production
+# What examples and guides leave in a key; by chance in none that was made from random bytes.
+_LEFT_IN_KEYS = ("changeme", "changethis", "secret", "password", "example", "insecure", "default", "0123456789abcdef")
+# What guessers try first, and what this project's own tests and figures sign in with; as `_plain` writes it.
+_TRIED_FIRST = {
+    "adminadminadmin", "administrator", "benchmarkpassword", "changemechangeme", "changemeplease", "changethispassword",
+    "comandacomanda", "comandapassword", "correcthorsebattery", "correcthorsebatterystaple", "defaultpassword",
+    "letmeinletmein", "passwordpassword", "qwertyuiop", "welcometocomanda",
+}  # fmt: skip
 # As browsers write one: lower-case, without a path, without the port that its scheme has anyway.
 _ORIGIN = re.compile(
     r"(?:https://(?!.*:443$)|http://(?!.*:80$))(?:[a-z0-9.-]*[a-z0-9]|\[[0-9a-f:.]+\])(?::[1-9]\d{0,4})?"
@@ -106,6 +115,33 @@ def _origins(value: object) -> object:
     return named
 
 
+def _plain(secret: str) -> str:
+    """Letters and digits alone, small: Change-Me and changeme are one."""
+    return "".join(one for one in secret.casefold() if one.isalnum())
+
+
+def _weak_key(key: str) -> str | None:
+    """What is wrong with it in production, and what to do."""
+    if not key:
+        return "must be set in production (32 bytes or more, from a secret store)"
+    if len(set(key)) < 8:
+        return "must not be a repeated letter: make one with `openssl rand -hex 32`"
+    if any(left in _plain(key) for left in _LEFT_IN_KEYS):
+        return "is an example's: make one with `openssl rand -hex 32`"
+    return None
+
+
+def _weak_password(password: str) -> str | None:
+    """The same of the first admin's password; without one no admin is made."""
+    if password and len(password) < MINIMUM_ADMIN_PASSWORD:
+        least = f"at least {MINIMUM_ADMIN_PASSWORD} characters in production"
+        return f"must have {least}: make one with `openssl rand -hex 16`"
+    plain = _plain(password)
+    if password and (len(set(plain)) < 5 or plain.rstrip("0123456789") in _TRIED_FIRST | {""}):
+        return "is among the first to be guessed: make one with `openssl rand -hex 16`"
+    return None
+
+
 PostgresUrl = Annotated[str, _url_of("postgresql", "postgres")]
 RedisUrl = Annotated[str, _url_of("redis", "rediss", "unix")]
 HttpUrl = Annotated[str, _url_of("http", "https")]
@@ -187,10 +223,10 @@ class Settings(BaseSettings):
         key = self.secret_key.get_secret_value()
         if key and len(key.encode()) < MINIMUM_SECRET_BYTES:
             raise ValueError(f"COMANDA_SECRET_KEY must have at least {MINIMUM_SECRET_BYTES} bytes")
-        if self.environment == "production" and not key:
-            raise ValueError("COMANDA_SECRET_KEY must be set in production (32 bytes or more, from a secret store)")
-        if self.environment == "production" and len(set(key)) < 8:
-            raise ValueError("COMANDA_SECRET_KEY must not be a repeated letter: make one with `openssl rand -hex 32`")
+        if self.environment == "production" and (why := _weak_key(key)):
+            raise ValueError(f"COMANDA_SECRET_KEY {why}")
+        if self.environment == "production" and (why := _weak_password(self.admin_password.get_secret_value())):
+            raise ValueError(f"COMANDA_ADMIN_PASSWORD {why}")
         if self.environment == "production" and self.gateway == "instant":
             raise ValueError("COMANDA_GATEWAY=instant remembers nothing and charges nobody: benchmarks only")
         if self.environment == "production" and "*" in self.cors_origins:

@@ -4,16 +4,34 @@ An Idempotency-Key is none of them: it names an intent, and is worth nothing wit
 """
 
 import asyncio
+import gzip
+import importlib.util
 import json
 import secrets
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+import pytest
+
+from receiver import Receiver
 from up import ADMIN, Ran, Reply, Up, Visitor, comanda, eventually, running
 
 CLOSED = "http://127.0.0.1:1/hook"
+IS_TRACED = importlib.util.find_spec("opentelemetry") is not None  # comanda[otel]
+CONSOLE = (
+    "", "/settings", "/orders", "/payments", "/webhooks", "/dead-letters", "/audit", "/mailbox", "/users", "/queues",
+)  # fmt: skip
+
+
+@pytest.fixture
+def collector() -> Iterator[Receiver]:
+    """Who is told of every span, as a collector of OpenTelemetry is."""
+    one = Receiver(answer=b"")
+    yield one
+    one.close()
 
 
 def _canary(kind: str) -> str:
@@ -22,6 +40,11 @@ def _canary(kind: str) -> str:
 
 def _hits(canaries: Mapping[str, str], places: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(place, kind) for place, text in places for kind, value in canaries.items() if value in text]
+
+
+def _is_for_staff(place: str, kind: str) -> bool:
+    """Who may see an order and its payment in the console is told by which method it was paid."""
+    return kind in {"method", "method2"} and place.startswith(("/admin/payments", "/admin/orders/"))
 
 
 class _Traffic:
@@ -50,7 +73,12 @@ class _Traffic:
             return Reply(response.status, json.loads(text) if is_json else text, response.headers)
 
 
-async def test_no_secret_comes_out_anywhere(tmp_path: Path) -> None:
+async def test_no_secret_comes_out_anywhere(
+    tmp_path: Path, collector: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.removesuffix("/hook"))
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_on")
     given = {name: _canary(name) for name in ("admin", "password", "guess", "method", "method2", "dsn", "redis")}
     key, short_key = _canary("key"), "canary-" + secrets.token_hex(8)
     logs = tmp_path / "logs"
@@ -72,15 +100,21 @@ async def test_no_secret_comes_out_anywhere(tmp_path: Path) -> None:
         async with up.session().get(f"{up.api}/metrics") as response:
             shown.append(("/metrics", await response.text()))
         shown.append(("mailbox", json.dumps(await admin.get("/mailbox"))))
+        shown += await _console(up, order, given["admin"])
         await up.stop()
         shown += traffic.refusals
     assert {400, 401, 404, 415, 422, 503} <= traffic.statuses
+    spans = [(f"trace {number}", text) for number, text in enumerate(_traced(collector))]
+    assert not IS_TRACED or all(
+        _hits({"planted": name}, spans) for name in ("POST /api/v1/auth/login", "order.process_payment", "POST webhook")
+    ), "what is traced is looked through"
+    shown += spans
     files = [*logs.rglob("*"), *(tmp_path / "data" / "logs").rglob("*"), tmp_path / "data.out", tmp_path / "data.err"]
     shown += [(str(one.relative_to(tmp_path)), one.read_text(errors="replace")) for one in files if one.is_file()]
     assert len([one for one in files if one.is_file()]) >= 6
     assert all(len(one) >= 16 for one in canaries.values()), "too short to be unmistakable"
     assert _hits({"planted": "Request"}, shown), "it looks where something is"
-    assert not _hits(canaries, shown)
+    assert not [hit for hit in _hits(canaries, shown) if not _is_for_staff(*hit)]
 
 
 async def _people(traffic: _Traffic, admin: Visitor, given: Mapping[str, str]) -> dict[str, str]:
@@ -176,6 +210,28 @@ async def _hurt(up: Up, traffic: _Traffic, admin: Visitor, given: Mapping[str, s
 
     await eventually(is_refused, 20)
     await eventually(is_back)
+
+
+async def _console(up: Up, order: str, password: str) -> list[tuple[str, str]]:
+    """What the console's pages show to an admin, the settings among them."""
+    jar = aiohttp.CookieJar(unsafe=True)  # the host is an address
+    async with aiohttp.ClientSession(cookie_jar=jar) as session:
+        fields, own = {"email": ADMIN, "password": password}, {"Origin": up.api}
+        async with session.post(f"{up.api}/admin/login", data=fields, headers=own) as response:
+            assert (response.status, response.url.path) == (200, "/admin"), await response.text()
+        pages = []
+        for path in (*CONSOLE, f"/orders/{order}"):
+            async with session.get(f"{up.api}/admin{path}") as response:
+                assert response.status == 200, path
+                pages.append((f"/admin{path}", await response.text()))
+    assert _hits({"a setting": "COMANDA_SECRET_KEY"}, pages) or _hits({"a setting": "SECRET_KEY"}, pages)
+    return pages
+
+
+def _traced(collector: Receiver) -> list[str]:
+    """Names and attributes of spans, as far as they are text in what was sent."""
+    told = [(headers.get("content-encoding"), body) for headers, body in list(collector.heard)]
+    return [(gzip.decompress(body) if how == "gzip" else body).decode(errors="replace") for how, body in told]
 
 
 def _stored(folder: Path) -> dict[str, str]:

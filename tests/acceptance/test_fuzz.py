@@ -3,19 +3,28 @@
 import asyncio
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from up import running
+import fuzzed
+from comanda.db.database import connect
+from up import Up, Visitor, eventually, running
 
 # A valid request is more than a schema can say: a price of 3.0, a blank name, half a surrogate pair are refused.
 LEFT_OUT = "positive_data_acceptance"
+EVERYTHING = ("--checks", "all", "--exclude-checks", LEFT_OUT, "--phases", "fuzzing,stateful")
+# Of who may do less: that nothing breaks, and that each refusal is a documented one.
+IN_SHORT = ("--checks", "not_a_server_error,status_code_conformance,response_schema_conformance", "--phases", "fuzzing")
 # Would sign out whoever asks; would never end.
 NOT_ASKED = "/auth/logout|/orders/{order_id}/events"
 LEAST = 3000
 LEAST_OF_MANY = 50_000  # with as many examples of each as `make fuzz` asks for
 MANY = 700
+SHARE_OF_OTHERS = 20  # the customer and who is not signed in make a twentieth each of the admin's requests
 # What follows an order asks for it to be paid by then.
 QUICK = {"GATEWAY_LATENCY_MS": "0", "GATEWAY_OUTCOMES": "100/0/0"}
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
@@ -24,28 +33,55 @@ SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 async def test_no_request_is_answered_as_the_document_does_not_say(
     tmp_path: Path, urls: dict[str, str], pytestconfig: pytest.Config
 ) -> None:
+    examples = int(pytestconfig.getoption("--examples"))
+    few = max(2, examples // SHARE_OF_OTHERS)
     async with running(tmp_path / "data", "--json", LOG_LEVEL="warning", **QUICK, **urls) as up:
-        admin = await up.signed_in()
+        admin, customer = await up.signed_in(), await up.registered()
         before = await _resident(up.processes["api-1"])
-        process = await asyncio.create_subprocess_exec(
-            str(SCHEMATHESIS), "run", f"{up.api}/api/openapi.json",
-            "--header", f"Authorization: {admin.headers['Authorization']}",
-            "--checks", "all", "--exclude-checks", LEFT_OUT, "--phases", "fuzzing,stateful",
-            "--max-examples", str(pytestconfig.getoption("--examples")), "--exclude-path-regex", NOT_ASKED,
-            "--continue-on-failure", "--workers", "2", "--no-color",
-            cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
-        said = (await process.communicate())[0].decode(errors="replace")
-        made = re.search(r"^\s*(\d+) generated", said, re.MULTILINE)
-        assert process.returncode == 0, said[max(0, said.find("= FAILURES")) :][:6000]
-        assert made is not None
-        examples = pytestconfig.getoption("--examples")
-        assert int(made[1]) >= (LEAST_OF_MANY if examples >= MANY else LEAST), said[-500:]
+        made = await _make_up(up, tmp_path, examples, admin.headers, *EVERYTHING)
+        assert made >= (LEAST_OF_MANY if examples >= MANY else LEAST)
+        reached = await _refunds(up)
+        made += sum(
+            await asyncio.gather(*(_make_up(up, tmp_path, few, who, *IN_SHORT) for who in (customer.headers, {})))
+        )
+        broken = await _server_errors(up)
         after = await _resident(up.processes["api-1"])
-        print(f"{made[1]} requests; the API held {before} MiB before and {after} MiB after")
+        print(
+            f"{made} requests, {broken} answers of 5xx; the API held {before} MiB before and {after} MiB after;"
+            f" {reached} refunds reached"
+        )
+        assert broken == 0
         assert after < before + 100, "memory is steady"
         await admin.all_ended()
+        await _walk_to_a_refund(admin)
+        assert await _refunds(up) == reached + 1
         assert (await up.comanda("doctor", "--json")).code == 0
+    if examples >= MANY:
+        figures = {"requests": made, "serverErrors": broken, "mibBefore": before, "mibAfter": after, "refunds": reached}
+        fuzzed.write(fuzzed.stamped(figures))
+
+
+async def _make_up(up: Up, folder: Path, examples: int, headers: Mapping[str, str], *options: str) -> int:
+    """How many requests were made, none of which was answered wrongly."""
+    given = [part for name, value in headers.items() for part in ("--header", f"{name}: {value}")]
+    process = await asyncio.create_subprocess_exec(
+        str(SCHEMATHESIS), "run", f"{up.api}/api/openapi.json", *given, *options,
+        "--max-examples", str(examples), "--exclude-path-regex", NOT_ASKED,
+        "--continue-on-failure", "--workers", "2", "--no-color",
+        cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    said = (await process.communicate())[0].decode(errors="replace")
+    made = re.search(r"^\s*(\d+) generated", said, re.MULTILINE)
+    assert process.returncode == 0, said[max(0, said.find("= FAILURES")) :][:6000]
+    assert made is not None, said[-500:]
+    return int(made[1])
+
+
+async def _server_errors(up: Up) -> int:
+    """Answers of 5xx, as the API itself counted them."""
+    counted = {name: n for name, n in (await up.metrics()).items() if name.startswith("http_requests_total{")}
+    assert sum(counted.values()) > LEAST, "it counts"
+    return int(sum(n for name, n in counted.items() if re.search(r'status="5\d\d"', name)))
 
 
 async def _resident(pid: int) -> int:
@@ -53,3 +89,59 @@ async def _resident(pid: int) -> int:
     status = await asyncio.to_thread(Path(f"/proc/{pid}/status").read_text)
     found = re.search(r"VmRSS:\s+(\d+) kB", status)
     return int(found[1]) // 1024 if found else 0
+
+
+async def _refunds(up: Up) -> int:
+    connection = await connect(up.facts["databaseUrl"], name="tests")
+    try:
+        return int(await connection.fetchval("SELECT count(*) FROM refunds"))
+    finally:
+        connection.terminate()
+
+
+async def _walk_to_a_refund(admin: Visitor) -> None:
+    """From a new product to an order's refund, only as the document's links say."""
+    async with admin.session.get(f"{admin.api}/api/openapi.json") as response:
+        document = await response.json()
+    product = await admin.made("/products", {"name": "Coffee", "sku": uuid4().hex, "price": 1250})
+    stocked = await _follow(admin, document, "/products", "post /inventory", product, {})
+    order = await _follow(admin, document, "/inventory", "post /orders", stocked, {})
+    order_id = order["orderId"]
+    assert [one["status"] for one in await admin.ended(order_id)] == ["CONFIRMED"]
+    back = await _follow(admin, document, "/orders", "post /orders/{order_id}/refunds", order, {"amount": 250})
+
+    async def is_given_back() -> bool:
+        one = "get /orders/{order_id}/refunds/{refund_id}"
+        found = await _follow(admin, document, "/orders/{order_id}/refunds", one, back, {}, order_id=order_id)
+        return bool(found["status"] == "SUCCEEDED" and found["amount"] == 250)
+
+    await eventually(is_given_back)
+
+
+async def _follow(
+    admin: Visitor, document: Any, made_by: str, then: str, answer: Any, body: Any, **path: str
+) -> dict[str, Any]:
+    """Ask `then` as the link of whoever made this answer tells; `path`: what stood in the path that made it."""
+    method, _, where = then.partition(" ")
+    wanted = document["paths"][f"/api/v1{where}"][method]["operationId"]
+    answers = document["paths"][f"/api/v1{made_by}"]["post"]["responses"].values()
+    (link,) = (one for told in answers for one in told.get("links", {}).values() if one["operationId"] == wanted)
+
+    def given(said: Any) -> Any:
+        match said:
+            case dict():
+                return {name: given(one) for name, one in said.items()}
+            case list():
+                return [given(one) for one in said]
+            case str() if said.startswith("$response.body#/"):
+                return answer[said.removeprefix("$response.body#/")]
+            case str() if said.startswith("$request.path."):
+                return path[said.removeprefix("$request.path.")]
+        return said
+
+    where = where.format(**given(link.get("parameters", {})))
+    sent = None if method == "get" else given(link.get("requestBody", body))
+    reply = await admin.ask(method.upper(), where, sent, Idempotency_Key=uuid4().hex)
+    assert reply.status in {200, 201, 202}, (then, reply)
+    found: dict[str, Any] = reply.body
+    return found

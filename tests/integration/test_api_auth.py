@@ -151,6 +151,14 @@ async def test_a_refresh_token_is_good_once_and_its_reuse_ends_the_family(api: C
     assert (await _refresh(api, third)).status == 401
 
 
+async def test_an_expired_refresh_token_is_refused(api: Client) -> None:
+    _, refresh = await _pair(api)
+    async with api.database.transaction() as tx:
+        await tx.execute("UPDATE refresh_tokens SET expires_at = now()")
+    reply = await _refresh(api, refresh)
+    assert (reply.status, reply.body["code"]) == (401, "REFRESH_REFUSED")
+
+
 async def test_another_login_survives_the_end_of_a_family(api: Client) -> None:
     person = await api.person()
     body = {"email": person.email, "password": PASSWORD}

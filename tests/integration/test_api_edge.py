@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from api_client import Client
+from api_client import PASSWORD, Client
 
 NOBODY = "01900000-0000-7000-8000-000000000000"
 PRODUCT = {"name": "Coffee", "sku": "C-1", "price": 1250}
@@ -247,3 +247,21 @@ async def test_health_shows_pool_redis_memory_disk_breaker_and_queues(api: Clien
     assert body["breaker"]["state"] == "CLOSED"
     assert len(body["queues"]) == 4
     assert "password" not in json.dumps(body)
+
+
+async def test_no_answer_is_kept_unless_its_route_says_so(api: Client) -> None:
+    """What has an ETag may be kept by whoever asks whether it has changed; nothing else may be kept at all."""
+    admin = await api.person("admin")
+    made = await api.post("/api/v1/products", PRODUCT, token=admin.token)
+    signed_in = await api.post("/api/v1/auth/login", {"email": admin.email, "password": PASSWORD})
+    replies = [made, signed_in, await api.get("/api/v1/auth/me")]
+    replies += [
+        await api.get(f"/api/v1{path}", token=admin.token)
+        for path in ("/auth/me", "/users", "/orders", "/inventory", f"/products/{NOBODY}", "/nowhere", "/webhooks")
+    ]
+    assert {reply.status for reply in replies} == {200, 201, 401, 404}
+    told = [reply.headers.getall("Cache-Control") for reply in replies if "ETag" not in reply.headers]
+    assert len(told) >= 8
+    assert all(one == ["no-store"] for one in told), told
+    one = await api.get(f"/api/v1/products/{made.body['id']}", token=admin.token)
+    assert one.headers.getall("Cache-Control") == ["no-cache" if "ETag" in one.headers else "no-store"]

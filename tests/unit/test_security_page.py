@@ -4,6 +4,8 @@ import ast
 import re
 from pathlib import Path
 
+import fuzzed
+
 TESTS = Path(__file__).parents[1]
 PAGE = (TESTS.parent / "docs" / "security.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| (\d[\d., to]*(?:\(level 3\) )?)\|(.*)\|(.*)\|(.*)\|$", re.MULTILINE)
@@ -26,4 +28,8 @@ def test_every_requirement_says_what_shows_it() -> None:
     assert len(rows) > 60
     for number, _requirement, how, shown in rows:
         assert how.strip(), number
-        assert NAMED.search(shown) or re.fullmatch(r"none(: .+)?|TO FILL: \w+", shown.strip()), number
+        assert NAMED.search(shown) or re.fullmatch(r"none(: .+)?", shown.strip()), number
+
+
+def test_the_page_tells_of_the_last_long_run_of_made_up_requests() -> None:
+    assert fuzzed.LINE.findall(PAGE) == [fuzzed.line(fuzzed.last())]

@@ -6,7 +6,7 @@ A name is looked up once for each connection, and the connection goes to the ver
 import asyncio
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
@@ -29,6 +29,9 @@ from comanda.networks import Network
 from comanda.webhooks.model import signature, wrong_address, wrong_url
 
 POST = Boundary("webhook.post")
+
+LookUp = Callable[..., Sequence[tuple[Any, ...]]]
+"""What `socket.getaddrinfo` takes and answers; it is called in a thread."""
 
 _LOOKUPS = 4  # names that are looked up at once
 _QUESTIONS = 1000
@@ -76,8 +79,9 @@ class NotSent(DependencyFault):
 class _Judged(AbstractResolver):
     """Only addresses that may be connected to."""
 
-    def __init__(self, allowed: Sequence[Network]) -> None:
+    def __init__(self, allowed: Sequence[Network], look_up: LookUp) -> None:
         self._allowed = allowed
+        self._getaddrinfo = look_up
         # Threads of its own: a name server that does not answer must not keep the others (the gateway's) waiting.
         self._threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="webhook-names")
         self._asked: dict[str, asyncio.Future[Any]] = {}
@@ -107,7 +111,7 @@ class _Judged(AbstractResolver):
         if asked is None:
             if len(self._asked) >= _QUESTIONS:
                 raise OSError(None, "too many names are being looked up")
-            question = partial(socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM)
+            question = partial(self._getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM)
             asked = asyncio.get_running_loop().run_in_executor(self._threads, question)
             self._asked[host] = asked
             asked.add_done_callback(partial(self._answered, host))
@@ -133,15 +137,17 @@ class Sender:
     Args:
         timeout: seconds that a receiver may take.
         allowed: networks that are not public and may be sent to all the same.
+        look_up: answers with the addresses of a name.
     """
 
-    def __init__(self, *, timeout: float, allowed: Sequence[Network]) -> None:
+    def __init__(self, *, timeout: float, allowed: Sequence[Network], look_up: LookUp = socket.getaddrinfo) -> None:
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=min(5, timeout))
         self._allowed = allowed
+        self._look_up = look_up
         self._client: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(resolver=_Judged(self._allowed), use_dns_cache=False, limit=0)
+        connector = aiohttp.TCPConnector(resolver=_Judged(self._allowed, self._look_up), use_dns_cache=False, limit=0)
         self._client = aiohttp.ClientSession(
             connector=connector, timeout=self._timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
         )
