@@ -82,6 +82,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "zone": ("NOT_A_TIME", "A time needs a zone: 2030-01-01T00:00:00Z"),
     "cursor": ("UNKNOWN", "This is no cursor of ours"),
     "product": ("UNKNOWN", "There is no such product"),
+    "category": ("UNKNOWN", "There is no such category"),
     "not_null": ("MISSING", "These can't be null: {names}"),
     "restock_without_items": ("MISSING", "To restock, name the items: which units go back into the stock?"),
 }

@@ -15,10 +15,11 @@ from comanda.api.problems import Problem
 from comanda.api.security import Admin, AdminForDeleted, router
 from comanda.catalog import products
 from comanda.catalog.bodies import ProductBody, ProductPatch
-from comanda.catalog.products import Draft, Filter, Product, SkuTaken, SortBy, SortOrder, Status
+from comanda.catalog.products import CategoryUnknown, Draft, Filter, Product, SkuTaken, SortBy, SortOrder, Status
 from comanda.db import Tx
 from comanda.errors import Stale
 from comanda.failpoints import Boundary
+from comanda.field_errors import field_error
 
 CREATE = Boundary("products.create")
 CHANGE = Boundary("products.change")
@@ -29,7 +30,7 @@ DEACTIVATE = Boundary("products.deactivate")
 routes = router("/products", "products")
 
 
-@routes.post("", status_code=201, responses=answers("SKU_TAKEN"))
+@routes.post("", status_code=201, responses=answers("SKU_TAKEN", "CATEGORY_UNKNOWN"))
 async def create(_account: Admin, body: ProductBody, parts: Given, response: Response) -> AdminProductAnswer:
     """Add a product."""
     draft = Draft(**dict(body))
@@ -37,6 +38,8 @@ async def create(_account: Admin, body: ProductBody, parts: Given, response: Res
         match (await products.create(tx, [draft]))[0]:
             case SkuTaken():
                 raise Problem("SKU_TAKEN")
+            case CategoryUnknown():
+                raise _unknown_category()
             case product:
                 pass
     response.headers["Location"] = f"/api/v1/products/{product.id}"
@@ -92,11 +95,13 @@ async def read(product_id: UUID, parts: Given) -> ProductAnswer:
     return ProductAnswer.model_validate(product)
 
 
-@routes.patch("/{product_id}", responses=answers("PRODUCT_NOT_FOUND"))
+@routes.patch("/{product_id}", responses=answers("PRODUCT_NOT_FOUND", "CATEGORY_UNKNOWN"))
 async def change(_account: Admin, product_id: UUID, body: ProductPatch, parts: Given) -> AdminProductAnswer:
     """Change some fields of a product. Orders keep the name and price that they were placed with."""
     async with parts.database.transaction(CHANGE) as tx:
         product = (await products.change(tx, [(product_id, body.changes())]))[0]
+        if isinstance(product, CategoryUnknown):
+            raise _unknown_category()
     return _changed(parts, product_id, product)
 
 
@@ -132,6 +137,10 @@ def _changed(parts: Parts, product_id: UUID, product: Product | None) -> AdminPr
         raise Problem("PRODUCT_NOT_FOUND")
     parts.catalogue.forget([product_id])
     return AdminProductAnswer.model_validate(product)
+
+
+def _unknown_category() -> Problem:
+    return Problem("CATEGORY_UNKNOWN", errors=[field_error("categoryId", "category")])
 
 
 async def _page(
