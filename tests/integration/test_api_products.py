@@ -45,6 +45,34 @@ async def test_a_product_comes_back_as_it_was_sent(api: Client) -> None:
     assert "costPrice" not in public
 
 
+async def test_cost_prices_and_deletions_are_shown_to_admins_and_to_nobody_else(api: Client) -> None:
+    admin, customer, viewer = await api.person("admin"), await api.person(), await api.person("viewer")
+    product = await api.product(admin, name="Coffee", costPrice=700)
+    gone = await api.product(admin, costPrice=9)
+    await api.ask("DELETE", f"/api/v1/products/{gone['id']}", token=admin.token)
+    lists = ["/api/v1/products", "/api/v1/products/search?q=coffee"]
+    # Either may be the first to have its page written out.
+    for asking in ([admin, None], [customer, viewer, admin], [None, admin]):
+        await api.ask("PATCH", f"/api/v1/products/{product['id']}", token=admin.token, json={"name": "Coffee"})
+        for who in asking:
+            token = None if who is None else who.token
+            replies = [await api.get(path, token=token) for path in lists]
+            shown = [one for reply in replies for one in reply.body["items"]]
+            shown.append((await api.get(f"/api/v1/products/{product['id']}", token=token)).body)
+            assert len(shown) == 3
+            seen = [(one.get("costPrice"), "costPrice" in one, "deletedAt" in one) for one in shown]
+            assert seen == ([(700, True, True)] if who is admin else [(None, False, False)]) * 3
+            tags = {"If-None-Match": replies[0].headers["ETag"]}
+            for other, expected in ((admin, 304 if who is admin else 200), (None, 200 if who is admin else 304)):
+                again = await api.get(lists[0], token=None if other is None else other.token, headers=tags)
+                assert again.status == expected
+    (deleted,) = (await api.get("/api/v1/products?status=deleted", token=admin.token)).body["items"]
+    assert deleted["deletedAt"].endswith("Z")
+    async with api.database.transaction() as tx:
+        await tx.execute("UPDATE accounts SET role = 'customer' WHERE id = $1", admin.id)
+    assert "costPrice" not in (await api.get(f"/api/v1/products/{product['id']}", token=admin.token)).body
+
+
 async def test_a_sku_is_taken_until_its_product_is_deleted(api: Client) -> None:
     admin = await api.person("admin")
     product = await api.product(admin, sku="ONE")

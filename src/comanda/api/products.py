@@ -6,13 +6,14 @@ from uuid import UUID
 
 from fastapi import Query, Request, Response
 
-from comanda.api.answers import AdminProductAnswer, ProductAnswer, ProductPage, numbered
+from comanda.accounts.accounts import Account
+from comanda.api.answers import AdminProductAnswer, AdminProductPage, ProductAnswer, ProductPage, numbered
 from comanda.api.bodies import Bound, Limit, Page, QueryTags, Search
 from comanda.api.conditional import tagged
 from comanda.api.document import answers
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
-from comanda.api.security import Admin, AdminForDeleted, router
+from comanda.api.security import Admin, AdminForDeleted, AdminIfAny, router
 from comanda.catalog import products
 from comanda.catalog.bodies import ProductBody, ProductPatch
 from comanda.catalog.products import CategoryUnknown, Draft, Filter, Product, SkuTaken, SortBy, SortOrder, Status
@@ -46,9 +47,10 @@ async def create(_account: Admin, body: ProductBody, parts: Given, response: Res
     return AdminProductAnswer.model_validate(product)
 
 
-@routes.get("", response_model=ProductPage)
+@routes.get("", response_model=AdminProductPage | ProductPage)
 async def page(
     _account: AdminForDeleted,
+    admin: AdminIfAny,
     parts: Given,
     request: Request,
     *,
@@ -64,35 +66,40 @@ async def page(
     sort_by: Annotated[SortBy, Query(alias="sortBy")] = "createdAt",
     sort_order: Annotated[SortOrder, Query(alias="sortOrder")] = "desc",
 ) -> Response:
-    """Products, a page at a time. `search` finds parts of words; `status=deleted` is for admins only."""
+    """Products, a page at a time. `search` finds parts of words. Admins see cost prices and what was deleted too."""
     wanted = Filter(search, brand, status, min_price, max_price, on_sale, tuple(tags), sort_by, sort_order)
 
     async def read(tx: Tx) -> tuple[list[Product], int]:
         return await products.page(tx, wanted, number=page, limit=limit)
 
-    return await _page(parts, request, (wanted, page, limit), read)
+    return await _page(parts, request, admin, (wanted, page, limit), read)
 
 
-@routes.get("/search", response_model=ProductPage)
+@routes.get("/search", response_model=AdminProductPage | ProductPage)
 async def search(
-    parts: Given, request: Request, q: Annotated[Search, Query(min_length=1)], page: Page = 1, limit: Limit = 20
+    admin: AdminIfAny,
+    parts: Given,
+    request: Request,
+    q: Annotated[Search, Query(min_length=1)],
+    page: Page = 1,
+    limit: Limit = 20,
 ) -> Response:
     """Products on sale by words of name, SKU, brand or description, in English or Spanish; slips are forgiven."""
 
     async def read(tx: Tx) -> tuple[list[Product], int]:
         return await products.search(tx, q, number=page, limit=limit)
 
-    return await _page(parts, request, (q, page, limit), read)
+    return await _page(parts, request, admin, (q, page, limit), read)
 
 
 @routes.get("/{product_id}", responses=answers("PRODUCT_NOT_FOUND"))
-async def read(product_id: UUID, parts: Given) -> ProductAnswer:
-    """One product."""
+async def read(admin: AdminIfAny, product_id: UUID, parts: Given) -> AdminProductAnswer | ProductAnswer:
+    """One product; for admins with `costPrice` and `deletedAt`."""
     async with parts.database.connection() as tx:
         product = (await products.find(tx, [product_id]))[0]
     if product is None:
         raise Problem("PRODUCT_NOT_FOUND")
-    return ProductAnswer.model_validate(product)
+    return (ProductAnswer if admin is None else AdminProductAnswer).model_validate(product)
 
 
 @routes.patch("/{product_id}", responses=answers("PRODUCT_NOT_FOUND", "CATEGORY_UNKNOWN"))
@@ -146,10 +153,11 @@ def _unknown_category() -> Problem:
 async def _page(
     parts: Parts,
     request: Request,
+    admin: Account | None,
     asked: tuple[Filter | str, int, int],
     read: Callable[[Tx], Awaitable[tuple[list[Product], int]]],
 ) -> Response:
-    """Written out once for each version of the catalogue."""
+    """Written out once for each version of the catalogue; anew for each admin, who sees what nobody else does."""
     _, number, limit = asked
     primary = parts.assembly.lists
     async with primary.connection() as tx:
@@ -160,11 +168,19 @@ async def _page(
             raise Stale("the catalogue has changed since")
         return await read(tx)
 
-    async def write() -> bytes:
+    async def found() -> tuple[list[Product], dict[str, int]]:
         # No reader is named: what somebody has just changed, anybody sees.
-        found, total = await parts.lists.read(None, read_at_version, primary=primary)
-        items = [ProductAnswer.model_validate(one) for one in found]
-        return ProductPage(items=items, **numbered(number, limit, total)).model_dump_json(by_alias=True).encode()
+        items, total = await parts.lists.read(None, read_at_version, primary=primary)
+        return items, numbered(number, limit, total)
 
-    content = await parts.pages.get(version, asked, write)
-    return tagged(request, f'W/"{version}"', content)
+    async def write() -> bytes:
+        items, numbers = await found()
+        shown = [ProductAnswer.model_validate(one) for one in items]
+        return ProductPage(items=shown, **numbers).model_dump_json(by_alias=True).encode()
+
+    if admin is not None:
+        items, numbers = await found()
+        all_of_it = [AdminProductAnswer.model_validate(one) for one in items]
+        content = AdminProductPage(items=all_of_it, **numbers).model_dump_json(by_alias=True).encode()
+        return tagged(request, f'W/"{version}-admin"', content)
+    return tagged(request, f'W/"{version}"', await parts.pages.get(version, asked, write))
