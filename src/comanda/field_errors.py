@@ -70,6 +70,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "json_invalid": ("NOT_JSON", "This is no JSON"),
     "json_type": ("NOT_JSON", "This is no JSON"),
     "blank": ("BLANK", "This must not be blank"),
+    "untrimmed": ("WRONG_FORM", "This has to be one line without white space at its ends"),
     "nul": ("NOT_STORABLE", "The character NUL can't be stored"),
     "surrogate": ("NOT_STORABLE", "Half of a surrogate pair can't be stored"),
     "not_finite": _FINITE,

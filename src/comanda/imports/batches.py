@@ -200,6 +200,8 @@ def _refusal(line: Line, why: NoStock | HeldStock | TooMuchStock) -> Rejection:
         case NoStock():
             return refused(line, "location", "STOCK_NOT_FOUND", "The product has no stock there")
         case HeldStock(free):
-            return refused(line, "quantity", "STOCK_HELD", f"Orders hold what would go: only {free} units are free to")
+            return refused(
+                line, "quantity", "STOCK_HELD", f"Orders hold what would go: only {free} units are free to go"
+            )
         case TooMuchStock():
             return refused(line, "quantity", "STOCK_TOO_LARGE", "That is more stock than can be counted")
