@@ -70,6 +70,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "json_invalid": ("NOT_JSON", "This is no JSON"),
     "json_type": ("NOT_JSON", "This is no JSON"),
     "blank": ("BLANK", "This must not be blank"),
+    "untrimmed": ("WRONG_FORM", "This has to be one line without white space at its ends"),
     "nul": ("NOT_STORABLE", "The character NUL can't be stored"),
     "surrogate": ("NOT_STORABLE", "Half of a surrogate pair can't be stored"),
     "not_finite": _FINITE,
@@ -82,6 +83,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "zone": ("NOT_A_TIME", "A time needs a zone: 2030-01-01T00:00:00Z"),
     "cursor": ("UNKNOWN", "This is no cursor of ours"),
     "product": ("UNKNOWN", "There is no such product"),
+    "category": ("UNKNOWN", "There is no such category"),
     "not_null": ("MISSING", "These can't be null: {names}"),
     "restock_without_items": ("MISSING", "To restock, name the items: which units go back into the stock?"),
 }

@@ -37,6 +37,13 @@ def not_blank(text: str) -> str:
     return text
 
 
+def _sku(text: str) -> str:
+    """As people read it and files hold it: one line, with nothing around it."""
+    if text != text.strip() or len(text.splitlines()) > 1:
+        raise wrong("untrimmed")
+    return text
+
+
 def _email(text: str) -> str:
     if not _EMAIL.fullmatch(text):
         raise wrong("email")
@@ -102,7 +109,7 @@ Money = Annotated[int, Field(ge=0, le=MOST_MONEY, description="In minor units (c
 Currency = Annotated[str, Field(pattern="^[A-Z]{3}$")]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Location = Annotated[str, Field(min_length=1, max_length=50), Storable, AfterValidator(not_blank)]
-Sku = Annotated[str, Field(min_length=1, max_length=100), Storable, AfterValidator(not_blank)]
+Sku = Annotated[str, Field(min_length=1, max_length=100), Storable, AfterValidator(not_blank), AfterValidator(_sku)]
 ProductName = Annotated[str, Field(min_length=1, max_length=255), Storable, AfterValidator(not_blank)]
 Description = Annotated[str, Field(max_length=10_000), Storable]
 Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=50), Storable]], Field(max_length=MOST_TAGS)]

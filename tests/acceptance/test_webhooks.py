@@ -246,7 +246,7 @@ async def test_one_event_that_a_receiver_refuses_is_no_silence(up: Up, admin: Vi
             up, "UPDATE sagas SET attempt = 9, waits_until = now() WHERE subject = $1 AND waits_until > now()",
             UUID(delivery_id),
         )  # fmt: skip
-        return (await admin.get(f"{path}/deliveries/{delivery_id}"))["status"] == "FAILED"
+        return bool(await admin.get(f"{path}/deliveries/{delivery_id}"))["status"] == "FAILED"
 
     receiver.status = 422
     refused = await admin.made(f"{path}/test", None)
@@ -265,7 +265,8 @@ async def test_one_event_that_a_receiver_refuses_is_no_silence(up: Up, admin: Vi
 
 
 async def _is_delivered(admin: Visitor, path: str) -> bool:
-    return bool((await admin.get(path))["status"] == "DELIVERED")
+    found: str = (await admin.get(path))["status"]
+    return found == "DELIVERED"
 
 
 async def test_a_redirect_is_followed_by_nobody(admin: Visitor, receiver: Receiver) -> None:

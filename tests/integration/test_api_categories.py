@@ -5,6 +5,9 @@ from typing import Any
 from uuid import uuid4
 
 from api_client import Client, Person, Reply
+from comanda.catalog import categories
+from comanda.catalog.categories import Category, Draft, Refused
+from comanda.db import Database
 
 PATH = "/api/v1/categories"
 
@@ -142,3 +145,54 @@ async def test_they_stand_sixteen_deep_at_the_most(api: Client) -> None:
         above = (await made(api, admin, f"level-{level}", parentId=above))["id"]
     reply = await api.post(PATH, {"name": "x", "slug": "too-deep", "parentId": above}, token=admin.token)
     assert (reply.status, reply.body["code"]) == (422, "CATEGORY_TOO_DEEP")
+
+
+async def chain(api: Client, admin: Person, name: str, length: int) -> list[dict[str, Any]]:
+    one: dict[str, Any] = {"id": None}
+    return [one := await made(api, admin, f"{name}-{level}", parentId=one["id"]) for level in range(length)]
+
+
+async def test_what_is_moved_brings_all_that_stands_below_it(api: Client) -> None:
+    admin = await api.person("admin")
+    upper, lower = await chain(api, admin, "upper", 9), await chain(api, admin, "lower", 8)
+    reply = await moved(api, admin, lower[0], upper[8])
+    assert (reply.status, reply.body["code"]) == (422, "CATEGORY_TOO_DEEP")
+    assert (await moved(api, admin, lower[0], upper[7])).status == 200
+    assert len((await api.get(f"{PATH}/{lower[7]['id']}/path")).body) == 16
+    assert (await moved(api, admin, lower[7], lower[6])).status == 200, "it stays where it is"
+
+
+async def test_of_several_moves_each_is_judged_by_those_before_it(database: Database) -> None:
+    async with database.transaction() as tx:
+        top: list[Category | Refused] = []
+        for level in range(10):
+            parent = top[-1] if top else None
+            below = parent.id if isinstance(parent, Category) else None
+            top += await categories.create(tx, [Draft("x", f"top-{level}", parent_id=below)])
+        one, other = [Draft("x", f"loose-{n}") for n in range(2)]
+        await categories.create(tx, [one, other])
+        ids = [found.id for found in top if isinstance(found, Category)]
+        wishes = [
+            Draft("x", "top-0", id=ids[0], parent_id=one.id),  # eleven deep now
+            Draft("x", "loose-0", id=one.id, parent_id=ids[9]),  # a ring, as the first has moved
+            Draft("x", "top-4", id=ids[4], parent_id=ids[9]),  # a ring by itself
+            Draft("x", "top-5", id=ids[5], parent_id=other.id),  # five go elsewhere
+            Draft("x", "loose-1", id=other.id, parent_id=ids[4]),  # six levels below the sixth: they fit
+        ]
+        answers = await categories.change(tx, wishes)
+    codes = [found.code if isinstance(found, Refused) else None for found in answers]
+    assert codes == [None, "CATEGORY_RING", "CATEGORY_RING", None, None]
+
+
+async def test_the_tree_is_shown_however_deep_it_is_stored(api: Client) -> None:
+    ids = [uuid4() for _ in range(300)]
+    async with api.database.transaction() as tx:
+        await tx.executemany(
+            "INSERT INTO categories (id, slug, name, parent_id, position, is_active) VALUES ($1, $2, 'x', $3, 0, true)",
+            [(one, f"level-{n}", ids[n - 1] if n else None) for n, one in enumerate(ids)],
+        )
+    level, depth = (await api.get(f"{PATH}/tree")).body, 0
+    while level:
+        assert level[0]["id"] == str(ids[depth])
+        level, depth = level[0]["children"], depth + 1
+    assert depth == 300

@@ -1,7 +1,7 @@
 """Orders as they are read: pages, one order, its status, and nobody else's."""
 
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from api_client import Client, Person
 
@@ -50,6 +50,41 @@ async def test_an_order_is_shown_with_lines_payment_and_history(api: Client) -> 
     status = (await api.get(f"/api/v1/orders/{order_id}/status", token=customer.token)).body
     assert status.keys() == {"orderId", "status", "sagaStatus", "currentStep", "failureReason", "updatedAt"}
     assert (status["orderId"], status["status"], status["sagaStatus"]) == (order_id, "PENDING", "RUNNING")
+
+
+async def test_a_product_that_is_named_twice_is_ordered_in_one_line(api: Client) -> None:
+    admin, customer = await api.person("admin"), await api.person()
+    product = await api.product(admin, price=1250)
+    items = [{"productId": product["id"], "quantity": quantity} for quantity in (2, 3)]
+    placed = await api.post("/api/v1/orders", {"items": items}, token=customer.token)
+    assert placed.status == 202
+    body = (await api.get(f"/api/v1/orders/{placed.body['orderId']}", token=customer.token)).body
+    assert [(one["productId"], one["quantity"]) for one in body["items"]] == [(product["id"], 5)]
+
+
+async def test_a_customer_who_is_too_late_to_cancel_is_told_who_still_can(api: Client) -> None:
+    admin, customer = await api.person("admin"), await api.person()
+    product = await api.product(admin, price=1250)
+    order_id = await _place(api, customer, product["id"], 3)
+    async with api.database.transaction() as tx:
+        await tx.execute("UPDATE orders SET state = 'CONFIRMED', ended_at = now() WHERE id = $1", UUID(order_id))
+    cancel = f"/api/v1/orders/{order_id}/cancel"
+    reply = await api.ask("POST", cancel, token=customer.token, headers={"Idempotency-Key": "late"})
+    assert (reply.status, reply.body["code"]) == (409, "ORDER_STATE")
+    assert "CANCELLED" not in reply.body["detail"]
+    assert reply.body["detail"].startswith("The order is CONFIRMED: customers cancel it while it is PENDING")
+
+
+async def test_what_needs_no_field_needs_no_body(api: Client) -> None:
+    admin, customer = await api.person("admin"), await api.person()
+    product = await api.product(admin, price=1250)
+    order_id = await _place(api, customer, product["id"], 3)
+    for path, who, expected in (
+        (f"/api/v1/orders/{order_id}/shipments", admin, 409),  # it isn't paid yet
+        (f"/api/v1/orders/{order_id}/cancel", customer, 202),
+    ):
+        reply = await api.ask("POST", path, token=who.token, headers={"Idempotency-Key": "once"})
+        assert reply.status == expected, reply
 
 
 async def test_another_customers_order_is_not_there(api: Client) -> None:

@@ -3,17 +3,20 @@
 import asyncio
 from typing import get_args
 from urllib.parse import quote
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from api_client import Client
+from comanda.catalog import products
 from comanda.catalog.cache import Catalogue
-from comanda.catalog.products import PAGE, SortBy
+from comanda.catalog.products import PAGE, Draft, SortBy
 from comanda.db import Database
 from comanda.db.database import LISTS
+from shop import until
 
 
 async def test_a_product_comes_back_as_it_was_sent(api: Client) -> None:
     admin = await api.person("admin")
+    category = await api.post("/api/v1/categories", {"name": "Coffee", "slug": "coffee"}, token=admin.token)
     sent = {
         "name": "Café",
         "sku": "CAFE-1",
@@ -24,7 +27,7 @@ async def test_a_product_comes_back_as_it_was_sent(api: Client) -> None:
         "tags": ["hot", "drink"],
         "images": ["https://example.com/a.png"],
         "attributes": {"roast": {"level": 3}},
-        "categoryId": str(uuid4()),
+        "categoryId": category.body["id"],
         "weight": 0.25,
         "costPrice": 700,
         "compareAtPrice": 1500,
@@ -40,6 +43,34 @@ async def test_a_product_comes_back_as_it_was_sent(api: Client) -> None:
     public = (await api.get(reply.headers["Location"])).body
     assert {**sent, "costPrice": None}.items() <= {**public, "costPrice": None}.items()
     assert "costPrice" not in public
+
+
+async def test_cost_prices_and_deletions_are_shown_to_admins_and_to_nobody_else(api: Client) -> None:
+    admin, customer, viewer = await api.person("admin"), await api.person(), await api.person("viewer")
+    product = await api.product(admin, name="Coffee", costPrice=700)
+    gone = await api.product(admin, costPrice=9)
+    await api.ask("DELETE", f"/api/v1/products/{gone['id']}", token=admin.token)
+    lists = ["/api/v1/products", "/api/v1/products/search?q=coffee"]
+    # Either may be the first to have its page written out.
+    for asking in ([admin, None], [customer, viewer, admin], [None, admin]):
+        await api.ask("PATCH", f"/api/v1/products/{product['id']}", token=admin.token, json={"name": "Coffee"})
+        for who in asking:
+            token = None if who is None else who.token
+            replies = [await api.get(path, token=token) for path in lists]
+            shown = [one for reply in replies for one in reply.body["items"]]
+            shown.append((await api.get(f"/api/v1/products/{product['id']}", token=token)).body)
+            assert len(shown) == 3
+            seen = [(one.get("costPrice"), "costPrice" in one, "deletedAt" in one) for one in shown]
+            assert seen == ([(700, True, True)] if who is admin else [(None, False, False)]) * 3
+            tags = {"If-None-Match": replies[0].headers["ETag"]}
+            for other, expected in ((admin, 304 if who is admin else 200), (None, 200 if who is admin else 304)):
+                again = await api.get(lists[0], token=None if other is None else other.token, headers=tags)
+                assert again.status == expected
+    (deleted,) = (await api.get("/api/v1/products?status=deleted", token=admin.token)).body["items"]
+    assert deleted["deletedAt"].endswith("Z")
+    async with api.database.transaction() as tx:
+        await tx.execute("UPDATE accounts SET role = 'customer' WHERE id = $1", admin.id)
+    assert "costPrice" not in (await api.get(f"/api/v1/products/{product['id']}", token=admin.token)).body
 
 
 async def test_a_sku_is_taken_until_its_product_is_deleted(api: Client) -> None:
@@ -71,6 +102,54 @@ async def test_a_patch_changes_what_it_names(api: Client) -> None:
         assert (await patch(**wrong))[0] == 422
     missing = await api.ask("PATCH", f"/api/v1/products/{uuid4()}", token=admin.token, json={"price": 1})
     assert (missing.status, missing.body["code"]) == (404, "PRODUCT_NOT_FOUND")
+
+
+async def test_a_category_that_is_not_there_holds_no_product(api: Client) -> None:
+    admin = await api.person("admin")
+    made = await api.post("/api/v1/categories", {"name": "Tea", "slug": "tea"}, token=admin.token)
+    gone = made.body["id"]
+    assert (await api.ask("DELETE", f"/api/v1/categories/{gone}", token=admin.token)).status == 204
+    product = await api.product(admin)
+    path = f"/api/v1/products/{product['id']}"
+    for category_id in (gone, str(uuid4())):
+        new = {"name": "Tea", "sku": "TEA", "price": 1, "categoryId": category_id}
+        for reply in (
+            await api.post("/api/v1/products", new, token=admin.token),
+            await api.ask("PATCH", path, token=admin.token, json={"categoryId": category_id, "price": 7}),
+        ):
+            assert (reply.status, reply.body["code"]) == (422, "CATEGORY_UNKNOWN")
+            assert [(one["field"], one["code"]) for one in reply.body["errors"]] == [("categoryId", "UNKNOWN")]
+    assert (await api.get(path)).body["price"] == product["price"]
+
+
+async def test_of_a_product_that_comes_and_its_category_that_goes_one_is_refused(api: Client) -> None:
+    admin = await api.person("admin")
+    for number in range(10):
+        made = await api.post("/api/v1/categories", {"name": "Tea", "slug": f"tea-{number}"}, token=admin.token)
+        category_id = made.body["id"]
+        new = {"name": "Tea", "sku": f"TEA-{number}", "price": 1, "categoryId": category_id}
+        came, went = await asyncio.gather(
+            api.post("/api/v1/products", new, token=admin.token),
+            api.ask("DELETE", f"/api/v1/categories/{category_id}", token=admin.token),
+        )
+        assert (came.status, went.status) in {(201, 409), (422, 204)}
+
+
+async def test_who_deletes_a_category_waits_for_what_is_being_put_there(api: Client) -> None:
+    admin = await api.person("admin")
+    made = await api.post("/api/v1/categories", {"name": "Tea", "slug": "tea"}, token=admin.token)
+    category_id = made.body["id"]
+    async with api.database.transaction() as tx:
+        await products.create(tx, [Draft("Tea", "TEA", 1, category_id=UUID(category_id))])
+        going = asyncio.create_task(api.ask("DELETE", f"/api/v1/categories/{category_id}", token=admin.token))
+        await until(lambda: _somebody_waits(api.database))
+        assert not going.done()
+    assert ((await going).status, going.result().body["code"]) == (409, "CATEGORY_IN_USE")
+
+
+async def _somebody_waits(database: Database) -> bool:
+    async with database.connection() as tx:
+        return bool(await tx.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
 
 
 async def test_products_are_put_on_and_off_sale(api: Client) -> None:
@@ -197,7 +276,7 @@ async def test_each_order_of_the_list_is_read_by_an_index(database_url: str) -> 
 
 async def test_prices_are_read_once_and_forgotten_on_demand(api: Client) -> None:
     admin = await api.person("admin")
-    products = [await api.product(admin, price=number) for number in range(3)]
+    made = [await api.product(admin, price=number) for number in range(3)]
     async with api.database.connection() as tx:
         ids = [row["id"] for row in await tx.fetch("SELECT id FROM products ORDER BY price")]
     catalogue = Catalogue()
@@ -209,7 +288,7 @@ async def test_prices_are_read_once_and_forgotten_on_demand(api: Client) -> None
     assert len(small) == 2
     kept = catalogue.get(ids[2])
     assert kept is not None
-    assert (kept.sku, kept.is_active) == (products[2]["sku"], True)
+    assert (kept.sku, kept.is_active) == (made[2]["sku"], True)
     catalogue.forget(ids)
     assert catalogue.get(ids[2]) is None
     old = Catalogue(lifetime=-1)

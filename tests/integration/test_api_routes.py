@@ -60,7 +60,16 @@ DEFECTS = {
     "two relays publish twice": "test_two_relays_share_the_work_and_repeat_nothing",
     "only OrderCreated is ever published": "test_an_order_is_watched_from_its_beginning_to_its_end",
     "no business metric is ever incremented": "test_the_business_metrics_count_what_ended",
-    "dead letters are a log line": "test_a_crash_there_loses_nothing",
+    "dead letters are a log line": "test_dead_letters_are_gathered_and_sent_round_by_one_by_five_and_all",
+    "repeated product lines are refused": "test_a_product_that_is_named_twice_is_ordered_in_one_line",
+    "the saga row is written outside the order's transaction": "test_a_crash_there_loses_nothing",
+    "payments live in memory":
+        "test_kill_9_of_the_supervisor_takes_all_with_it_and_the_next_start_ends_the_orders",
+    "a limit of 10 requests/min while clients are told to poll":
+        "test_each_account_has_its_own_and_orders_and_polling_are_counted_apart",
+    "no domain model": "test_each_contract_is_broken_by_a_violation_of_its_own",
+    "no unit of work": "test_the_rule_holds",
+    "domain and integration events mixed": "test_an_event_leaves_as_json_in_one_field",
     "correlation ids don't reach jobs": "test_a_correlation_id_goes_with_the_order",
     "any signed-in user may move anybody's stock": "test_who_may_what_is_judged_before_anything_else",
     "logout does nothing": "test_logging_out_ends_the_family",

@@ -111,6 +111,19 @@ async def test_products_are_made_and_changed_by_their_skus(api: Client, database
     await _doctor_is_content(database_url)
 
 
+async def test_a_line_with_a_category_that_is_not_there_is_rejected_alone(api: Client) -> None:
+    admin = await api.person("admin")
+    made = await api.post("/api/v1/categories", {"name": "Cups", "slug": "cups"}, token=admin.token)
+    lines = ["sku,name,price,categoryId", f"A,a,1,{made.body['id']}", f"B,b,2,{UUID(int=7)}", f"A,a,9,{UUID(int=7)}"]
+    ended, rejected = await _imported(api, admin, "products", "\n".join(lines))
+    assert _counts(ended) == (1, 0, 0, 2)
+    assert [(one["line"], one["field"], one["code"]) for one in rejected] == [
+        (3, "categoryId", "CATEGORY_UNKNOWN"),
+        (4, "categoryId", "CATEGORY_UNKNOWN"),
+    ]
+    assert await _ask(api.database, "SELECT sku, price FROM products") == [("A", 1)]
+
+
 async def test_a_file_that_changes_nothing_is_no_change_of_the_catalogue(api: Client) -> None:
     admin = await api.person("admin")
     content = "".join(

@@ -15,6 +15,7 @@ def test_paths_and_descendants() -> None:
     assert tree.path(TREE, C) == [A, B, C]
     assert tree.below(TREE, A) == [B, D, C]
     assert tree.below(TREE, C) == []
+    assert [tree.height(TREE, one) for one in (A, B, C)] == [3, 2, 1]
     assert tree.children_of({**TREE, D: UUID(int=9)})[None] == [A, D], "whose parent is gone is a root"
 
 

@@ -137,7 +137,17 @@ def test_large_files_are_read_window_by_window(format_: Format) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ['{"sku": "A", "sku": "B"}', '{"sku": NaN}', "[1]", "7", "{", '{"sku": ' + "[" * 20_000, "{'sku': 1}"]
+    "text",
+    [
+        '{"sku": "A", "sku": "B"}',
+        '{"sku": NaN}',
+        "[1]",
+        "7",
+        "{",
+        '{"sku": ' + "[" * 20_000,
+        "{'sku': 1}",
+        '{"price": ' + "1" * 26 + "}",
+    ],
 )
 def test_what_only_looks_like_json_is_rejected(text: str) -> None:
     (one,) = _lines(text.encode(), "ndjson")
@@ -188,6 +198,14 @@ def test_a_rejection_says_what_is_wrong(values: dict[str, str], field: str, mess
     said = judge(Line(2, "…", values), "products", "csv")
     assert isinstance(said, Rejection)
     assert (said.line, said.text, said.field, said.message) == (2, "…", field, message)
+
+
+@pytest.mark.parametrize("sku", [" A", "A ", "A\n", "\tA", "A\nB", "A\r\nB", "A\u2028B"])
+@pytest.mark.parametrize("kind", ["products", "stock"])
+def test_a_sku_is_one_line_without_white_space_at_its_ends(kind: Kind, sku: str) -> None:
+    said = judge(Line(2, "…", {"sku": sku, "quantity": 1}), kind, "ndjson")
+    assert isinstance(said, Rejection)
+    assert "This has to be one line without white space at its ends" in said.message
 
 
 def test_stock_is_set_unless_it_is_added() -> None:

@@ -37,7 +37,7 @@ FILES = [
 # Of these, headers of files that can't be read are told at once; what is wrong with a line is kept as it was said.
 REPORTING = [SOURCES / "imports" / name for name in ("files.py", "imports.py", "lines.py")]
 OURS = {"blank", "nul", "surrogate", "not_finite", "email", "phone", "too_many_values", "too_deep", "no_change"} | {
-    "not_null", "key", "zone", "cursor", "product", "restock_without_items",
+    "not_null", "key", "zone", "cursor", "product", "category", "untrimmed", "restock_without_items",
 }  # fmt: skip
 
 

@@ -30,6 +30,7 @@ from comanda.failpoints import Boundary
 from comanda.field_errors import FieldError
 from comanda.orders import notes, reads, shipments
 from comanda.orders.model import (
+    BEFORE_CHARGE,
     NoSuchLine,
     NothingLeft,
     OrderState,
@@ -64,7 +65,12 @@ _UNITS = ("ITEM_UNKNOWN", "UNITS_EXCEEDED", "NOTHING_LEFT")
     responses=answers(*_STATE, "ORDER_FOLLOWED", *_KEYED),
 )
 async def cancel(
-    account: SignedIn, order_id: UUID, key: Key, body: CancelBody, parts: Given, request: Request
+    account: SignedIn,
+    order_id: UUID,
+    key: Key,
+    parts: Given,
+    request: Request,
+    body: CancelBody = CancelBody(),  # noqa: B008 - it is frozen
 ) -> Response:
     """Undo an order: customers until it is being charged, operators until something of it is shipped or refunded.
 
@@ -85,6 +91,13 @@ async def cancel(
                     "ORDER_FOLLOWED",
                     "Something of it was shipped or refunded: refund what is left, or bring it back.",
                 )
+            case WrongState(state, onward) if onward and not wish.is_staff and state not in BEFORE_CHARGE:
+                told = Sentence(
+                    "The order is {state}: customers cancel it while it is {states}, later only staff can.",
+                    state=state,
+                    states=", ".join(BEFORE_CHARGE),
+                )
+                raise Problem("ORDER_STATE", told)
             case WrongState():
                 raise _refused(decided)
         if body.reason is not None:
@@ -99,7 +112,11 @@ async def cancel(
 
 @routes.post("/shipments", status_code=201, responses=answers(*_STATE, *_UNITS))
 async def ship(
-    account: Operator, order_id: UUID, body: ShipmentBody, parts: Given, response: Response
+    account: Operator,
+    order_id: UUID,
+    parts: Given,
+    response: Response,
+    body: ShipmentBody = ShipmentBody(),  # noqa: B008 - it is frozen
 ) -> ShipmentAnswer:
     """A parcel leaves, with these units or with all that are left; when nothing is left the order is SHIPPED."""
     wish = ParcelWish(order_id, _units(body.items), body.carrier, body.tracking_number, account.id)

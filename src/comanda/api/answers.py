@@ -119,6 +119,10 @@ class ProductPage(PageAnswer):
     items: Sequence[ProductAnswer]
 
 
+class AdminProductPage(PageAnswer):
+    items: Sequence[AdminProductAnswer]
+
+
 class StockAnswer(Answer):
     """One product at one location; physical = available + reserved."""
 

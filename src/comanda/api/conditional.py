@@ -105,10 +105,17 @@ def marked(response: Response, shown: Shown) -> Shown:
     return shown
 
 
-def single(asked: Request, shown: Answer, *, is_public: bool = False) -> Response:
-    """One thing with its tag; 304 when the client has it. `is_public`: may be kept, and asked about before each use."""
+def single(asked: Request, shown: Answer, *, tag: str | None = None, is_public: bool = False) -> Response:
+    """One thing with its tag; 304 when the client has it.
+
+    Args:
+        asked: the request.
+        shown: the answer.
+        tag: where it is shown to others otherwise, the tag of what everybody sees.
+        is_public: may be kept, and asked about before each use.
+    """
     content = _written(shown)
-    answer = tagged(asked, _tag_of(content), content)
+    answer = tagged(asked, tag or _tag_of(content), content)
     if not is_public:
         answer.headers["Cache-Control"] = "no-store"
     return answer

@@ -66,7 +66,7 @@ CODES: dict[str, tuple[int, str]] = {
     "CONFLICT": (409, "The state does not allow this"),
     "PRECONDITION_FAILED": (412, "It was changed meanwhile"),
     "BODY_TOO_LARGE": (413, "The body is too large"),
-    "UNSUPPORTED_MEDIA_TYPE": (415, "The body has to be JSON"),
+    "UNSUPPORTED_MEDIA_TYPE": (415, "This media type is not taken here"),
     "VALIDATION_FAILED": (422, "The request is not valid"),
     "TOKEN_REFUSED": (422, "The code is not valid"),
     "PASSWORD_REFUSED": (422, "The current password is wrong"),

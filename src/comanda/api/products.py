@@ -7,20 +7,22 @@ from uuid import UUID
 import msgspec
 from fastapi import Query, Request, Response
 
-from comanda.api.answers import AdminProductAnswer, ProductAnswer, ProductPage, numbered
+from comanda.accounts.accounts import Account
+from comanda.api.answers import AdminProductAnswer, AdminProductPage, ProductAnswer, ProductPage, numbered
 from comanda.api.bodies import Bound, Limit, Page, QueryTags, Search
 from comanda.api.conditional import TAGGED, Asked, IfMatch, single, tag_of, tagged, unchanged
 from comanda.api.document import answers
 from comanda.api.paging import around
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
-from comanda.api.security import Admin, AdminForDeleted, router
+from comanda.api.security import Admin, AdminForDeleted, AdminIfAny, router
 from comanda.catalog import products
 from comanda.catalog.bodies import ProductBody, ProductPatch
-from comanda.catalog.products import Draft, Filter, Product, SkuTaken, SortBy, SortOrder, Status
+from comanda.catalog.products import CategoryUnknown, Draft, Filter, Product, SkuTaken, SortBy, SortOrder, Status
 from comanda.db import Tx
 from comanda.errors import Stale
 from comanda.failpoints import Boundary
+from comanda.field_errors import field_error
 
 CREATE = Boundary("products.create")
 CHANGE = Boundary("products.change")
@@ -37,7 +39,7 @@ class _Written(msgspec.Struct, rename="camel"):
     total_pages: int
 
 
-@routes.post("", status_code=201, responses=answers("SKU_TAKEN"))
+@routes.post("", status_code=201, responses=answers("SKU_TAKEN", "CATEGORY_UNKNOWN"))
 async def create(_account: Admin, body: ProductBody, parts: Given, response: Response) -> AdminProductAnswer:
     """Add a product."""
     draft = Draft(**dict(body))
@@ -45,15 +47,18 @@ async def create(_account: Admin, body: ProductBody, parts: Given, response: Res
         match (await products.create(tx, [draft]))[0]:
             case SkuTaken():
                 raise Problem("SKU_TAKEN")
+            case CategoryUnknown():
+                raise _unknown_category()
             case product:
                 pass
     response.headers["Location"] = f"/api/v1/products/{product.id}"
     return _told(product, response)
 
 
-@routes.get("", response_model=ProductPage)
+@routes.get("", response_model=AdminProductPage | ProductPage)
 async def page(
     _account: AdminForDeleted,
+    admin: AdminIfAny,
     parts: Given,
     request: Request,
     *,
@@ -69,38 +74,50 @@ async def page(
     sort_by: Annotated[SortBy, Query(alias="sortBy")] = "createdAt",
     sort_order: Annotated[SortOrder, Query(alias="sortOrder")] = "desc",
 ) -> Response:
-    """Products, a page at a time. `search` finds parts of words; `status=deleted` is for admins only."""
+    """Products, a page at a time. `search` finds parts of words. Admins see cost prices and what was deleted too."""
     wanted = Filter(search, brand, status, min_price, max_price, on_sale, tuple(tags), sort_by, sort_order)
 
     async def read(tx: Tx) -> tuple[list[Product], int]:
         return await products.page(tx, wanted, number=page, limit=limit)
 
-    return await _page(parts, request, (wanted, page, limit), read)
+    return await _page(parts, request, admin, (wanted, page, limit), read)
 
 
-@routes.get("/search", response_model=ProductPage)
+@routes.get("/search", response_model=AdminProductPage | ProductPage)
 async def search(
-    parts: Given, request: Request, q: Annotated[Search, Query(min_length=1)], page: Page = 1, limit: Limit = 20
+    admin: AdminIfAny,
+    parts: Given,
+    request: Request,
+    q: Annotated[Search, Query(min_length=1)],
+    page: Page = 1,
+    limit: Limit = 20,
 ) -> Response:
     """Products on sale by words of name, SKU, brand or description, in English or Spanish; slips are forgiven."""
 
     async def read(tx: Tx) -> tuple[list[Product], int]:
         return await products.search(tx, q, number=page, limit=limit)
 
-    return await _page(parts, request, (q, page, limit), read)
+    return await _page(parts, request, admin, (q, page, limit), read)
 
 
-@routes.get("/{product_id}", response_model=ProductAnswer, responses=TAGGED | answers("PRODUCT_NOT_FOUND"))
-async def read(product_id: UUID, parts: Given, asked: Asked) -> Response:
-    """One product."""
+@routes.get(
+    "/{product_id}",
+    response_model=AdminProductAnswer | ProductAnswer,
+    responses=TAGGED | answers("PRODUCT_NOT_FOUND"),
+)
+async def read(admin: AdminIfAny, product_id: UUID, parts: Given, asked: Asked) -> Response:
+    """One product; for admins with `costPrice` and `deletedAt`."""
     async with parts.database.connection() as tx:
         product = (await products.find(tx, [product_id]))[0]
     if product is None:
         raise Problem("PRODUCT_NOT_FOUND")
-    return single(asked, ProductAnswer.model_validate(product), is_public=True)
+    shown = ProductAnswer.model_validate(product)
+    if admin is None:
+        return single(asked, shown, is_public=True)
+    return single(asked, AdminProductAnswer.model_validate(product), tag=tag_of(shown))
 
 
-@routes.patch("/{product_id}", responses=answers("PRODUCT_NOT_FOUND"))
+@routes.patch("/{product_id}", responses=answers("PRODUCT_NOT_FOUND", "CATEGORY_UNKNOWN"))
 async def change(
     _account: Admin, product_id: UUID, body: ProductPatch, parts: Given, if_match: IfMatch, response: Response
 ) -> AdminProductAnswer:
@@ -108,6 +125,8 @@ async def change(
     async with parts.database.transaction(CHANGE) as tx:
         await unchanged(tx, if_match, products.locked, product_id, ProductAnswer)
         product = (await products.change(tx, [(product_id, body.changes())]))[0]
+        if isinstance(product, CategoryUnknown):
+            raise _unknown_category()
     return _changed(parts, product_id, product, response)
 
 
@@ -158,9 +177,14 @@ def _told(product: Product, response: Response) -> AdminProductAnswer:
     return AdminProductAnswer.model_validate(product)
 
 
+def _unknown_category() -> Problem:
+    return Problem("CATEGORY_UNKNOWN", errors=[field_error("categoryId", "category")])
+
+
 async def _page(
     parts: Parts,
     request: Request,
+    admin: Account | None,
     asked: tuple[Filter | str, int, int],
     read: Callable[[Tx], Awaitable[tuple[list[Product], int]]],
 ) -> Response:
@@ -178,10 +202,16 @@ async def _page(
     async def write() -> bytes:
         # No reader is named: what somebody has just changed, anybody sees.
         found, total = await parts.lists.read(None, read_at_version, primary=primary)
-        items = [ProductAnswer.model_validate(one) for one in found]
-        return ProductPage(items=items, **numbered(number, limit, total)).model_dump_json(by_alias=True).encode()
+        numbers = numbered(number, limit, total)
+        if admin is None:
+            page = ProductPage(items=[ProductAnswer.model_validate(one) for one in found], **numbers)
+            return page.model_dump_json(by_alias=True).encode()
+        whole = AdminProductPage(items=[AdminProductAnswer.model_validate(one) for one in found], **numbers)
+        return whole.model_dump_json(by_alias=True).encode()
 
-    content = await parts.pages.get(version, asked, write)
-    answer = tagged(request, f'W/"{version}"', content)
+    # What admins see and nobody else does has a place of its own among the pages.
+    whose = "everybody" if admin is None else "admins"
+    content = await parts.pages.get(version, (whose, asked), write)
+    answer = tagged(request, f'W/"{version}-{whose}"', content)
     answer.headers.update(around(request, number, msgspec.json.decode(content, type=_Written).total_pages))
     return answer

@@ -22,6 +22,7 @@ PAGE = _sql["page"]
 COUNT = _sql["count"]
 REWRITE = _sql["rewrite"]
 SET_ACTIVE = _sql["set_active"]
+LOCK = _sql["lock"]
 IN_USE = _sql["in_use"]
 DELETE = _sql["delete"]
 
@@ -80,16 +81,18 @@ async def change(tx: Tx, drafts: Sequence[Draft]) -> list[Category | Refused | N
     known = {one.id: one for one in await living(tx)}
     parents = _parents(known.values())
     slugs = {one.slug: one.id for one in known.values()}
-    refusals = {
-        one.id: why
-        for one in drafts
-        if (why := _misplaced(parents, one) or (_taken(one) if slugs.get(one.slug, one.id) != one.id else None))
-    }
-    fitting = [one for one in drafts if one.id not in refusals]
-    if tree.makes_a_ring(parents, [(one.id, one.parent_id) for one in fitting]):
-        ring = Refused("CATEGORY_RING", "It would stand below itself: move it elsewhere, or what is below it first.")
-        refusals |= {one.id: ring for one in fitting}
-        fitting = []
+    refusals: dict[UUID, Refused] = {}
+    fitting: list[Draft] = []
+    for one in drafts:
+        if one.id not in known:
+            continue
+        why = _misplaced(parents, one) or (_taken(one) if slugs.get(one.slug, one.id) != one.id else None)
+        if why is not None:
+            refusals[one.id] = why
+            continue
+        # The next one is judged by where this one stands now.
+        parents[one.id], slugs[one.slug] = one.parent_id, one.id
+        fitting.append(one)
     changed = {row["id"]: Category(**row) for row in await REWRITE.rows(tx, *_columns(fitting))}
     return [None if one.id not in known else refusals.get(one.id) or changed.get(one.id) for one in drafts]
 
@@ -136,6 +139,7 @@ async def set_active(tx: Tx, ids: Sequence[UUID], *, is_active: bool) -> list[Ca
 async def delete(tx: Tx, ids: Sequence[UUID]) -> list[Refused | bool]:
     """Delete those that hold nothing; whether each was there."""
     await LOCK_TREE.run(tx)
+    await LOCK.run(tx, ids)
     used = {row["id"]: row for row in await IN_USE.rows(tx, ids)}
     refusals = {
         one: Refused(
@@ -160,7 +164,11 @@ def _misplaced(parents: tree.Parents, draft: Draft) -> Refused | None:
         return Refused(
             "CATEGORY_UNKNOWN", Sentence("No such category to stand below: {parent}", parent=draft.parent_id)
         )
-    if len(tree.path(parents, draft.parent_id)) >= _DEEPEST:
+    if tree.makes_a_ring(parents, [(draft.id, draft.parent_id)]):
+        return Refused("CATEGORY_RING", "It would stand below itself: move it elsewhere, or what is below it first.")
+    is_moved = parents.get(draft.id) != draft.parent_id
+    depth = len(tree.path(parents, draft.parent_id)) + tree.height(parents, draft.id)
+    if is_moved and depth > _DEEPEST:
         return Refused("CATEGORY_TOO_DEEP", Sentence("Categories stand {most} deep at the most.", most=_DEEPEST))
     return None
 

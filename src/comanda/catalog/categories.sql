@@ -61,6 +61,10 @@ UPDATE categories SET is_active = $2, updated_at = greatest(now(), categories.up
  WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL
 RETURNING id, slug, name, description, parent_id, position, is_active, created_at, updated_at;
 
+-- name: lock
+-- Before it is looked what is in them: who is just putting something there is waited for.
+SELECT id FROM categories WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL ORDER BY id FOR UPDATE;
+
 -- name: in_use
 -- What stands in the way of deleting them: categories below that stay, and products.
 SELECT given.id,

@@ -18,6 +18,7 @@ CREATE = _sql["create"]
 FIND = _sql["find"]
 LOCKED = _sql["locked"]
 LOCKED_SKUS = _sql["locked_skus"]
+SHARED_CATEGORIES = _sql["shared_categories"]
 OF_SKUS = _sql["of_skus"]
 REWRITE = _sql["rewrite"]
 DELETE = _sql["delete"]
@@ -95,6 +96,13 @@ class SkuTaken:
 
 
 @dataclass(frozen=True, slots=True)
+class CategoryUnknown:
+    """Refused: there is no category with that id, or no more."""
+
+    category_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
 class Upserted:
     """A product as it was wished for, and what that took."""
 
@@ -158,11 +166,22 @@ def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-async def create(tx: Tx, drafts: Sequence[Draft]) -> list[Product | SkuTaken]:
+async def create(tx: Tx, drafts: Sequence[Draft]) -> list[Product | SkuTaken | CategoryUnknown]:
     """Make products. Of two with one SKU the first is made."""
+    unknown = await _unknown_categories(tx, [one.category_id for one in drafts])
+    made = await _made(tx, [one for one in drafts if one.category_id not in unknown])
+    return [unknown.get(one.category_id) or made.get(one.id) or SkuTaken(one.sku) for one in drafts]
+
+
+async def _made(tx: Tx, drafts: Sequence[Draft]) -> dict[UUID, Product]:
     rows = await CREATE.rows(tx, [one.id for one in drafts], *_columns(drafts), [one.sku for one in drafts])
-    made = {row["id"]: _product(row) for row in rows}
-    return [made.get(one.id) or SkuTaken(one.sku) for one in drafts]
+    return {row["id"]: _product(row) for row in rows}
+
+
+async def _unknown_categories(tx: Tx, wanted: Sequence[UUID | None]) -> dict[UUID | None, CategoryUnknown]:
+    ids = {one for one in wanted if one is not None}
+    known = {row["id"] for row in await SHARED_CATEGORIES.rows(tx, list(ids))} if ids else set()
+    return {one: CategoryUnknown(one) for one in ids - known}
 
 
 async def find(tx: Tx, ids: Sequence[UUID]) -> list[Product | None]:
@@ -177,22 +196,29 @@ async def locked(tx: Tx, ids: Sequence[UUID]) -> list[Product | None]:
     return [found.get(one) for one in ids]
 
 
-async def change(tx: Tx, changes: Sequence[tuple[UUID, Mapping[str, Any]]]) -> list[Product | None]:
+async def change(tx: Tx, changes: Sequence[tuple[UUID, Mapping[str, Any]]]) -> list[Product | CategoryUnknown | None]:
     """Set some fields of products (by the names of `Product`); None where there is none.
 
     The SKU is how other systems know a product: it never changes. Later changes of the same product win.
     """
     standing = {row["id"]: _product(row) for row in await LOCKED.rows(tx, [one for one, _ in changes])}
-    for product_id, fields in changes:
-        if product_id in standing:
+    unknown = await _unknown_categories(tx, [fields.get("category_id") for _, fields in changes])
+    refusals = [unknown.get(fields.get("category_id")) for _, fields in changes]
+    for (product_id, fields), refusal in zip(changes, refusals, strict=True):
+        if product_id in standing and refusal is None:
             standing[product_id] = replace(standing[product_id], **fields)
     products = list(standing.values())
     rows = await REWRITE.rows(tx, [one.id for one in products], *_columns(products))
     written = {row["id"]: _product(row) for row in rows}
-    return [written.get(product_id) for product_id, _ in changes]
+    return [
+        (refusal or written[product_id]) if product_id in written else None
+        for (product_id, _), refusal in zip(changes, refusals, strict=True)
+    ]
 
 
-async def upsert(tx: Tx, wishes: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Upserted | Incomplete]:
+async def upsert(
+    tx: Tx, wishes: Sequence[tuple[str, Mapping[str, Any]]]
+) -> list[Upserted | Incomplete | CategoryUnknown]:
     """Make products, or set some fields of those that there are, by their SKUs (fields by the names of `Product`).
 
     Each as if it had come alone, in the order given: of two with one SKU the second changes what the first has made.
@@ -200,8 +226,13 @@ async def upsert(tx: Tx, wishes: Sequence[tuple[str, Mapping[str, Any]]]) -> lis
     rows = await LOCKED_SKUS.rows(tx, [sku for sku, _ in wishes])
     before: dict[str, Draft | Product] = {row["sku"]: _product(row) for row in rows}
     standing = dict(before)
-    answers: list[Upserted | Incomplete] = []
+    unknown = await _unknown_categories(tx, [fields.get("category_id") for _, fields in wishes])
+    answers: list[Upserted | Incomplete | CategoryUnknown] = []
     for sku, fields in wishes:
+        refusal = unknown.get(fields.get("category_id"))
+        if refusal is not None:
+            answers.append(refusal)
+            continue
         was = standing.get(sku)
         if was is None:
             missing = [name for name in ("name", "price") if name not in fields]
@@ -219,7 +250,8 @@ async def upsert(tx: Tx, wishes: Sequence[tuple[str, Mapping[str, Any]]]) -> lis
     if changed:
         await REWRITE.rows(tx, [one.id for one in changed], *_columns(changed))
     drafts = [one for one in standing.values() if isinstance(one, Draft)]
-    taken = {one.sku for one in await create(tx, drafts) if isinstance(one, SkuTaken)} if drafts else set()
+    made_now = await _made(tx, drafts) if drafts else {}
+    taken = {one.sku for one in drafts if one.id not in made_now}
     # Somebody else has made those meanwhile: they are there to be changed now.
     again = [position for position, (sku, _) in enumerate(wishes) if sku in taken]
     for position, answer in zip(again, await upsert(tx, [wishes[one] for one in again]) if again else [], strict=True):

@@ -35,6 +35,10 @@ SELECT id, sku, name, description, brand, tags, images, attributes, category_id,
   FROM products WHERE sku = ANY($1::text[]) AND deleted_at IS NULL
  ORDER BY id FOR NO KEY UPDATE;
 
+-- name: shared_categories
+-- Those that are there, and stay there until the end: who deletes one waits, and then sees what is in it.
+SELECT id FROM categories WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL ORDER BY id FOR SHARE;
+
 -- name: of_skus
 SELECT id, sku FROM products WHERE sku = ANY($1::text[]) AND deleted_at IS NULL;
 

@@ -28,6 +28,17 @@ def below(parents: Parents, category_id: UUID) -> list[UUID]:
     return found
 
 
+def height(parents: Parents, category_id: UUID) -> int:
+    """How many levels it takes up: 1 where nothing stands below it."""
+    children = children_of(parents)
+    level, levels, seen = [category_id], 0, {category_id}
+    while level:
+        level = [child for one in level for child in children[one] if child not in seen]
+        seen.update(level)
+        levels += 1
+    return levels
+
+
 def children_of(parents: Parents) -> dict[UUID | None, list[UUID]]:
     """By parent, in the order of `parents`; those whose parent is not there count as roots."""
     children: dict[UUID | None, list[UUID]] = defaultdict(list)

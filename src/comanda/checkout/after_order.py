@@ -172,7 +172,7 @@ async def cancel(
 def _uncancellable(one: Claimed, found: Standing, *, is_staff: bool) -> Refusal | HasFollowed | None:
     if one.direction == "backward" or one.state not in ("RUNNING", "COMPLETED"):
         return wrong_state(found)
-    if found.state in (OrderState.PENDING, OrderState.PROCESSING) and one.state == "RUNNING":
+    if found.state in model.BEFORE_CHARGE and one.state == "RUNNING":
         return None
     is_called = one.lease_until is not None and one.lease_until > one.now
     if not is_staff or found.state not in (OrderState.PAYMENT_PENDING, OrderState.CONFIRMED) or is_called:

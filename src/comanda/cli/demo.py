@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from comanda.catalog import products
-from comanda.catalog.products import Draft, SkuTaken
+from comanda.catalog.products import Draft, Product
 from comanda.db import Tx
 from comanda.inventory import admin
 
@@ -23,6 +23,6 @@ _NOBODY = UUID(int=0)
 async def stock_up(tx: Tx) -> None:
     """The demo's products, with stock; those that are there already stay as they are."""
     made = await products.create(tx, _GOODS)
-    fresh = [one for one in made if not isinstance(one, SkuTaken)]
+    fresh = [one for one in made if isinstance(one, Product)]
     if fresh:
         await admin.create(tx, [admin.Opening(one.id, _UNITS) for one in fresh], actor=_NOBODY, correlation_id="demo")

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from comanda import telemetry
 from comanda.catalog import products
-from comanda.catalog.products import Incomplete, Upserted
+from comanda.catalog.products import CategoryUnknown, Incomplete, Upserted
 from comanda.db import Database, Tx
 from comanda.errors import DependencyFault
 from comanda.failpoints import Boundary
@@ -163,6 +163,9 @@ async def _products(tx: Tx, lines: Sequence[Line], good: Mapping[int, Any]) -> d
             case Incomplete(missing):
                 needs = f"A product that is new needs {' and '.join(missing)}"
                 answers[position] = refused(lines[position], missing[0], "VALIDATION_FAILED", needs)
+            case CategoryUnknown():
+                told = "There is no such category"
+                answers[position] = refused(lines[position], "categoryId", "CATEGORY_UNKNOWN", told)
     return answers
 
 
@@ -197,6 +200,8 @@ def _refusal(line: Line, why: NoStock | HeldStock | TooMuchStock) -> Rejection:
         case NoStock():
             return refused(line, "location", "STOCK_NOT_FOUND", "The product has no stock there")
         case HeldStock(free):
-            return refused(line, "quantity", "STOCK_HELD", f"Orders hold what would go: only {free} units are free to")
+            return refused(
+                line, "quantity", "STOCK_HELD", f"Orders hold what would go: only {free} units are free to go"
+            )
         case TooMuchStock():
             return refused(line, "quantity", "STOCK_TOO_LARGE", "That is more stock than can be counted")

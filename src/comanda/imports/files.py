@@ -17,6 +17,7 @@ MOST_OF_LINE = 128 * 1024
 """Bytes of one line of a file."""
 MOST_OF_RECORD = 256 * 1024
 """Bytes of a record, whose quoted cells may hold line breaks."""
+_MOST_DIGITS = 25  # of an integer: as in bodies
 _MOST_JOINED = 100
 _MOST_SHOWN = 2000
 _BOM = b"\xef\xbb\xbf"
@@ -212,9 +213,15 @@ def json_of(text: str) -> Any:
         ValueError: a name stands twice, a number is none, it is nested too deeply, or it is no JSON at all.
     """
     try:
-        return json.loads(text, object_pairs_hook=_pairs, parse_constant=_constant)
+        return json.loads(text, object_pairs_hook=_pairs, parse_int=_integer, parse_constant=_constant)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _integer(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError("a number has too many digits")
+    return int(text)
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -35,6 +35,9 @@ MOVES: dict[OrderState, frozenset[OrderState]] = {
 }
 LEGAL = [(before, after) for before, targets in MOVES.items() for after in sorted(targets)]
 
+BEFORE_CHARGE = (_S.PENDING, _S.PROCESSING)
+"""While an order is in one of these, its customer may cancel it."""
+
 _SOLD = frozenset({_S.CONFIRMED, _S.SHIPPED, _S.DELIVERED})
 
 _MARKS: dict[tuple[str, str, str], OrderState] = {
