@@ -246,7 +246,8 @@ async def test_one_event_that_a_receiver_refuses_is_no_silence(up: Up, admin: Vi
             up, "UPDATE sagas SET attempt = 9, waits_until = now() WHERE subject = $1 AND waits_until > now()",
             UUID(delivery_id),
         )  # fmt: skip
-        return bool(await admin.get(f"{path}/deliveries/{delivery_id}"))["status"] == "FAILED"
+        status: str = (await admin.get(f"{path}/deliveries/{delivery_id}"))["status"]
+        return status == "FAILED"
 
     receiver.status = 422
     refused = await admin.made(f"{path}/test", None)
