@@ -340,6 +340,7 @@ def test_a_filter_that_can_not_be_read_is_refused_and_never_widened() -> None:
         ("everything", {}), ("orders", {}), ("orders", {"queue": "a"}), ("orders", {"age": "-1"}),
         ("orders", {"age": "ten"}), ("orders", {"age": "²"}), ("orders", {"state": "nearly"}),
         ("letters", {"state": "stuck"}), ("stuck", {"age": "1e3"}), ("stuck", {"q": "x"}),
+        ("letters", {"queue": "nope"}),
     ]  # fmt: skip
     assert [isinstance(filters.read(of, asked), str) for of, asked in refused] == [True] * len(refused)
     assert read("orders", {"state": "stuck", "error": " ", "age": "5"}).plain() == {

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import timedelta
 from ipaddress import ip_network
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comanda.accounts.tokens import Bearer
-from comanda.api.rate_limits import RateLimits, class_of, client_behind, network_of
+from comanda.api.rate_limits import RateLimits, class_of, client_behind, network_of, seen_through
 from comanda.errors import RedisFault
 from comanda.resilience.limits import Quota
 
@@ -221,3 +222,51 @@ def test_staff_have_ten_times_as_much_and_headers_say_what_is_left() -> None:
     assert list(process.take("read", "b", is_staff=True).headers) == [
         (b"ratelimit-policy", b'"read";q=100;w=10'), (b"ratelimit", b'"read";r=99;t=1'),
     ]  # fmt: skip
+
+
+def _asks(path: str, cookie: bytes = b"", method: str = "GET") -> dict[str, Any]:
+    headers = [(b"cookie", cookie)] if cookie else []
+    return {"method": method, "path": path, "client": ("203.0.113.7", 1), "headers": headers}
+
+
+def _counts_as(process: RateLimits, path: str, cookie: bytes = b"") -> str:
+    ruling = process.rule(_asks(path, cookie), None)
+    assert ruling is not None
+    return dict(ruling.headers)[b"ratelimit-policy"].decode()
+
+
+def test_a_session_of_the_console_counts_as_its_account_once_it_is_known() -> None:
+    process, cookie = limits(Index()), b"comanda_language=es; comanda_console=abc"
+    assert _counts_as(process, "/admin", cookie) == '"read";q=10;w=10', "anybody can make up a cookie"
+    process.meet("abc", uuid4())
+    for path in ("/admin", "/admin/orders"):
+        assert _counts_as(process, path, cookie) == '"read";q=100;w=10'
+    for path in ("/api/v1/products", "/administration"):
+        assert _counts_as(process, path, cookie) == '"read";q=10;w=10', "the console's alone"
+    for other in (b"comanda_console=abcd", b"x_comanda_console=abc", b"comanda_console="):
+        assert _counts_as(process, "/admin", other) == '"read";q=10;w=10'
+    process.meet("abc", None)
+    assert _counts_as(process, "/admin", cookie) == '"read";q=10;w=10', "it is over"
+
+
+def test_signing_in_counts_by_address_whatever_session_there_is() -> None:
+    process = RateLimits({"auth": QUOTA}, Bearer("k" * 32), Index(), clock=lambda: 0.0)
+    process.meet("abc", uuid4())
+    ruling = process.rule(_asks("/admin/login", b"comanda_console=abc", "POST"), None)
+    assert ruling is not None
+    assert dict(ruling.headers)[b"ratelimit-policy"] == b'"auth";q=10;w=10'
+
+
+@pytest.mark.parametrize(
+    ("peer", "said", "expected"),
+    [
+        ("10.0.0.1", b"https", "https"),
+        ("10.0.0.1", b"http, HTTPS ", "https"),
+        ("10.0.0.1", b"https, http", "http"),
+        ("10.0.0.1", b"gopher", "http"),
+        ("203.0.113.7", b"https", "http"),
+    ],
+)
+def test_only_the_word_of_our_own_proxies_is_taken_for_the_scheme(peer: str, said: bytes, expected: str) -> None:
+    scope = {"client": (peer, 1), "scheme": "http", "headers": [(b"x-forwarded-proto", said)]}
+    assert seen_through(scope, PROXIES)["scheme"] == expected

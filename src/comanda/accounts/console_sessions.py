@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
+from comanda.accounts.accounts import Role
 from comanda.db import Tx, twin
 
 _sql = twin(__file__)
 BEGIN = _sql["begin"]
 FIND = _sql["find"]
+ROLES = _sql["roles"]
 FINISH = _sql["finish"]
 FORGET = _sql["forget"]
 
+COOKIE = "comanda_console"
 _BYTES = 32
 
 
@@ -33,6 +36,13 @@ async def find(tx: Tx, tokens: Sequence[str]) -> list[UUID | None]:
     """Whose they are; None for one that is unknown, over or signed out."""
     hashes = [_hash(token) for token in tokens]
     found = {row["token_hash"]: row["account_id"] for row in await FIND.rows(tx, hashes)}
+    return [found.get(one) for one in hashes]
+
+
+async def roles(tx: Tx, tokens: Sequence[str]) -> list[Role | None]:
+    """As whom they are signed in by now; None for a session or an account that is good no more."""
+    hashes = [_hash(token) for token in tokens]
+    found = {row["token_hash"]: row["role"] for row in await ROLES.rows(tx, hashes)}
     return [found.get(one) for one in hashes]
 
 

@@ -8,6 +8,10 @@ SELECT given.token_hash, given.account_id, now() + $3::interval
 -- name: find
 SELECT token_hash, account_id FROM console_sessions WHERE token_hash = ANY($1::bytea[]) AND expires_at > now();
 
+-- name: roles
+SELECT token_hash, role FROM console_sessions JOIN accounts ON accounts.id = account_id
+ WHERE token_hash = ANY($1::bytea[]) AND expires_at > now() AND is_active AND deleted_at IS NULL;
+
 -- name: finish
 DELETE FROM console_sessions WHERE token_hash = ANY($1::bytea[]);
 

@@ -127,7 +127,10 @@ def build(
     served = app if console is None else _beside(app, console(app.state.parts))
     timed = _Timed(served, assembly.settings.request_seconds)
     settings = assembly.settings
-    edge = Edge(timed, place_order, rate_limits, settings.trusted_proxies, most_of_import=settings.import_max_bytes)
+    edge = Edge(
+        timed, place_order, rate_limits, settings.trusted_proxies,
+        most_of_import=settings.import_max_bytes, has_console=console is not None,
+    )  # fmt: skip
     return cross_origin.opened(edge, settings.cors_origins, but=CONSOLE)
 
 
@@ -154,10 +157,14 @@ def routed() -> tuple[FastAPI, dict[str, Any]]:
 
 def _beside(app: ASGIApp, console: ASGIApp) -> ASGIApp:
     async def choose(scope: Scope, receive: Receive, send: Send) -> None:
-        is_console = scope.get("path") == CONSOLE or scope.get("path", "").startswith(f"{CONSOLE}/")
-        await (console if is_console else app)(scope, receive, send)
+        await (console if _is_console(scope) else app)(scope, receive, send)
 
     return choose
+
+
+def _is_console(scope: Scope) -> bool:
+    path: str = scope.get("path", "")
+    return path == CONSOLE or path.startswith(f"{CONSOLE}/")
 
 
 def _show(app: FastAPI, document: dict[str, Any]) -> None:
@@ -184,12 +191,14 @@ class Edge:
         proxies: Sequence[Network] = (),
         *,
         most_of_import: int = MOST_BODY,
+        has_console: bool = False,
     ) -> None:
         self._routes = routes
         self._place_order = place_order
         self._rate_limits = rate_limits
         self._proxies = proxies
         self._most_of_import = most_of_import
+        self._has_console = has_console
         self._log = telemetry.log("http")
         self._logger = logging.getLogger("http")
         self._observe_hot = telemetry.REQUESTS.labels(HOT, "POST").observe
@@ -209,8 +218,7 @@ class Edge:
         if not is_measured:
             receive = _limited(receive, most)
         ruling = self._rate_limits.rule(scope, authorization) if self._rate_limits is not None else None
-        if ruling is not None and not ruling.is_in:
-            refusal = "TOO_MANY_REQUESTS"
+        refusal = self._ruled(ruling, scope, refusal)
         answer = _Answer(scope, send, correlation_id, ruling)
         traced = tracing.request(scope["method"], scope["headers"])
         if scope["path"] == HOT and scope["method"] == "POST":
@@ -232,7 +240,9 @@ class Edge:
             took = perf_counter() - began
             template = getattr(scope.get("route"), "path", None) or "unmatched"
             method = scope["method"] if scope["method"] in _METHODS else "OTHER"
-            telemetry.REQUESTS.labels(template, method).observe(took)
+            if not scope.get("comanda.is_stream"):  # who stays for news is not kept waiting
+                telemetry.REQUESTS.labels(template, method).observe(took)
+            self._meet(scope)
             self._count(template, method, answer.status)
             if traced is not None:
                 traced.end(method, template, answer.status, correlation_id)
@@ -256,6 +266,19 @@ class Edge:
             code = "INTERNAL"
         if answer.status == 0:
             await answer.refuse(code, scope)
+
+    def _ruled(self, ruling: Ruling | None, scope: Scope, refusal: str | None) -> str | None:
+        """Why a request is refused, if it is; who asks too often of the console is told so there, on a page."""
+        if ruling is None or ruling.is_in:
+            return refusal
+        if self._has_console and _is_console(scope):
+            scope["comanda.is_limited"] = True
+            return refusal
+        return "TOO_MANY_REQUESTS"
+
+    def _meet(self, scope: Scope) -> None:
+        if self._rate_limits is not None and "comanda.session" in scope:
+            self._rate_limits.meet(*scope["comanda.session"])
 
     def _count(self, template: str, method: str, status: int) -> None:
         # Their labels are looked up once: this is on the way of every order.

@@ -20,6 +20,7 @@ from uuid import UUID
 from starlette.types import Scope
 
 from comanda import telemetry
+from comanda.accounts import console_sessions
 from comanda.accounts.accounts import STAFF
 from comanda.accounts.tokens import Bearer
 from comanda.errors import RedisFault
@@ -33,6 +34,9 @@ Class = Literal["auth", "orders", "status", "read", "write"]
 
 STAFF_FACTOR = 10
 ROUND_SECONDS = 0.1
+_CONSOLE = ("/admin", "/admin/")
+_COOKIE = f"{console_sessions.COOKIE}=".encode()
+_MOST_SESSIONS = 10_000
 _MOST_IN_A_ROUND = 1000  # clients in one call of Redis
 _PATIENCE = 0.1  # seconds that Redis may take for it
 _TIDY_ABOVE = 10_000  # clients whose buckets are kept, full ones too
@@ -41,6 +45,7 @@ _POLLED = re.compile(r"/api/v1/orders/[^/]+/(status|events)")
 _NEVER = {"/metrics", *(f"/api/v1/health{what}" for what in ("", "/live", "/ready", "/detailed"))}
 _READING = {"GET", "HEAD", "OPTIONS"}
 _FORWARDED = b"x-forwarded-for"
+_SCHEME = b"x-forwarded-proto"
 
 _Key = tuple[Class, UUID | str]
 
@@ -91,6 +96,7 @@ class RateLimits:
         self._bearer = bearer
         self._shared = shared
         self._clock = clock
+        self._sessions: dict[str, UUID] = {}  # of the console, met lately
         self._full_at: dict[_Key, float] = {}
         self._untold: dict[_Key, float] = {}  # seconds of filling up
         self._knows_until = 0.0  # by then every bucket here is full
@@ -117,13 +123,24 @@ class RateLimits:
             return None
         # Signing in is counted by address alone: each account's token would open a fresh bucket of guesses.
         claims = self._bearer.claims(authorization) if kind != "auth" else None
+        session = self._sessions.get(session_of(scope)) if self._sessions and kind != "auth" else None
         who: UUID | str
-        if claims is None:
+        if session is not None:
+            who, is_staff = session, True
+        elif claims is None:
             client = scope["client"]
             who, is_staff = network_of(client[0] if client else ""), False
         else:
             who, is_staff = claims.account_id, claims.role in STAFF
         return self.take(kind, who, is_staff=is_staff)
+
+    def meet(self, token: str, account_id: UUID | None) -> None:
+        """A session of the console has been looked up: it counts as its account's from here on. None: it is over."""
+        self._sessions.pop(token, None)
+        if account_id is not None:
+            self._sessions[token] = account_id
+            if len(self._sessions) > _MOST_SESSIONS:
+                del self._sessions[next(iter(self._sessions))]  # whom nobody has met for the longest time
 
     def take(self, kind: Class, who: UUID | str, *, is_staff: bool = False) -> Ruling:
         """Count a request of a class by an account, or by an address without one."""
@@ -200,6 +217,19 @@ def class_of(method: str, path: str) -> Class | None:
     return "status" if _POLLED.fullmatch(path) else "read"
 
 
+def session_of(scope: Scope) -> str:
+    """The token of the console's cookie; empty without one, and everywhere else."""
+    if scope["path"] != _CONSOLE[0] and not scope["path"].startswith(_CONSOLE[1]):
+        return ""
+    for name, value in scope["headers"]:
+        if name == b"cookie" and _COOKIE in value:
+            for one in value.split(b";"):
+                if one.strip().startswith(_COOKIE):
+                    token: str = one.strip()[len(_COOKIE) :].decode("latin-1")
+                    return token
+    return ""
+
+
 @lru_cache(maxsize=10_000)
 def network_of(address: str) -> str:
     """Whom an address stands for: all that one customer of a provider has."""
@@ -241,9 +271,15 @@ def _parsed(address: str) -> Address | None:
 
 
 def seen_through(scope: Scope, trusted: Sequence[Network]) -> Scope:
-    """The same request with its true client, where a proxy of ours has passed it on."""
+    """The same request with its true client and scheme, where a proxy of ours has passed it on."""
     client = scope["client"]
-    forwarded = [value for name, value in scope["headers"] if name == _FORWARDED]
-    if client is None or not forwarded:
+    if client is None or (peer := _parsed(client[0])) is None or not is_within(peer, trusted):
         return scope
-    return {**scope, "client": (client_behind(client[0], forwarded, trusted), client[1])}
+    seen = {**scope}
+    forwarded = [value for name, value in scope["headers"] if name == _FORWARDED]
+    if forwarded:
+        seen["client"] = (client_behind(client[0], forwarded, trusted), client[1])
+    schemes = [value.rpartition(b",")[2].strip().lower() for name, value in scope["headers"] if name == _SCHEME]
+    if schemes and schemes[-1] in {b"http", b"https"}:
+        seen["scheme"] = schemes[-1].decode()
+    return seen

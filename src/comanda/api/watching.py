@@ -47,7 +47,7 @@ class _Stream(Response):
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await send({"type": "http.response.body", "body": b""})
             return
-        scope["comanda.unhurried"] = True
+        scope["comanda.unhurried"] = scope["comanda.is_stream"] = True
         clock = asyncio.get_running_loop().time
         over = clock() + _JUDGED_ANEW_AFTER
         with self._feed.watch(self._order_id, self._who.id, self._who.role) as watch:
@@ -109,7 +109,7 @@ async def status(
     found = await visible(parts, account, order_id)
     known = request.headers.get("if-none-match")
     if wait and not _is_news(found, known) and parts.feed.has_room(account.id, _most(account)):
-        request.scope["comanda.unhurried"] = True
+        request.scope["comanda.unhurried"] = request.scope["comanda.is_stream"] = True
         found = await _news(parts, account, request, found, known, wait)
     content = status_answer(found).model_dump_json(by_alias=True).encode()
     return tagged(request, _tag(found), content)

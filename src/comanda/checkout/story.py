@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
@@ -155,14 +156,20 @@ def _delivery(row: Record) -> Line:
     return Line(
         row["at"],
         "webhook",
-        f"{row['event_type']} → {row['url']}, attempt {row['attempt']}",
+        f"{row['event_type']} → {_origin(row['url'])}, attempt {row['attempt']}",
         str(row["status"] or "no answer"),
-        row["error"],
+        row["error"] and row["error"].replace(row["url"], _origin(row["url"])),
         "",
         row["duration_ms"],
         "",
         not is_taken,
     )
+
+
+def _origin(url: str) -> str:
+    """Where it leads. Paths and queries may be secrets, and endpoints are the admins' alone."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def standing(row: Record, about: str) -> Standing:

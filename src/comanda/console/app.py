@@ -3,7 +3,7 @@
 import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -29,6 +29,7 @@ from comanda.console import (
     signing,
 )
 from comanda.console.ask import COOKIE, HEADERS, Ask, Desk, Refusal, form_of, is_of_this_origin
+from comanda.console.attendance import Attendance
 from comanda.console.pieces import Pieces
 from comanda.console.pulse import Pulse
 from comanda.console.render import Pages
@@ -43,6 +44,8 @@ ACTORS = OPERATORS
 ADMINS = ("admin",)
 
 _OF_PATIENCE = 0.8  # that a page may take: then it is said on a page, before the edge says it for programs
+
+_LIMITED = "Too many requests. Nothing was done; wait a moment, and try again."
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ ROUTES = [
     Page("POST", "/admin/logout", signing.sign_out, READERS),
     Page("GET", "/admin/language/{language}", signing.speak, ANYBODY),
     Page("GET", "/admin", overview.show, READERS),
+    Page("GET", "/admin/", overview.home, READERS),
     Page("GET", "/admin/live", overview.live, READERS),
     Page("GET", "/admin/orders", orders.search, READERS),
     Page("GET", "/admin/orders/{order_id}", orders.show, READERS),
@@ -111,8 +115,14 @@ ROUTES = [
 def build(parts: Parts) -> ASGIApp:
     """What answers under `/admin`."""
     pages = Pages()
-    desk = Desk(parts, pages, Pieces(pages), Pulse(parts), parts.settings.console == "read-only")
+    attendance, is_read_only = Attendance(parts.database), parts.settings.console == "read-only"
+    desk = Desk(parts, pages, Pieces(pages), Pulse(parts), attendance, is_read_only)
     return _Console(desk)
+
+
+def _named(page: Page) -> Page:
+    """As logs and metrics call it: without the router's own spelling."""
+    return replace(page, path=page.path.replace(":path}", "}"))
 
 
 class _Console:
@@ -120,7 +130,7 @@ class _Console:
         self._desk = desk
         self._patience = desk.parts.settings.request_seconds * _OF_PATIENCE
         self._has_staff = False
-        self._routes = [(Route(page.path, signing.form, methods=[page.method]), page) for page in ROUTES]
+        self._routes = [(Route(page.path, signing.form, methods=[page.method]), _named(page)) for page in ROUTES]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -131,10 +141,12 @@ class _Console:
             is_short = request.method == "GET" and not page.is_long
             async with asyncio.timeout(self._patience if is_short else None):
                 answer = await self._answer(page, request)
-        except Refusal as refusal:
+        except Refusal as said:
+            refusal = Refusal(429, _LIMITED) if scope.get("comanda.is_limited") else said
             answer = ask.page("refused.html", status=refusal.status, why=refusal.why, bare=True)
+            answer.headers.update(refusal.headers)
         except (Overrun, TimeoutError) as fault:
-            _log.warning("A page took too long", path=request.url.path, error=str(fault))
+            _log.warning("A page took too long", path=scope["path"], error=str(fault))
             why = "This takes too long. Nothing was done; ask for less at a time, and try again."
             answer = ask.page("refused.html", status=503, why=why, bare=True)
         except DependencyFault as fault:
@@ -144,23 +156,32 @@ class _Console:
         await answer(scope, receive, send)
 
     def _found(self, scope: Scope) -> Page:
-        is_known = False
         if "\x00" in scope["path"]:  # no text in PostgreSQL has one
             raise Refusal(404, "There is nothing at this address.")
+        allowed: set[str] = set()
         for route, page in self._routes:
             match, more = route.matches(scope)
             if match is Match.FULL:
                 scope["path_params"] = more["path_params"]
                 scope["route"] = page
                 return page
-            is_known = is_known or match is Match.PARTIAL
-        raise Refusal(405 if is_known else 404, "There is nothing at this address.")
+            if match is Match.PARTIAL:
+                scope["route"] = page
+                allowed |= route.methods or set()
+        if allowed:
+            raise Refusal(405, "There is nothing at this address.", {"Allow": ", ".join(sorted(allowed))})
+        raise Refusal(404, "There is nothing at this address.")
 
     async def _answer(self, page: Page, request: Request) -> Response:
+        if request.scope.get("comanda.is_limited"):
+            raise Refusal(429, _LIMITED)
         if page.endpoint is signing.static:
             return await page.endpoint(Ask(self._desk, request, None, ""))
         token = request.cookies.get(COOKIE, "")
         account = await self._account(token)
+        if token:
+            # Whose bucket its next requests are counted in.
+            request.scope["comanda.session"] = (token, None if account is None else account.id)
         if account is None:
             await self._see_staff()
         else:

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 from uuid import UUID
@@ -12,13 +13,15 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from comanda.accounts import console_sessions
 from comanda.accounts.accounts import OPERATORS, Account
 from comanda.api.parts import Parts
+from comanda.console.attendance import Attendance
 from comanda.console.pieces import Pieces
 from comanda.console.pulse import Pulse
 from comanda.console.render import LANGUAGES, Language, Pages
 
-COOKIE = "comanda_console"
+COOKIE = console_sessions.COOKIE
 SPEAKS = "comanda_language"
 POLICY = (
     "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
@@ -31,15 +34,17 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 _LONGEST_REASON = 500
+_LONGEST_PARAMETER = 200
 
 
 class Refusal(Exception):
     """Answered with a page that says why."""
 
-    def __init__(self, status: int, why: str) -> None:
+    def __init__(self, status: int, why: str, headers: Mapping[str, str] = MappingProxyType({})) -> None:
         super().__init__(why)
         self.status = status
         self.why = why
+        self.headers = headers
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class Desk:
     pages: Pages
     pieces: Pieces
     pulse: Pulse
+    attendance: Attendance
     is_read_only: bool
     # One reconciliation at a time in this process.
     reconciling: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -95,7 +101,7 @@ class Ask:
 
     def asked(self, name: str) -> str:
         """A parameter of the query, without white space around it; empty where there is none."""
-        return self.request.query_params.get(name, "").replace("\x00", "").strip()[:200]
+        return _plain(self.request.query_params.get(name, ""))
 
     def id_of(self, name: str) -> UUID:
         """An id in the path.
@@ -128,7 +134,7 @@ class Ask:
     def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
         known = {
             "account": self.account, "csrf": self.csrf, "may_act": self.may_act, "is_admin": self.is_admin,
-            "is_read_only": self.desk.is_read_only, "path": self.request.url.path, "said": self.asked("said"),
+            "is_read_only": self.desk.is_read_only, "path": self.request.scope["path"], "said": self.said,
         }  # fmt: skip
         text = self.desk.pages.render(self.language, template, {**known, **values})
         return Response(text, status, {**HEADERS, "Content-Language": self.language}, "text/html")
@@ -136,11 +142,31 @@ class Ask:
     def go(self, path: str, said: str = "") -> Response:
         """See there; with a word about what was done."""
         joint = "&" if "?" in path else "?"
-        return RedirectResponse(f"{path}{joint}said={quote(said)}" if said else path, 303, HEADERS)
+        said = _plain(said)
+        told = f"{path}{joint}said={quote(said)}&seal={self._seal(said)}" if said else path
+        return RedirectResponse(told, 303, HEADERS)
+
+    @property
+    def said(self) -> str:
+        """What was done, as we have said it ourselves in this session: no link of others puts words here."""
+        said = self.asked("said")
+        is_ours = bool(self.token) and hmac.compare_digest(self.asked("seal").encode(), self._seal(said).encode())
+        return said if is_ours else ""
+
+    def _seal(self, said: str) -> str:
+        return _mac(self.token, f"comanda console said {said}")
 
 
 def csrf_of(token: str) -> str:
-    return hmac.new(token.encode(), b"comanda console form", hashlib.sha256).hexdigest()
+    return _mac(token, "comanda console form")
+
+
+def _mac(token: str, text: str) -> str:
+    return hmac.new(token.encode(), text.encode(), hashlib.sha256).hexdigest()
+
+
+def _plain(text: str) -> str:
+    return text.replace("\x00", "").strip()[:_LONGEST_PARAMETER].strip()
 
 
 def uuid_or_none(text: str) -> UUID | None:
@@ -180,5 +206,11 @@ def is_of_this_origin(request: Request) -> bool:
     """Whether one of our own pages sent it. Every browser says so of a POST."""
     origin = request.headers.get("origin")
     if origin is not None and origin != "null":
-        return urlsplit(origin).netloc == request.headers.get("host")
+        try:
+            sender = urlsplit(origin)
+        except ValueError:
+            return False
+        # What comes in plain HTTP may have begun as HTTPS, at a proxy whose word is not taken: only HTTPS is sure.
+        is_of_our_scheme = request.scope["scheme"] != "https" or sender.scheme == "https"
+        return is_of_our_scheme and sender.netloc == request.headers.get("host")
     return request.headers.get("sec-fetch-site") == "same-origin"

@@ -51,9 +51,12 @@ async def group(ask: Ask) -> Response:
     async with ask.parts.assembly.lists.connection() as tx:
         rows = await dead_letters.alike(tx, fingerprint, _SHOWN + 1)
     act_on = offered(ask, "letters", {"fingerprint": fingerprint})
+    # Whoever has just sent all of them round again sees that none is left.
+    status = 200 if rows or ask.said else 404
     return ask.page(
-        "letter_group.html", fingerprint=fingerprint, rows=rows[:_SHOWN], has_more=len(rows) > _SHOWN, act_on=act_on
-    )
+        "letter_group.html", status=status,
+        fingerprint=fingerprint, rows=rows[:_SHOWN], has_more=len(rows) > _SHOWN, act_on=act_on,
+    )  # fmt: skip
 
 
 async def redrive(ask: Ask) -> Response:

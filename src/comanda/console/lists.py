@@ -1,6 +1,6 @@
 """Lists: the audit, the mailbox, stock, webhooks, users, settings."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast
 from urllib.parse import urlencode, urlsplit
 
@@ -41,8 +41,11 @@ async def mails(ask: Ask) -> Response:
     before = None
     if at:
         try:
-            before = (datetime.fromisoformat(at), key)
-        except ValueError:
+            sent_at = datetime.fromisoformat(at)
+            if sent_at.tzinfo is None:
+                raise Refusal(422, "There is nothing at this address.")
+            before = (sent_at.astimezone(UTC), key)
+        except (ValueError, OverflowError):
             raise Refusal(422, "There is nothing at this address.") from None
     async with ask.parts.assembly.lists.connection() as tx:
         rows = await mailbox.page(tx, before=before, limit=PAGE + 1, of_orders_only=not ask.is_admin)

@@ -48,6 +48,9 @@ _OPEN = ("PENDING", "PROCESSING", "PAYMENT_PENDING", "PAYMENT_FAILED")
 async def search(ask: Ask) -> Response:
     """Orders, newest first, on what was asked for; so many are looked through at a time, and then it goes on."""
     asked = {name: ask.asked(name) for name in filters.FIELDS["orders"]}
+    wanted = filters.read("orders", asked) if any(asked.values()) else filters.Filter("orders", {})
+    if isinstance(wanted, str):
+        raise Refusal(422, wanted)
     async with ask.parts.assembly.lists.connection() as tx:
         about, q = uuid_or_none(asked["q"]), asked["q"]
         if q:
@@ -55,7 +58,7 @@ async def search(ask: Ask) -> Response:
             if order_id is not None:
                 return ask.go(f"/admin/orders/{order_id}")
         customers, is_one = await _customers(tx, q, about) if q else (None, True)
-        rows, following, looked = await _found(tx, asked, customers, ask.before())
+        rows, following, looked = await _found(tx, asked, wanted.age, customers, ask.before())
     query = {name: value for name, value in asked.items() if value}
     return ask.page(
         "orders.html",
@@ -89,7 +92,7 @@ async def _customers(tx: Tx, q: str, about: UUID | None) -> tuple[list[UUID], bo
 
 
 async def _found(
-    tx: Tx, asked: dict[str, str], customers: list[UUID] | None, before: UUID | None
+    tx: Tx, asked: dict[str, str], age: int | None, customers: list[UUID] | None, before: UUID | None
 ) -> tuple[Sequence[Record], UUID | None, int]:
     """The rows, where to go on, and how many orders were looked through."""
     source = "all"
@@ -101,8 +104,8 @@ async def _found(
         source = "open"
     products = await selection.products_like(tx, asked["product"]) if asked["product"] else None
     at = before or _NO_ID_IS_GREATER
-    if asked["age"].isdigit():
-        at = min(at, await FLOOR_OF_AGE.value(tx, min(int(asked["age"]), filters.OLDEST)))
+    if age is not None:
+        at = min(at, await FLOOR_OF_AGE.value(tx, age))
     state = asked["state"] if asked["state"] in {*OrderState} else None
     error = literally(asked["error"]) or None
     standing = asked["state"] if asked["state"] in {"stuck", "open"} else None

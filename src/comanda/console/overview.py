@@ -1,11 +1,13 @@
 """The first page: what needs a person now. And how open pages are told what has changed."""
 
 import asyncio
+from collections.abc import Sequence
 from uuid import UUID
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from comanda.console import attendance
 from comanda.console.ask import HEADERS, Ask, Refusal, uuid_or_none
 from comanda.console.pieces import VIEWS, values
 from comanda.console.render import Language
@@ -18,6 +20,11 @@ _OVER_AFTER = 300.0  # seconds, then the browser comes back and is judged anew
 async def show(ask: Ask) -> Response:
     """What is wrong, how much goes through and how fast, where money and goods are."""
     return ask.page("overview.html", **values(await ask.desk.pulse.look()))
+
+
+async def home(ask: Ask) -> Response:
+    """Where the overview is."""
+    return ask.go("/admin")
 
 
 async def live(ask: Ask) -> Response:
@@ -40,17 +47,24 @@ class _Stream(Response):
         super().__init__(None, 200, {**HEADERS, "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._desk = ask.desk
+        self._token = ask.token
+        self._roles: Sequence[str] = ask.request.scope["route"].roles
         self._view = view
         self._bulk_id = bulk_id
         self._language: Language = ask.language
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["comanda.unhurried"] = True
+        scope["comanda.unhurried"] = scope["comanda.is_stream"] = True
+        if scope.get("comanda.is_head"):
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
         away = asyncio.create_task(gone(receive))
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await send(chunk(b"retry: 1000\n\n"))
-            await self._tell(send, away)
+            with self._desk.attendance.of(self._token):
+                await self._tell(send, away)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             away.cancel()
@@ -59,14 +73,18 @@ class _Stream(Response):
         desk, clock = self._desk, asyncio.get_running_loop().time
         over, spoke, last = clock() + _OVER_AFTER, clock(), b""
         while clock() < over and not away.done() and not desk.parts.is_draining():
-            piece = desk.pieces.of(await desk.pulse.look(), self._language, self._view, self._bulk_id)
+            seen, may_stay = await asyncio.gather(desk.pulse.look(), desk.attendance.may_stay(self._token, self._roles))
+            if not may_stay:
+                return
+            piece = desk.pieces.of(seen, self._language, self._view, self._bulk_id)
             if piece and piece != last:
                 await send(chunk(piece))
                 last, spoke = piece, clock()
             elif clock() - spoke > _ALIVE_EVERY:
                 await send(chunk(b": alive\n\n"))
                 spoke = clock()
-            await asyncio.wait([away], timeout=max(desk.pulse.due_in, _SHORTEST_NAP))
+            nap = min(max(desk.pulse.due_in, _SHORTEST_NAP), attendance.EVERY)
+            await asyncio.wait([away], timeout=nap)
 
 
 async def gone(receive: Receive) -> None:

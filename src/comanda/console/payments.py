@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from comanda import clock, telemetry
-from comanda.console.ask import HEADERS, Ask, uuid_or_none
+from comanda.console.ask import HEADERS, Ask, Refusal, uuid_or_none
 from comanda.console.orders import PAGE
 from comanda.console.overview import chunk, gone
 from comanda.db import Record, Tx, twin
@@ -34,7 +34,8 @@ _log = telemetry.log("console")
 async def search(ask: Ask) -> Response:
     """Payments, newest first; so many are looked through at a time, and then it goes on."""
     q, state = ask.asked("q"), ask.asked("state")
-    state = state if state in STATES else ""
+    if state and state not in STATES:
+        raise Refusal(422, "There is no such state.")
     async with ask.parts.assembly.lists.connection() as tx:
         if q:
             rows: Sequence[Record] = await NAMED.rows(tx, uuid_or_none(q), q)
@@ -95,7 +96,7 @@ class _Told(Response):
         self._progress = Progress()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["comanda.unhurried"] = True
+        scope["comanda.unhurried"] = scope["comanda.is_stream"] = True
         away = asyncio.create_task(gone(receive))
         comparing = asyncio.create_task(self._compare())
         try:

@@ -31,11 +31,11 @@ async def switch(ask: Ask) -> Response:
     rate = ask.form.get("rate", "")
     if wanted not in {"pause", "resume", "limit"}:
         raise Refusal(404, "There is nothing at this address.")
-    if wanted == "limit" and not (rate.isascii() and rate.isdigit() and int(rate[:9]) <= _FASTEST):
+    if wanted == "limit" and not (rate.isascii() and rate.isdigit() and len(rate) < 9 and int(rate) <= _FASTEST):
         raise Refusal(422, "A limit is a number of jobs a second; 0: no limit.")
     async with ask.parts.database.transaction(ACT) as tx:
         if wanted == "limit":
-            await switching.limit(tx, queue, int(rate[:9]) or None, actor=ask.actor, reason=reason)
+            await switching.limit(tx, queue, int(rate) or None, actor=ask.actor, reason=reason)
         else:
             await switching.pause(tx, queue, is_paused=wanted == "pause", actor=ask.actor, reason=reason)
     ask.desk.pulse.forget()

@@ -56,6 +56,7 @@ async def sign_in(ask: Ask) -> Response:
         if await auth.begun(tx, account, address) is None:
             return ask.page("login.html", status=401, why=_WRONG, email=email, bare=True)
         (token,) = await console_sessions.begin(tx, [account.id], LIFETIME)
+    ask.request.scope["comanda.session"] = (token, account.id)
     answer = ask.go("/admin")
     answer.set_cookie(
         COOKIE,
@@ -73,6 +74,7 @@ async def sign_out(ask: Ask) -> Response:
     """Out: the cookie is worth nothing any more."""
     async with ask.parts.database.transaction(SIGN_OUT) as tx:
         await console_sessions.finish(tx, [ask.token])
+    ask.request.scope["comanda.session"] = (ask.token, None)
     answer = ask.go("/admin/login")
     answer.delete_cookie(COOKIE, path="/admin", httponly=True, samesite="strict", secure=_is_secure(ask))
     return answer
@@ -90,4 +92,4 @@ async def speak(ask: Ask) -> Response:
 
 
 def _is_secure(ask: Ask) -> bool:
-    return ask.parts.settings.environment == "production" or ask.request.url.scheme == "https"
+    return ask.parts.settings.environment == "production" or ask.request.scope["scheme"] == "https"
