@@ -15,6 +15,8 @@ from comanda.api.paging import Cursor, cursor_of, next_link, read_cursor
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
 from comanda.api.security import Admin, router
+from comanda.audit import acts
+from comanda.audit.acts import Act
 from comanda.clock import now
 from comanda.failpoints import Boundary
 from comanda.field_errors import FieldError, field_error
@@ -103,11 +105,12 @@ class RedeliveryAnswer(Answer):
 
 
 @routes.post("", status_code=201)
-async def create(_account: Admin, body: WebhookBody, parts: Given, response: Response) -> NewWebhookAnswer:
+async def create(account: Admin, body: WebhookBody, parts: Given, response: Response) -> NewWebhookAnswer:
     """Send events there, from now on. The secret is shown this once."""
     _check(parts, body.url)
     async with parts.database.transaction(CREATE) as tx:
         ((made, secret),) = await endpoints.create(tx, [Draft(body.url, body.description, body.event_types)])
+        await acts.note(tx, [Act(account.email, "webhook.create", str(made.id))])
     response.headers["Location"] = f"/api/v1/webhooks/{made.id}"
     return NewWebhookAnswer(**_answer(made).model_dump(), secret=shown(secret))
 
@@ -126,32 +129,39 @@ async def read(_account: Admin, webhook_id: UUID, parts: Given) -> WebhookAnswer
 
 
 @routes.patch("/{webhook_id}", responses=answers("WEBHOOK_NOT_FOUND"))
-async def change(_account: Admin, webhook_id: UUID, body: WebhookPatch, parts: Given) -> WebhookAnswer:
+async def change(account: Admin, webhook_id: UUID, body: WebhookPatch, parts: Given) -> WebhookAnswer:
     """Change an endpoint, or switch it off and on. What happens while it is off is not kept for it."""
     if body.url is not None:
         _check(parts, body.url)
     async with parts.database.transaction(CHANGE) as tx:
         (changed,) = await endpoints.change(tx, [(webhook_id, body.changes())])
+        if changed is not None:
+            fields = {"fields": sorted(body.changes())}
+            await acts.note(tx, [Act(account.email, "webhook.change", str(webhook_id), detail=fields)])
     if changed is None:
         raise Problem("WEBHOOK_NOT_FOUND")
     return _answer(changed)
 
 
 @routes.delete("/{webhook_id}", status_code=204, responses=answers("WEBHOOK_NOT_FOUND"))
-async def delete(_account: Admin, webhook_id: UUID, parts: Given) -> Response:
+async def delete(account: Admin, webhook_id: UUID, parts: Given) -> Response:
     """Send nothing there any more."""
     async with parts.database.transaction(DELETE) as tx:
         (is_gone,) = await endpoints.delete(tx, [webhook_id])
+        if is_gone:
+            await acts.note(tx, [Act(account.email, "webhook.delete", str(webhook_id))])
     if not is_gone:
         raise Problem("WEBHOOK_NOT_FOUND")
     return Response(status_code=204)
 
 
 @routes.post("/{webhook_id}/rotate-secret", responses=answers("WEBHOOK_NOT_FOUND"))
-async def rotate(_account: Admin, webhook_id: UUID, parts: Given) -> WebhookSecretAnswer:
+async def rotate(account: Admin, webhook_id: UUID, parts: Given) -> WebhookSecretAnswer:
     """A new secret. For 24 hours everything is signed with the old one as well."""
     async with parts.database.transaction(ROTATE) as tx:
         (secret,) = await endpoints.rotate(tx, [webhook_id])
+        if secret is not None:
+            await acts.note(tx, [Act(account.email, "webhook.rotate", str(webhook_id))])
     if secret is None:
         raise Problem("WEBHOOK_NOT_FOUND")
     return WebhookSecretAnswer(id=webhook_id, secret=shown(secret))
