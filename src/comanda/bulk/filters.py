@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
+from comanda.messaging.streams import QUEUES
 from comanda.orders.model import OrderState
 from comanda.saga.verbs import Verb
 
@@ -63,6 +64,8 @@ def read(of: str, given: Mapping[str, str]) -> Filter | str:
         return "An age is a number of minutes."
     if state is not None and state not in STATES:
         return "There is no such state."
+    if asked.get("queue", QUEUES[0]) not in QUEUES:
+        return "There is no such queue."
     if target == "orders" and not asked:
         return "Say which orders: a filter has at least one field."
     return Filter(target, asked)
