@@ -30,6 +30,7 @@ from comanda.saga.definition import Direction, Done, Due, Findable, Outcome, Ref
 from comanda.saga.log import Claimed
 from comanda.saga.settling import Settling
 from comanda.saga.transitions import ENDED, State
+from comanda.sentences import Sentence
 
 Verb = Literal["retry", "skip", "compensate", "resolve"]
 CANCELLED = "CANCELLED_BY_OPERATOR"
@@ -138,7 +139,7 @@ async def act(
         was, token, definition = _standing(one), one.token, settling.sagas.get((one.kind, one.version))
         refusal = _unversed(one) if definition is None else refused(verb, one, definition, seen.get(one.id))
         if stood is not None and stood.get(one.id, was) != was:
-            refusal = f"it has moved on since it was looked at, as {stood[one.id]}: look again"
+            refusal = Sentence("it has moved on since it was looked at, as {stood}: look again", stood=stood[one.id])
         elif tokens is not None and tokens.get(one.id, token) != token:
             refusal = "it has been tried once more since it was looked at: look again"
         if refusal is None and definition is not None:
@@ -170,11 +171,15 @@ async def redrive(
 
 
 def refused(verb: Verb, one: Claimed, saga: Saga, seen: Seen | None = None) -> str | None:
-    """Why this can't be done to a saga as it stands, and what can; None: it can."""
+    """Why this can't be done to a saga as it stands, and what can; None: it can.
+
+    English, as a `Sentence` where something stands in it: pages say it in their own language.
+    """
     if one.state in ENDED:
-        return f"it has ended as {one.state}: what is left to do is a new order or a refund"
+        return Sentence("it has ended as {state}: what is left to do is a new order or a refund", state=one.state)
     if one.lease_until is not None and _is_live(one.lease_until, one.now):
-        return f"a call is out until {one.lease_until:%H:%M:%S} at the latest: ask again then"
+        until = f"{one.lease_until:%H:%M:%S}"
+        return Sentence("a call is out until {until} at the latest: ask again then", until=until)
     match verb:
         case "retry" | "skip" if one.state != "COMPENSATION_FAILED" and not one.waits:
             return "it is due already: workers take it by themselves"
@@ -240,7 +245,9 @@ def _unsettled(one: Claimed, seen: Seen | None) -> str | None:
     if seen is None or seen.token != one.token:
         return "the other side was not asked whether it has gone out: ask again, for this one alone"
     if seen.is_done is None:
-        return f"the other side does not say whether it has gone out ({seen.error}): ask again when it does"
+        return Sentence(
+            "the other side does not say whether it has gone out ({error}): ask again when it does", error=seen.error
+        )
     return "it has gone out, says the other side: retry it, and it will be found" if seen.is_done else None
 
 
@@ -253,4 +260,7 @@ def _unknown(named: UUID) -> Acted:
 
 
 def _unversed(one: Claimed) -> str:
-    return f"this release does not know {one.kind} version {one.version}: use the one that started it"
+    return Sentence(
+        "this release does not know {kind} version {version}: use the one that started it",
+        kind=one.kind, version=one.version,
+    )  # fmt: skip
