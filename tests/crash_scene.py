@@ -279,7 +279,7 @@ class Scene:
 
     async def expiring(self) -> None:
         """A reservation that runs out while its order can't pay."""
-        assert await self.comanda("queue", "pause", "payment-processing") == 0
+        assert await self.comanda("queue", "pause", "payment-processing", "--reason", "a test") == 0
         expired = "SELECT 1 FROM reservations WHERE order_id = $1 AND state = 'EXPIRED'"
         paid = "SELECT 1 FROM sagas WHERE subject = $1 AND ended_at IS NOT NULL"
         order_id = await self.order()
@@ -287,20 +287,20 @@ class Scene:
             if await self.ask(paid, order_id):  # the workers had not heard of the pause yet
                 order_id = await self.order()
             await asyncio.sleep(0.05)
-        assert await self.comanda("queue", "resume", "payment-processing") == 0
+        assert await self.comanda("queue", "resume", "payment-processing", "--reason", "a test") == 0
 
     async def forgetting(self) -> None:
         """Nobody is told of what is due: Redis is emptied while the queue stands still."""
-        assert await self.comanda("queue", "pause", "order-processing") == 0
+        assert await self.comanda("queue", "pause", "order-processing", "--reason", "a test") == 0
         await self.orders("pm_success", "pm_decline_CARD_DECLINED")
         await self.redis(lambda client: client.flushdb())
-        assert await self.comanda("queue", "resume", "order-processing") == 0
+        assert await self.comanda("queue", "resume", "order-processing", "--reason", "a test") == 0
         await self.business()
 
     async def limited(self) -> None:
-        assert await self.comanda("queue", "limit", "payment-processing", "50") == 0
+        assert await self.comanda("queue", "limit", "payment-processing", "50", "--reason", "a test") == 0
         await self.business()
-        assert await self.comanda("queue", "limit", "payment-processing", "0") == 0
+        assert await self.comanda("queue", "limit", "payment-processing", "0", "--reason", "a test") == 0
 
     async def babbling(self) -> None:
         names = [stream_of(queue, priority) for queue in QUEUES[:1] for priority in PRIORITIES]
@@ -375,11 +375,11 @@ class Scene:
         await self.twice("saga", "retry", order_id, "--reason", "mended")
 
     async def limiting(self) -> None:
-        await self.twice("queue", "limit", "order-processing", "0")
+        await self.twice("queue", "limit", "order-processing", "0", "--reason", "a test")
 
     async def pausing(self) -> None:
-        await self.twice("queue", "pause", "order-processing")
-        assert await self.comanda("queue", "resume", "order-processing") == 0
+        await self.twice("queue", "pause", "order-processing", "--reason", "a test")
+        assert await self.comanda("queue", "resume", "order-processing", "--reason", "a test") == 0
 
     async def migrating(self) -> None:
         """From nothing, in a database of its own."""

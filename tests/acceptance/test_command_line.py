@@ -93,7 +93,7 @@ async def test_what_each_command_prints_has_its_documented_shape(up: Up, admin: 
         ran = await up.comanda("audit", "list", "--json")
         assert len(told("audit list", ran)) >= asked["audit list"][0]
     finally:
-        await up.comanda("queue", "resume", queue)
+        await up.comanda("queue", "resume", queue, "--reason", "a test")
         await admin.ask("DELETE", f"/webhooks/{hook}")
     migrated = await comanda("migrate", "--json", DATABASE_URL=up.facts["databaseUrl"])
     assert (migrated.code, migrated.out) == (0, ""), "nothing was left to migrate"

@@ -25,28 +25,28 @@ async def burst(admin: Visitor, product: str, count: int = 15) -> float:
 async def test_a_limit_slows_a_queue_and_is_lifted_while_it_runs(up: Up, admin: Visitor) -> None:
     product = await admin.product()
     try:
-        assert (await up.comanda("queue", "limit", "order-processing", "5")).code == 0
+        assert (await up.comanda("queue", "limit", "order-processing", "5", "--reason", "a test")).code == 0
 
         async def is_slow() -> bool:
             # Its two steps in that queue make thirty jobs, of which the first five may go at once.
             return await burst(admin, product) >= (30 - 5 - 1) / 5
 
         await eventually(is_slow)
-        assert (await up.comanda("queue", "limit", "order-processing", "1")).code == 0
+        assert (await up.comanda("queue", "limit", "order-processing", "1", "--reason", "a test")).code == 0
         began = time.monotonic()
         waiting = asyncio.ensure_future(burst(admin, product, 30))
-        assert (await up.comanda("queue", "limit", "order-processing", "0")).code == 0
+        assert (await up.comanda("queue", "limit", "order-processing", "0", "--reason", "a test")).code == 0
         assert await waiting < 40, "59 s under the limit"
         assert time.monotonic() - began < 45
     finally:
-        await up.comanda("queue", "limit", "order-processing", "0")
+        await up.comanda("queue", "limit", "order-processing", "0", "--reason", "a test")
     assert await burst(admin, product) < 30
 
 
 async def test_a_queue_that_is_paused_keeps_its_orders_and_goes_on_when_it_is_resumed(up: Up, admin: Visitor) -> None:
     product, waiting = await admin.product(), ""
     try:
-        assert (await up.comanda("queue", "pause", "inventory-management")).code == 0
+        assert (await up.comanda("queue", "pause", "inventory-management", "--reason", "a test")).code == 0
 
         async def is_held() -> bool:
             nonlocal waiting
@@ -68,7 +68,7 @@ async def test_a_queue_that_is_paused_keeps_its_orders_and_goes_on_when_it_is_re
         end = await admin.status(last)
         assert (end["sagaStatus"], end["currentStep"]) == ("RUNNING", "STOCK_VERIFIED")
     finally:
-        assert (await up.comanda("queue", "resume", "inventory-management")).code == 0
+        assert (await up.comanda("queue", "resume", "inventory-management", "--reason", "a test")).code == 0
     assert {end["status"] for end in await admin.ended(waiting, last)} == {"CONFIRMED"}
 
 
@@ -88,7 +88,7 @@ async def test_all_four_queues_work_and_count(up: Up, admin: Visitor) -> None:
 
 
 async def test_a_queue_that_is_not_there_is_named(up: Up) -> None:
-    ran = await up.comanda("queue", "pause", "no-such-queue")
+    ran = await up.comanda("queue", "pause", "no-such-queue", "--reason", "a test")
     assert (ran.code, ran.out) == (2, "")
     assert "no-such-queue" in ran.err
 

@@ -398,8 +398,8 @@ async def test_who_listens_sees_that_a_delivery_was_forged(up: Up, admin: Visito
 
 
 async def test_a_redelivery_of_nothing_in_particular_is_refused(up: Up) -> None:
-    assert (await up.comanda("webhooks", "redeliver", str(uuid4()))).code == 2
-    assert (await up.comanda("webhooks", "redeliver", str(uuid4()), "--since", "1")).code == 1
+    assert (await up.comanda("webhooks", "redeliver", str(uuid4()), "--reason", "a look")).code == 2
+    assert (await up.comanda("webhooks", "redeliver", str(uuid4()), "--since", "1", "--reason", "a look")).code == 1
 
 
 async def test_webhooks_that_nobody_knows_are_not_there(admin: Visitor) -> None:

@@ -1,10 +1,14 @@
 """Accounts over HTTP, as admins keep them."""
 
 import asyncio
+import json
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 from api_client import PASSWORD, Client, Person
+from comanda.accounts import console_sessions
+from comanda.audit import acts
 
 PATH = "/api/v1/users"
 
@@ -84,6 +88,33 @@ async def test_a_patch_changes_what_it_names_and_a_role_at_once(api: Client) -> 
     assert (await api.ask("PATCH", path, json={"role": "viewer"}, token=admin.token)).body["role"] == "viewer"
     assert (await api.get("/api/v1/auth/me", token=one.token)).status == 401, "its token says another role"
     assert (await api.ask("PATCH", f"{PATH}/{uuid4()}", json={"role": "viewer"}, token=admin.token)).status == 404
+
+
+async def test_a_new_role_ends_every_session_and_what_admins_do_is_written_down(api: Client) -> None:
+    admin, one = await api.person("admin"), await api.person("operator")
+    path = f"{PATH}/{one.id}"
+    _, session = await signed_in(api, one.email)
+    async with api.database.transaction() as tx:
+        (cookie,) = await console_sessions.begin(tx, [one.id], timedelta(hours=12))
+
+    async def is_in() -> bool:
+        async with api.database.connection() as tx:
+            return await console_sessions.find(tx, [cookie]) == [one.id]
+
+    assert (await api.ask("PATCH", path, json={"role": "operator"}, token=admin.token)).status == 200
+    assert await is_in(), "the role is the same"
+    assert (await api.ask("PATCH", path, json={"role": "viewer"}, token=admin.token)).status == 200
+    assert not await is_in()
+    assert (await api.post("/api/v1/auth/refresh", {"refreshToken": session["refreshToken"]})).status == 401
+    for act in ("deactivate", "activate"):
+        assert (await api.ask("PATCH", f"{path}/{act}", token=admin.token)).status == 200
+    assert (await api.ask("PATCH", f"{PATH}/{uuid4()}/deactivate", token=admin.token)).status == 404
+    assert (await api.ask("DELETE", path, token=admin.token)).status == 204
+    async with api.database.connection() as tx:
+        told = await acts.listed(tx)
+    assert [row["act"] for row in told] == ["user.delete", "user.activate", "user.deactivate", "user.role"]
+    assert {(row["actor"], row["subject"]) for row in told} == {(admin.email, str(one.id))}
+    assert json.loads(told[-1]["detail"]) == {"was": "operator", "now": "viewer"}
 
 
 async def test_who_is_kept_out_is_out_at_once_until_let_in_again(api: Client) -> None:

@@ -191,7 +191,7 @@ async def test_one_that_has_moved_on_since_is_left_alone(stage: Stage) -> None:
         ((bulk,),) = await stage.ask("SELECT id FROM bulk_acts")
         (left,) = await bulks.results(tx, bulk, limit=10, without_done=True)
     assert (left.subject, left.outcome) == (subjects[0], "refused")
-    assert left.said == "it has moved on since it was looked at: it stood as stuck at two (undoing)"
+    assert left.said == "it has moved on since it was looked at, as stuck at two (undoing): look again"
     assert await outcomes(stage) == {"done": 2, "refused": 1}
     assert Counter((await acts_of(stage)).values()) == {1: 3}
 

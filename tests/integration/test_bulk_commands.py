@@ -4,6 +4,7 @@ import asyncio
 import json
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 from test_console_bulk import open_count, undelivered
@@ -68,6 +69,8 @@ async def test_letters_that_match_go_round_and_a_dry_run_moves_none(database_url
         done = await comanda(open_shop, *act, "--reason", "they are back")
         assert (done.code, [(row["state"], row["done"]) for row in done.lines]) == (0, [("ENDED", 150)]), done
         assert await open_count(open_shop) == 0
+        unknown = await comanda(open_shop, "dead-letters", "redrive", str(uuid4()), "--reason", "they are back")
+        assert (unknown.code, "There is no dead letter" in unknown.err) == (1, True)
         again = await comanda(open_shop, *act, "--reason", "they are back")
         assert (again.code, again.lines) == (0, [])
 

@@ -75,6 +75,11 @@ async def looked(one: Browser, path: str, match: int) -> tuple[Seen, dict[str, s
     return page, {name: unescape(value) for name, value in fields if name != "csrf"}
 
 
+async def oldest(one: Browser, group: str) -> dict[str, str]:
+    """The letters that its page shows as those that go first."""
+    return dict(re.findall(r'name="(oldest)" value="([^"]+)"', (await one.get(group)).text))
+
+
 def bulk_of(seen: Seen) -> UUID:
     assert seen.status == 303, seen
     return UUID(seen.headers["Location"].partition("?")[0].rpartition("/")[2])
@@ -87,7 +92,7 @@ async def test_two_thousand_letters_are_redriven_stopped_half_way_resumed_and_al
         await undelivered(open_shop, 2000)
         fingerprint = await open_shop.value("SELECT min(fingerprint) FROM dead_letters")
         group = f"/admin/dead-letters/{fingerprint}"
-        seen = await one.post(f"{group}/redrive", {"count": "five", "reason": "five first"})
+        seen = await one.post(f"{group}/redrive", {"count": "five", "reason": "five first", **await oldest(one, group)})
         assert (seen.status, await open_count(open_shop)) == (303, 1995)
         seen = await one.post(f"{group}/redrive", {"count": "all", "reason": "then the rest"})
         assert seen.headers["Location"].startswith("/admin/bulk/look?"), "too many for one transaction"
@@ -270,6 +275,27 @@ async def test_a_look_tells_what_it_is_worth_what_is_refused_and_what_it_leads_t
         page, _form = await looked(one, "/admin/bulk/look?of=orders&state=open&verb=compensate", 3)
         assert "An order ends CANCELLED" in page.text
         assert "not possible" not in page.text
+        spoken = await one.get("/admin/bulk/look?of=orders&state=open", **{"Accept-Language": "es"})
+        text = unescape(spoken.text)
+        for said in ("en curso en verify_stock", "ya le toca: los trabajadores lo toman por sí solos"):
+            assert said in text, said
+        for english in ("RUNNING at", "it is due already"):
+            assert english not in text
+        async with open_shop.database.transaction() as tx:
+            waiting = await tx.fetchval(
+                "UPDATE sagas SET waits_until = NULL WHERE waits_until IS NOT NULL RETURNING id"
+            )
+        page, form = await looked(one, "/admin/bulk/look?of=orders&state=open&verb=skip", 3)
+        assert "None of these can be acted on so." in page.text, "none is stuck or waits"
+        assert form == {}, "nothing to confirm"
+        assert "counts as done" not in page.text
+        async with open_shop.database.transaction() as tx:
+            await tx.execute(
+                "UPDATE sagas SET waits_until = (SELECT created_at + interval '1 hour' FROM sagas s WHERE s.id = $1)"
+                " WHERE id = $1",
+                waiting,
+            )
+        before = await open_shop.ask("SELECT sagas::text FROM sagas ORDER BY id")
         assert await open_shop.ask("SELECT sagas::text FROM sagas ORDER BY id") == before
         assert await open_shop.value("SELECT count(*) FROM audit") == 0
 

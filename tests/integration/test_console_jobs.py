@@ -7,7 +7,7 @@ from html import unescape
 from uuid import UUID, uuid4
 
 from test_console_access import Browser, browser
-from test_console_pages import HOSTILE, scene, stuck
+from test_console_pages import HOSTILE, scene, shown, stuck
 
 from api_client import Client, running_api
 from comanda.accounts.accounts import Role
@@ -84,13 +84,14 @@ async def test_what_waits_runs_now_and_what_is_not_wanted_is_cancelled(database_
             back = re.search(r'name="back" value="([^"]+)"', preview.text)
             assert back is not None
             gateway.is_down = False
-            done = await one.post(f"/admin/sagas/{saga_id}/{verb}", {"reason": "now", "back": back[1]})
+            form = {"reason": "now", "back": back[1], **await shown(open_shop, saga_id)}
+            done = await one.post(f"/admin/sagas/{saga_id}/{verb}", form)
             assert done.headers["Location"].startswith(f"/admin/queues/payment-processing/{saga_id}?said=")
             (row,) = await open_shop.ended(order_id)
             assert row["state"] == state
             assert "saga." + verb in await page_of(one, saga_id, "payment-processing")
             gateway.is_down = True
-        done = await one.post(f"/admin/sagas/{saga_id}/retry", {"reason": "x", "back": "//evil.example"})
+        done = await one.post(f"/admin/sagas/{saga_id}/retry", {**form, "back": "//evil.example"})
         assert "evil" not in done.headers.get("Location", "")
 
 

@@ -1,5 +1,6 @@
 """What the console's pages say and do: an order's story, acts with a reason, dead letters, mails; and hostile texts."""
 
+import asyncio
 import re
 import signal
 import time
@@ -24,6 +25,7 @@ from comanda.inventory import admin
 from comanda.messaging.dead_letters import DeadLetter, bury
 from comanda.payments.gateway import ChargeRequest, HttpGateway
 from comanda.saga.batch import key_of
+from comanda.saga.verbs import standing_of
 from comanda.webhooks import endpoints
 from shop import FakeGateway, Shop, shop, until
 
@@ -58,6 +60,12 @@ async def stuck(open_shop: Shop, count: int = 1) -> list[UUID]:
     return orders
 
 
+async def shown(open_shop: Shop, saga_id: UUID) -> dict[str, str]:
+    """What the form of an act says of where its saga stands."""
+    (row,) = await open_shop.ask("SELECT state, step, direction, token FROM sagas WHERE id = $1", saga_id)
+    return {"stood": standing_of(row["state"], row["step"], row["direction"]), "token": str(row["token"])}
+
+
 async def test_an_order_is_found_explained_and_retried(database_url: str, redis_url: str) -> None:
     async with scene(database_url, redis_url) as (_, open_shop, one):
         (order_id,) = await stuck(open_shop)
@@ -75,9 +83,13 @@ async def test_an_order_is_found_explained_and_retried(database_url: str, redis_
         preview = unescape((await one.get(f"/admin/sagas/{saga_id}/retry")).text)
         assert f"asked with the same key as before ({saga_id}:process_payment:backward)" in preview
         assert await open_shop.value("SELECT count(*) FROM audit") == 0, "a preview does nothing"
-        assert (await one.post(f"/admin/sagas/{saga_id}/retry", {"reason": "  "})).status == 422
+        form = await shown(open_shop, saga_id)
+        for name, value in form.items():
+            assert f'<input type="hidden" name="{name}" value="{value}">' in preview
+        assert (await one.post(f"/admin/sagas/{saga_id}/retry", {**form, "reason": "  "})).status == 422
+        assert (await one.post(f"/admin/sagas/{saga_id}/retry", {"reason": "seen nothing"})).status == 422
         open_shop.gateway.refunds_fail = False
-        done = await one.post(f"/admin/sagas/{saga_id}/retry", {"reason": "the gateway is mended"})
+        done = await one.post(f"/admin/sagas/{saga_id}/retry", {**form, "reason": "the gateway is mended"})
         assert done.status == 303
         (row,) = await open_shop.ended(order_id)
         assert row["state"] == "CANCELLED"
@@ -87,7 +99,32 @@ async def test_an_order_is_found_explained_and_retried(database_url: str, redis_
         page = (await one.get(f"/admin/orders/{order_id}")).text
         assert "the gateway is mended" in page
         assert "the gateway is mended" in (await one.get("/admin/audit")).text
-        assert (await one.post(f"/admin/sagas/{saga_id}/retry", {"reason": "again"})).status == 409
+        assert (await one.post(f"/admin/sagas/{saga_id}/retry", {**form, "reason": "again"})).status == 409
+
+
+async def test_an_act_is_about_what_was_looked_at_and_nothing_that_it_moved_on_to(
+    database_url: str, redis_url: str
+) -> None:
+    """Skipped twice, another step would be skipped, which nobody has looked at; and stock held for nothing."""
+    async with shop(database_url, redis_url, patience=0.1) as worked:
+        (order_id,) = await stuck(worked)
+    async with (
+        running_api(database_url, redis_url) as api,
+        shop(database_url, redis_url, workers=0, has_relay=False) as open_shop,
+        browser(api, "operator") as one,
+    ):
+        saga_id = await open_shop.value("SELECT saga_id FROM orders WHERE id = $1", order_id)
+        path, form = f"/admin/sagas/{saga_id}/skip", {"reason": "seen at the bank", **await shown(open_shop, saga_id)}
+        both = await asyncio.gather(one.post(path, form), one.post(path, form))
+        assert sorted(answer.status for answer in both) == [303, 409]
+        (refused,) = [answer for answer in both if answer.status == 409]
+        assert "as stuck at process_payment (undoing): look again" in unescape(refused.text)
+        (row,) = await open_shop.ask("SELECT step, direction, token FROM sagas WHERE id = $1", saga_id)
+        assert (row["step"], row["direction"]) == ("reserve_inventory", "backward")
+        assert "it is due already" in unescape((await one.get(path)).text), "neither stuck nor waiting"
+        tried = {"stood": "COMPENSATING at reserve_inventory (undoing)", "token": str(row["token"] - 1)}
+        once_more = await one.post(f"/admin/sagas/{saga_id}/resolve", {"reason": "by hand", **tried})
+        assert (once_more.status, "been tried once more" in once_more.text) == (409, True)
 
 
 async def test_a_refund_is_called_off_only_if_the_gateway_knows_nothing_of_it(
@@ -112,17 +149,19 @@ async def test_a_refund_is_called_off_only_if_the_gateway_knows_nothing_of_it(
             for found in (gone, never):
                 sagas[found.id] = await until(lambda found=found: open_shop.value(ids, found.id))  # type: ignore[misc]
                 paths[found.id] = f"/admin/sagas/{sagas[found.id]}/compensate"
+            form = {"reason": "never arrived", **await shown(open_shop, sagas[never.id])}
+            form_of_gone = {"reason": "never arrived", **await shown(open_shop, sagas[gone.id])}
             await client.charge(ChargeRequest(order_id, 2000, "USD", "pm_success", is_repeat=False), "a charge")
             await client.refund("a charge", 500, key_of(sagas[gone.id], "refund_payment", "forward"))
             assert "it has gone out, says the other side" in unescape((await one.get(paths[gone.id])).text)
-            assert (await one.post(paths[gone.id], {"reason": "never arrived"})).status == 409
+            assert (await one.post(paths[gone.id], form_of_gone)).status == 409
             bank.stop(signal.SIGKILL)
             assert "does not say whether it has gone out" in unescape((await one.get(paths[never.id])).text)
-            assert (await one.post(paths[never.id], {"reason": "never arrived"})).status == 409
+            assert (await one.post(paths[never.id], form)).status == 409
             bank.start()
             assert await client.find_refund("nobody's") is None, "it answers again"
             assert "Nothing was carried out under the key" in unescape((await one.get(paths[never.id])).text)
-            assert (await one.post(paths[never.id], {"reason": "never arrived"})).status == 303
+            assert (await one.post(paths[never.id], form)).status == 303
             await until(lambda: open_shop.value("SELECT state = 'FAILED' FROM refunds WHERE id = $1", never.id))
             assert await open_shop.value("SELECT state FROM refunds WHERE id = $1", gone.id) == "PENDING"
     finally:
@@ -142,8 +181,11 @@ async def test_dead_letters_are_gathered_and_sent_round_by_one_by_five_and_all(
         open_shop.gateway.refunds_fail = False
         path = f"/admin/dead-letters/{fingerprint}"
         for count, left in (("one", 7), ("five", 2), ("all", 0)):
-            seen = await one.post(f"{path}/redrive", {"count": count, "reason": f"mended, {count}"})
-            assert seen.status == 303
+            oldest = re.search(r'name="oldest" value="([^"]+)"', (await one.get(path)).text)
+            assert oldest is not None
+            form = {"count": count, "reason": f"mended, {count}", "oldest": oldest[1]}
+            for _twice in range(2):
+                assert (await one.post(f"{path}/redrive", form)).status == 303
             opened = await open_shop.value("SELECT count(*) FROM dead_letters WHERE redriven_at IS NULL")
             assert opened == left
         assert "None of these is open" in (await one.get(path)).text

@@ -3,7 +3,7 @@
 import asyncio
 
 from comanda.db import Database
-from comanda.payments.breaker import SharedBreaker
+from comanda.payments.breaker import SharedBreaker, is_open
 from comanda.resilience.breaker import Rule
 from comanda.resilience.ramp import FACTOR
 
@@ -50,4 +50,28 @@ async def test_after_a_quiet_minute_a_few_calls_are_no_crowd(database_url: str) 
     await asyncio.gather(*(breaker.count(is_answer=False) for _ in range(5)))
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT ramp_rate FROM breakers") == 10
+    await database.close()
+
+
+async def test_calls_are_held_back_until_a_probe_is_due_or_as_long_as_somebody_waits(database_url: str) -> None:
+    """Where nobody pays nobody probes either: the breaker stands open, and holds nobody."""
+    database = await Database.open(database_url, name="held")
+    breaker = SharedBreaker(database, Rule())
+    async with database.connection() as tx:
+        assert not await is_open(tx)
+    await asyncio.gather(*(breaker.count(is_answer=False) for _ in range(5)))
+    async with database.transaction() as tx:
+        assert await is_open(tx)
+        await tx.execute("UPDATE breakers SET probe_at = now() - interval '1 second'")
+        assert not await is_open(tx), "the next one who pays is the probe"
+        await tx.execute(
+            "INSERT INTO sagas (id, kind, version, subject, step, queue, reached, since, waits_until, correlation_id,"
+            " created_at, updated_at) VALUES (uuid_v7(), 'order', 1, uuid_v7(), 'process_payment',"
+            " 'payment-processing', 'STOCK_RESERVED', now(), now(), 'test', now(), now())"
+        )
+        assert await is_open(tx), "somebody waits for it"
+        await tx.execute("UPDATE sagas SET waits_until = NULL")
+        assert await is_open(tx), "his wait is over, and he has not gone yet"
+        await tx.execute("UPDATE sagas SET direction = 'backward', state = 'COMPENSATING'")
+        assert not await is_open(tx), "what is given back does not wait for it"
     await database.close()

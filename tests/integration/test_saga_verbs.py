@@ -117,12 +117,12 @@ async def test_an_answer_that_comes_after_an_operator_has_decided_is_refused(sta
     frozen = engine(stage, saga, lease=LEASE)
     (call,) = (await frozen.run(A, None, 10)).calls
     await until(lambda: stage.ask("SELECT 1 FROM sagas WHERE lease_until < now()"))
-    assert (await act(stage, saga, "skip", subject))[0].now == "RUNNING at two"
+    assert (await act(stage, saga, "compensate", subject))[0].now == "COMPENSATING at pay (undoing)"
     before = await stage.saga(subject)
     assert (await frozen.call(call)).onward == {}
     assert {**await stage.saga(subject), "clock": None} == {**before, "clock": None}
     await pump(engine(stage, saga))
-    assert await stage.effects(subject) == ["one", "pay intended", "two"]
+    assert await stage.effects(subject) == ["one", "pay intended", "-pay", "-one"]
 
 
 async def test_what_waits_can_be_hurried_with_its_attempts_as_they_are(stage: Stage) -> None:
@@ -153,12 +153,14 @@ async def test_what_can_not_be_done_says_why_and_what_can(stage: Stage) -> None:
         ("ended", "skip", rows[ended]),
         ("out", "compensate", out),
         ("due", "retry", due),
+        ("due for nobody to skip", "skip", due),
         ("unknown", "retry", unknown),
     ]
     said = {name: (await act(stage, saga, verb, subject))[0].refusal or "" for name, verb, subject in asked}
     assert "ended as COMPLETED" in said["ended"]
     assert "a call is out" in said["out"]
     assert "due already" in said["due"]
+    assert "due already" in said["due for nobody to skip"], "only what is stuck or waits"
     assert "no such saga" in said["unknown"]
     async with stage.database.connection() as tx:
         assert await acts.listed(tx) == [], "what was refused was not done"

@@ -262,4 +262,6 @@ class SharedBreakerMachine(Machine):
         assert row["state"] == (State.CLOSED if is_closed else State.HALF_OPEN if self.is_probed else State.OPEN)
         assert row["failures"] == self.failures
         assert is_closed or row["is_due"] == self.is_due
-        assert self.ground.do(is_open) == (not is_closed)
+        assert self.ground.do(is_open) == (not is_closed and not self.is_due), (
+            "nobody waits: a probe that is due is free"
+        )

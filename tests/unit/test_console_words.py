@@ -1,8 +1,14 @@
 """How the console shows states, and says lines of a story."""
 
+import ast
+import inspect
+from collections.abc import Iterator
+
 import pytest
 
-from comanda.console.render import _environment, tone
+from comanda.console.render import _environment, tone, words_of
+from comanda.saga import verbs
+from comanda.sentences import Sentence
 
 
 @pytest.mark.parametrize(
@@ -27,3 +33,45 @@ def test_what_a_receiver_answered_is_shown_as_it_was_meant(state: str, shown: st
 def test_a_story_is_told_in_spanish_and_its_names_stay(line: str, said: str) -> None:
     assert _environment("es").filters["told"](line) == said
     assert _environment("en").filters["told"](line) == line
+
+
+def _refusals() -> Iterator[str]:
+    """Every text of `verbs` that says why something is not done, as its pattern."""
+    for node in ast.walk(ast.parse(inspect.getsource(verbs))):
+        match node:
+            case ast.Return(value=value) | ast.Assign(targets=[ast.Name(id="refusal")], value=value) if value:
+                yield from (_texts(value))
+            case ast.Call(func=ast.Name(id="Sentence" | "Acted")):
+                yield from _texts(node)
+            case _:
+                pass
+
+
+def _texts(node: ast.AST) -> Iterator[str]:
+    for one in ast.walk(node):
+        if isinstance(one, ast.Constant) and isinstance(one.value, str) and ": " in one.value:
+            yield one.value
+
+
+def test_whatever_stands_in_the_way_of_an_act_is_said_in_spanish() -> None:
+    found = {*_refusals(), "there is no such saga, and none of such an order or message"}
+    assert len(found) > 12
+    assert sorted(found - words_of("es").keys()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("stuck at pay (undoing)", "atascado en pay (deshaciendo)"),
+        ("skip: stuck at pay (undoing) → RUNNING at one", "saltar: atascado en pay (deshaciendo) → en curso en one"),
+        ("COMPLETED", "completado"),
+        (
+            Sentence("it has moved on since it was looked at, as {stood}: look again", stood="stuck at two (undoing)"),
+            "ha avanzado desde que se miró, cuando estaba atascado en two (deshaciendo): vuelva a mirarlo",
+        ),
+        ("a customer wrote: stuck", "a customer wrote: stuck"),
+    ],
+)
+def test_where_a_saga_stands_and_why_it_is_left_alone_is_said_in_the_pages_language(text: str, said: str) -> None:
+    assert _environment("es").filters["said"](text) == said
+    assert _environment("en").filters["said"](text) == text

@@ -16,6 +16,8 @@ from comanda.api.paging import Numbers
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
 from comanda.api.security import Admin, SignedIn, router
+from comanda.audit import acts
+from comanda.audit.acts import Act
 from comanda.db import Tx
 from comanda.failpoints import Boundary
 
@@ -28,11 +30,13 @@ routes = router("/users", "users")
 
 
 @routes.post("", status_code=201, responses=answers("EMAIL_TAKEN"))
-async def create(_account: Admin, body: UserBody, parts: Given, response: Response) -> AccountAnswer:
+async def create(account: Admin, body: UserBody, parts: Given, response: Response) -> AccountAnswer:
     """Make an account of any role."""
     wanted = await registration(body, body.role)
     async with parts.database.transaction(CREATE) as tx:
         made = (await accounts.register(tx, [wanted]))[0]
+        if isinstance(made, Account):
+            await acts.note(tx, [Act(account.email, "user.create", str(made.id), detail={"role": made.role})])
     if isinstance(made, EmailTaken):
         raise Problem("EMAIL_TAKEN")
     response.headers["Location"] = f"/api/v1/users/{made.id}"
@@ -89,23 +93,29 @@ async def read(_account: Admin, user_id: UUID, parts: Given, asked: Asked) -> Re
 
 @routes.patch("/{user_id}", responses=answers("USER_NOT_FOUND", "LAST_ADMIN"))
 async def change(
-    _account: Admin, user_id: UUID, body: UserPatch, parts: Given, if_match: IfMatch, response: Response
+    account: Admin, user_id: UUID, body: UserPatch, parts: Given, if_match: IfMatch, response: Response
 ) -> AccountAnswer:
     """Change some fields of an account. Of another role, it has to sign in again."""
     async with parts.database.transaction(CHANGE) as tx:
         await unchanged(tx, if_match, accounts.locked, user_id, AccountAnswer)
+        (was,) = await accounts.living(tx, [user_id])
         changed = (await accounts.change(tx, [(user_id, body.changes())]))[0]
+        if was is not None and isinstance(changed, Account) and changed.role != was.role:
+            await sessions.revoke_all(tx, [user_id])
+            roles = {"was": was.role, "now": changed.role}
+            await acts.note(tx, [Act(account.email, "user.role", str(user_id), detail=roles)])
     return marked(response, _granted(changed))
 
 
 @routes.delete("/{user_id}", status_code=204, responses=answers("USER_NOT_FOUND", "LAST_ADMIN"))
-async def delete(_account: Admin, user_id: UUID, parts: Given, if_match: IfMatch) -> Response:
+async def delete(account: Admin, user_id: UUID, parts: Given, if_match: IfMatch) -> Response:
     """Delete an account and end all its sessions. Its orders stay; its e-mail stays taken."""
     async with parts.database.transaction(DELETE) as tx:
         await unchanged(tx, if_match, accounts.locked, user_id, AccountAnswer)
         is_gone = (await accounts.delete(tx, [user_id]))[0]
         if is_gone is True:
             await _shut_out(tx, user_id)
+            await acts.note(tx, [Act(account.email, "user.delete", str(user_id))])
     if isinstance(is_gone, LastAdmin):
         raise Problem("LAST_ADMIN")
     if not is_gone:
@@ -114,27 +124,30 @@ async def delete(_account: Admin, user_id: UUID, parts: Given, if_match: IfMatch
 
 
 @routes.patch("/{user_id}/activate", responses=answers("USER_NOT_FOUND"))
-async def activate(
-    _account: Admin, user_id: UUID, parts: Given, if_match: IfMatch, response: Response
-) -> AccountAnswer:
+async def activate(account: Admin, user_id: UUID, parts: Given, if_match: IfMatch, response: Response) -> AccountAnswer:
     """Let somebody sign in again."""
-    return marked(response, await _set_active(parts, user_id, if_match, is_active=True))
+    return marked(response, await _set_active(account, parts, user_id, if_match, is_active=True))
 
 
 @routes.patch("/{user_id}/deactivate", responses=answers("USER_NOT_FOUND", "LAST_ADMIN"))
 async def deactivate(
-    _account: Admin, user_id: UUID, parts: Given, if_match: IfMatch, response: Response
+    account: Admin, user_id: UUID, parts: Given, if_match: IfMatch, response: Response
 ) -> AccountAnswer:
     """Keep somebody out, at once: sessions end, and nothing can be ordered."""
-    return marked(response, await _set_active(parts, user_id, if_match, is_active=False))
+    return marked(response, await _set_active(account, parts, user_id, if_match, is_active=False))
 
 
-async def _set_active(parts: Parts, user_id: UUID, if_match: IfMatch, *, is_active: bool) -> AccountAnswer:
+async def _set_active(
+    admin: Account, parts: Parts, user_id: UUID, if_match: IfMatch, *, is_active: bool
+) -> AccountAnswer:
     async with parts.database.transaction(ACTIVATE) as tx:
         await unchanged(tx, if_match, accounts.locked, user_id, AccountAnswer)
         changed = (await accounts.change(tx, [(user_id, {"is_active": is_active})]))[0]
-        if not is_active and isinstance(changed, Account):
-            await _shut_out(tx, user_id)
+        if isinstance(changed, Account):
+            if not is_active:
+                await _shut_out(tx, user_id)
+            act = "user.activate" if is_active else "user.deactivate"
+            await acts.note(tx, [Act(admin.email, act, str(user_id))])
     return _granted(changed)
 
 

@@ -16,6 +16,8 @@ from comanda.api.paging import Cursor, cursor_of, next_link, read_cursor
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
 from comanda.api.security import Admin, router
+from comanda.audit import acts
+from comanda.audit.acts import Act
 from comanda.clock import now
 from comanda.failpoints import Boundary
 from comanda.field_errors import FieldError
@@ -107,11 +109,12 @@ class RedeliveryAnswer(Answer):
 
 
 @routes.post("", status_code=201)
-async def create(_account: Admin, body: WebhookBody, parts: Given, response: Response) -> NewWebhookAnswer:
+async def create(account: Admin, body: WebhookBody, parts: Given, response: Response) -> NewWebhookAnswer:
     """Send events there, from now on. The secret is shown this once."""
     _check(parts, body.url)
     async with parts.database.transaction(CREATE) as tx:
         ((made, secret),) = await endpoints.create(tx, [Draft(body.url, body.description, body.event_types)])
+        await acts.note(tx, [Act(account.email, "webhook.create", str(made.id))])
     response.headers.update({"Location": f"/api/v1/webhooks/{made.id}", "ETag": tag_of(_answer(made))})
     return NewWebhookAnswer(**_answer(made).model_dump(), secret=shown(secret))
 
@@ -131,7 +134,7 @@ async def read(_account: Admin, webhook_id: UUID, parts: Given, asked: Asked) ->
 
 @routes.patch("/{webhook_id}", responses=answers("WEBHOOK_NOT_FOUND"))
 async def change(
-    _account: Admin, webhook_id: UUID, body: WebhookPatch, parts: Given, if_match: IfMatch, response: Response
+    account: Admin, webhook_id: UUID, body: WebhookPatch, parts: Given, if_match: IfMatch, response: Response
 ) -> WebhookAnswer:
     """Change an endpoint, or switch it off and on. What happens while it is off is not kept for it."""
     if body.url is not None:
@@ -139,27 +142,34 @@ async def change(
     async with parts.database.transaction(CHANGE) as tx:
         await unchanged(tx, if_match, endpoints.locked, webhook_id, WebhookAnswer)
         (changed,) = await endpoints.change(tx, [(webhook_id, body.changes())])
+        if changed is not None:
+            fields = {"fields": sorted(body.changes())}
+            await acts.note(tx, [Act(account.email, "webhook.change", str(webhook_id), detail=fields)])
     if changed is None:
         raise Problem("WEBHOOK_NOT_FOUND")
     return marked(response, _answer(changed))
 
 
 @routes.delete("/{webhook_id}", status_code=204, responses=answers("WEBHOOK_NOT_FOUND"))
-async def delete(_account: Admin, webhook_id: UUID, parts: Given, if_match: IfMatch) -> Response:
+async def delete(account: Admin, webhook_id: UUID, parts: Given, if_match: IfMatch) -> Response:
     """Send nothing there any more."""
     async with parts.database.transaction(DELETE) as tx:
         await unchanged(tx, if_match, endpoints.locked, webhook_id, WebhookAnswer)
         (is_gone,) = await endpoints.delete(tx, [webhook_id])
+        if is_gone:
+            await acts.note(tx, [Act(account.email, "webhook.delete", str(webhook_id))])
     if not is_gone:
         raise Problem("WEBHOOK_NOT_FOUND")
     return Response(status_code=204)
 
 
 @routes.post("/{webhook_id}/rotate-secret", responses=answers("WEBHOOK_NOT_FOUND"))
-async def rotate(_account: Admin, webhook_id: UUID, parts: Given) -> WebhookSecretAnswer:
+async def rotate(account: Admin, webhook_id: UUID, parts: Given) -> WebhookSecretAnswer:
     """A new secret. For 24 hours everything is signed with the one before as well, and with that one alone."""
     async with parts.database.transaction(ROTATE) as tx:
         (secret,) = await endpoints.rotate(tx, [webhook_id])
+        if secret is not None:
+            await acts.note(tx, [Act(account.email, "webhook.rotate", str(webhook_id))])
     if secret is None:
         raise Problem("WEBHOOK_NOT_FOUND")
     return WebhookSecretAnswer(id=webhook_id, secret=shown(secret))

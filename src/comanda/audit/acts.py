@@ -15,6 +15,8 @@ RECORD = _sql["record"]
 LISTED = _sql["listed"]
 OF_SUBJECTS = _sql["of_subjects"]
 
+_UNSEEN = "\u115f\u1160\u2800\u3164\uffa0"  # printable, they say, and empty all the same
+
 
 @dataclass(frozen=True, slots=True)
 class Act:
@@ -23,11 +25,28 @@ class Act:
     actor: str
     act: str
     subject: str
-    reason: str
+    reason: str = ""
     detail: dict[str, Any] = field(default_factory=dict)
 
 
+def is_blank(reason: str) -> bool:
+    """Whether it says nothing: there is white space in it, and what nobody sees. Pure."""
+    return not any(one.isprintable() and not one.isspace() and one not in _UNSEEN for one in reason)
+
+
 async def record(tx: Tx, acts: Sequence[Act]) -> None:
+    """Write down what was done by hand.
+
+    Raises:
+        ValueError: somebody does not say why. Whoever asks for the reason refuses that before.
+    """
+    if any(is_blank(one.reason) for one in acts):
+        raise ValueError("an act without a reason")
+    await note(tx, acts)
+
+
+async def note(tx: Tx, acts: Sequence[Act]) -> None:
+    """The same, of what is done through the API, which asks for no reason."""
     if not acts:
         return
     await RECORD.run(

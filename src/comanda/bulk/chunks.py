@@ -1,7 +1,6 @@
 """Acts on many, carried out in chunks: each in the transaction that also writes what came of it. And rehearsed."""
 
 import contextlib
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from comanda.failpoints import Boundary
 from comanda.messaging import dead_letters
 from comanda.saga import verbs
 from comanda.saga.settling import Settling
+from comanda.sentences import Sentence
 
 CHUNK = Boundary("bulk.chunk")
 
@@ -29,7 +29,6 @@ SAMPLE = 500
 
 _PAUSE = timedelta(seconds=1)
 _CALM = 0.1  # of the backlog at which the shop closes: with more to do than this, it is not added to
-_MOMENT = re.compile(r"\d\d:\d\d:\d\d")
 _log = telemetry.log("bulk")
 
 Onward = Mapping[tuple[str, int], Sequence[UUID]]
@@ -191,6 +190,13 @@ def _came(item: Item, acted: verbs.Acted) -> Came:
     return Came(item.position, "done", stands=acted.now)
 
 
+def _whenever(said: str) -> str:
+    """Those that differ in the moment alone are one."""
+    if isinstance(said, Sentence) and "until" in said.values:
+        return Sentence(said.pattern, **{**said.values, "until": "…"})
+    return said
+
+
 class _TakenBack(Exception):
     """Everything was as it would be: now it is rolled back."""
 
@@ -227,7 +233,7 @@ async def rehearse(
         seen_at,
         looked,
         Counter(one.stands for one in came if one.outcome == "done" and one.stands),
-        Counter(_MOMENT.sub("…", one.said) for one in came if one.outcome != "done" and one.said),
+        Counter(_whenever(one.said) for one in came if one.outcome != "done" and one.said),
         _groups(selected),
         orders,
         amounts,

@@ -3,6 +3,8 @@
 Exit codes: 0 fine, 1 failed, 2 usage, 3 invariant broken, 4 dependency down.
 """
 
+import errno
+import os
 import sys
 
 from rich.console import Console
@@ -15,7 +17,16 @@ def main() -> None:
     from comanda.cli.commands import app  # noqa: PLC0415 - after the interpreter has a console to complain on
 
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except OSError as full:
+        if full.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it is tried once more at the end
+        Console(stderr=True).print(f"The output can't be written: {full.strerror}.", style="bold red")
+        sys.exit(1)
     except Fault as fault:
         Console(stderr=True).print(str(fault), style="bold red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(fault.exit_code)

@@ -15,7 +15,7 @@ from comanda.bulk.bulks import Bulk, Result
 from comanda.bulk.chunks import Rehearsal
 from comanda.bulk.filters import BulkVerb, Filter
 from comanda.bulk.selection import MOST
-from comanda.cli.terminal import DataDir, Json, Limit, Reason, actor, by_hand, run, show
+from comanda.cli.terminal import DataDir, Json, Limit, Reason, actor, because, by_hand, run, show
 from comanda.clock import new_id
 from comanda.console import effects
 from comanda.db import Database
@@ -70,8 +70,7 @@ def act_on_all(
     if dry_run:
         _tell(run(data_dir, _rehearsing(verb, what)), verb, what, json=json)
         return
-    if not reason.strip():
-        raise typer.BadParameter("say why: it is kept with your name", param_hint="--reason")
+    because(reason)
     begun: list[Bulk] = []
 
     async def work(database: Database, _streams: Streams) -> tuple[Bulk | None, list[Result]]:
@@ -143,8 +142,7 @@ def resume_bulk(bulk: BulkId, reason: Reason, data_dir: DataDir = Path(".comanda
 
 
 def _switch(bulk: UUID, reason: str, data_dir: Path, *, is_on: bool, json: bool) -> None:
-    if not reason.strip():
-        raise typer.BadParameter("say why: it is kept with your name", param_hint="--reason")
+    because(reason)
 
     async def work(database: Database, _streams: Streams) -> tuple[Bulk | None, Bulk]:
         async with database.transaction(BULK) as tx:

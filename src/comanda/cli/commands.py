@@ -8,6 +8,7 @@ import uvloop
 
 from comanda import __version__, settings
 from comanda.cli import bulk, imports, operate, processes, sagas, webhooks
+from comanda.cli.terminal import LONGEST
 from comanda.messaging.streams import QUEUES
 
 app = typer.Typer(
@@ -123,7 +124,9 @@ def migrate_command(
 @app.command("doctor")
 def doctor_command(
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Of a running `comanda up`.")] = None,
-    since: Annotated[float | None, typer.Option(min=0, help="Only orders of the last so many hours.")] = None,
+    since: Annotated[
+        float | None, typer.Option(min=0, max=LONGEST, help="Only orders of the last so many hours.")
+    ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Propose what would mend it; nothing is applied.")] = False,
     json: Json = False,
 ) -> None:
@@ -136,9 +139,9 @@ def doctor_command(
 
 @app.command("reconcile")
 def reconcile_command(
-    since: Annotated[float, typer.Option(min=0, help="Orders of the last so many hours; 0: all.")] = 24,
-    until: Annotated[float, typer.Option(min=0, help="Without those of the last so many hours.")] = 0,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds, then it is given up.")] = 300,
+    since: Annotated[float, typer.Option(min=0, max=LONGEST, help="Orders of the last so many hours; 0: all.")] = 24,
+    until: Annotated[float, typer.Option(min=0, max=LONGEST, help="Without those of the last so many hours.")] = 0,
+    timeout: Annotated[float, typer.Option(min=1, max=86_400, help="Seconds, then it is given up.")] = 300,
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Of a running `comanda up`.")] = None,
     json: Json = False,
 ) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from comanda.audit import acts
 from comanda.checkout import story
 from comanda.cli import bulk, shapes
-from comanda.cli.terminal import DataDir, Json, Limit, Reason, actor, by_hand, run, show
+from comanda.cli.terminal import Because, DataDir, Json, Limit, Reason, actor, because, by_hand, run, show
 from comanda.db import Database
 from comanda.errors import ConfigurationFault, Fault
 from comanda.failpoints import Boundary
@@ -82,7 +82,7 @@ def limit_queue(
     rate: Annotated[
         int, typer.Argument(min=0, max=_FASTEST, help="Jobs a second for all workers together; 0: no limit.")
     ],
-    reason: Reason = "",
+    reason: Because,
     data_dir: DataDir = Path(".comanda"),
     json: Json = False,
 ) -> None:
@@ -99,7 +99,7 @@ def limit_queue(
 @queue_app.command("pause")
 def pause_queue(
     queue: Annotated[str, typer.Argument(help="One of the four queues.")],
-    reason: Reason = "",
+    reason: Because,
     data_dir: DataDir = Path(".comanda"),
     json: Json = False,
 ) -> None:
@@ -110,7 +110,7 @@ def pause_queue(
 @queue_app.command("resume")
 def resume_queue(
     queue: Annotated[str, typer.Argument(help="One of the four queues.")],
-    reason: Reason = "",
+    reason: Because,
     data_dir: DataDir = Path(".comanda"),
     json: Json = False,
 ) -> None:
@@ -189,11 +189,14 @@ def redrive_letters(
         what = bulk.wanted("letters", filters or [])
         bulk.act_on_all("redrive", what, reason, data_dir, dry_run=dry_run, detach=detach, json=json)
         return
-    if not reason.strip():
-        raise typer.BadParameter("say why: it is kept with your name", param_hint="--reason")
+    because(reason)
 
     async def work(database: Database, streams: Streams) -> Any:
         async with database.transaction(REDRIVE) as tx:
+            found = await dead_letters.find(tx, ids or [])
+            if None in found:
+                unknown = (ids or [])[found.index(None)]
+                raise Fault(f"There is no dead letter {unknown}. Nothing was done.")
             acted, result = await verbs.redrive(
                 tx, by_hand(database), ids or None, actor=actor(), reason=reason, limit=limit or _AT_ONCE
             )
@@ -243,8 +246,8 @@ def edit_letter(
     json: Json = False,
 ) -> None:
     """Put the message right that a letter is about, and send it round again. What it was is kept."""
-    if not dry_run and not reason.strip():
-        raise typer.BadParameter("say why: it is kept with your name", param_hint="--reason")
+    if not dry_run:
+        because(reason)
 
     async def work(database: Database, streams: Streams) -> Any:
         async with database.connection() as tx:
@@ -314,5 +317,6 @@ def list_acts(
         async with database.connection() as tx:
             return await acts.listed(tx, subject=subject, limit=limit)
 
+    empty = "Nobody has done anything yet." if subject is None else f"Nobody has done anything to {subject}."
     columns = {"at": "at", "actor": "who", "act": "did", "subject": "to", "reason": "because", "detail": "detail"}
-    show(run(data_dir, work), columns, json=json, empty="Nobody has done anything yet.", line=shapes.Act)
+    show(run(data_dir, work), columns, json=json, empty=empty, line=shapes.Act)

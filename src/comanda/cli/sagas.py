@@ -11,7 +11,7 @@ import typer
 from comanda import settings
 from comanda.cli import bulk, shapes
 from comanda.cli.running import located
-from comanda.cli.terminal import DataDir, Json, Limit, Reason, actor, by_hand, run, show
+from comanda.cli.terminal import DataDir, Json, Limit, Reason, actor, because, by_hand, run, show
 from comanda.db import Database
 from comanda.errors import ConfigurationFault, Fault
 from comanda.failpoints import Boundary
@@ -203,8 +203,7 @@ def _act(verb: verbs.Verb, sagas: list[UUID] | None, many: Many, reason: str, da
         what = bulk.wanted(many.of, many.filters or [])
         bulk.act_on_all(verb, what, reason, data_dir, dry_run=many.dry_run, detach=many.detach, json=json)
         return
-    if not reason.strip():
-        raise typer.BadParameter("say why: it is kept with your name", param_hint="--reason")
+    because(reason)
 
     async def work(database: Database, streams: Streams) -> Any:
         seen = await _looked(database, sagas, verb, data_dir)

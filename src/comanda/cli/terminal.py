@@ -16,6 +16,7 @@ from rich.text import Text
 
 from comanda import failpoints, settings
 from comanda.assembly import definitions
+from comanda.audit import acts
 from comanda.cli import shapes
 from comanda.cli.running import located
 from comanda.clock import rfc3339
@@ -23,12 +24,15 @@ from comanda.db import Database
 from comanda.messaging.streams import Streams
 from comanda.payments.gateway import Gateway, InstantGateway
 from comanda.saga.settling import Settling
+from comanda.sentences import Sentence
 
 DataDir = Annotated[
     Path, typer.Option("--data-dir", help="Of a running `comanda up`, unless COMANDA_DATABASE_URL is set.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="NDJSON on stdout.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Rows at the most.")]
+LONGEST = 1_000_000
+"""Hours that are looked back at the most: more than a century."""
 _LONGEST_REASON = 1000
 
 
@@ -43,6 +47,18 @@ def _said(reason: str) -> str:
     return reason
 
 
+def because(reason: str) -> str:
+    """A reason that an act needs.
+
+    Raises:
+        BadParameter: it says nothing.
+    """
+    if acts.is_blank(reason):
+        raise typer.BadParameter("say why: it is kept with your name", param_hint="--reason")
+    return _said(reason)
+
+
+Because = Annotated[str, typer.Option("--reason", help="Why; kept with your name.", callback=because)]
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept with your name.", callback=_said)]
 
 # Columns that are copied into the next command, and names that nobody reads in pieces.
@@ -74,6 +90,8 @@ def run(data_dir: Path, work: Work) -> Any:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Sentence):
+        return str(value)
     return rfc3339(value) if isinstance(value, datetime) else value
 
 

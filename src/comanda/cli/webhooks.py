@@ -20,7 +20,7 @@ from comanda.audit import acts
 from comanda.audit.acts import Act
 from comanda.cli import shapes
 from comanda.cli.processes import stopped_by_signal
-from comanda.cli.terminal import DataDir, Json, Limit, Reason, actor, run, show
+from comanda.cli.terminal import LONGEST, Because, DataDir, Json, Limit, actor, run, show
 from comanda.db import Database, Tx
 from comanda.errors import ConfigurationFault, Fault
 from comanda.failpoints import Boundary
@@ -150,9 +150,9 @@ def list_deliveries(
 @webhooks_app.command("redeliver")
 def redeliver(
     endpoint: Endpoint,
+    reason: Because,
     ids: Annotated[list[UUID] | None, typer.Argument(help="Deliveries; without any, --since is needed.")] = None,
-    since: Annotated[float | None, typer.Option(min=0, help="All of the last so many hours.")] = None,
-    reason: Reason = "",
+    since: Annotated[float | None, typer.Option(min=0, max=LONGEST, help="All of the last so many hours.")] = None,
     data_dir: DataDir = Path(".comanda"),
     json: Json = False,
 ) -> None:
@@ -166,6 +166,8 @@ def redeliver(
             await _known(tx, endpoint)
             start = None if since is None else clock.now() - timedelta(hours=since)
             made, due = await deliveries.send_again(tx, saga, endpoint, ids=ids or None, since=start)
+            if ids and not made:
+                raise Fault("None of these is there and has ended: nothing is sent.")
             await acts.record(tx, [Act(actor(), "webhook.redeliver", str(endpoint), reason, {"deliveries": len(made)})])
         await streams.offer_all(by_queue(due))
         return [{"delivery": one} for one in made]

@@ -16,6 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from comanda.accounts import console_sessions
 from comanda.accounts.accounts import OPERATORS, Account
 from comanda.api.parts import Parts
+from comanda.audit import acts
 from comanda.console.attendance import Attendance
 from comanda.console.pieces import Pieces
 from comanda.console.pulse import Pulse
@@ -125,7 +126,7 @@ class Ask:
             Refusal: they don't say.
         """
         said = self.form.get("reason", "").strip()
-        if not said:
+        if acts.is_blank(said):
             raise Refusal(422, "Say why: it is kept with your name.")
         if len(said) > _LONGEST_REASON:
             raise Refusal(422, "A reason has 500 characters at the most. Nothing was done.")

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from typing import Any
+from uuid import UUID
 
 from starlette.responses import Response
 
 from comanda.api.once import hint_all
 from comanda.bulk import filters, selection
-from comanda.console.ask import Ask, Refusal
+from comanda.console.ask import Ask, Refusal, uuid_or_none
 from comanda.console.orders import ACT, settling
 from comanda.console.shown import offered
 from comanda.db import Record, twin
@@ -21,6 +22,7 @@ GROUPS = _sql["groups"]
 _SHOWN = 100
 _AT_ONCE = 1000  # in one transaction
 _COUNTS = {"one": 1, "five": 5, "all": _AT_ONCE}
+_FEW = 5
 
 
 async def groups(ask: Ask) -> Response:
@@ -54,13 +56,21 @@ async def group(ask: Ask) -> Response:
     # Whoever has just sent all of them round again sees that none is left.
     status = 200 if rows or ask.said else 404
     return ask.page(
-        "letter_group.html", status=status,
-        fingerprint=fingerprint, rows=rows[:_SHOWN], has_more=len(rows) > _SHOWN, act_on=act_on,
-    )  # fmt: skip
+        "letter_group.html",
+        status=status,
+        fingerprint=fingerprint,
+        rows=rows[:_SHOWN],
+        has_more=len(rows) > _SHOWN,
+        act_on=act_on,
+        oldest=" ".join(str(row["id"]) for row in rows[:_FEW]),
+    )
 
 
 async def redrive(ask: Ask) -> Response:
-    """Send some of them round again; whoever comes second finds them gone. More than can be at once is a bulk act."""
+    """Send some of them round again. More than can be at once is a bulk act.
+
+    One or five are those that were shown as the oldest: whoever comes second finds them gone, and takes no others.
+    """
     fingerprint, reason = ask.request.path_params["fingerprint"], ask.reason()
     count = _COUNTS.get(ask.form.get("count", ""))
     if count is None:
@@ -72,8 +82,9 @@ async def redrive(ask: Ask) -> Response:
         look = offered(ask, "letters", {"fingerprint": fingerprint})
         if is_more and look is not None:
             return ask.go(look)
+    shown = _shown(ask) if count != _AT_ONCE else []
     async with parts.database.transaction(ACT) as tx:
-        ids = [one["id"] for one in await dead_letters.alike(tx, fingerprint, count)]
+        ids = shown[:count] or [one["id"] for one in await dead_letters.alike(tx, fingerprint, count)]
         acted, result = await verbs.redrive(tx, settling(ask), ids, actor=ask.actor, reason=reason, limit=count)
     await hint_all(parts, result.onward)
     ask.desk.pulse.forget()
@@ -81,6 +92,19 @@ async def redrive(ask: Ask) -> Response:
     done = len(acted) - len(refused)
     said = f"{done} ↻" + (f" · {len(refused)} ✕ {refused[0]}" if refused else "")
     return ask.go(f"/admin/dead-letters/{fingerprint}", said)
+
+
+def _shown(ask: Ask) -> list[UUID]:
+    """The oldest, as the page had them.
+
+    Raises:
+        Refusal: the form names none.
+    """
+    found = [uuid_or_none(one) for one in ask.form.get("oldest", "").split(" ")[:_FEW]]
+    named = [one for one in found if one is not None]
+    if not named or len(named) < len(found):
+        raise Refusal(422, "The form can't be read.")
+    return named
 
 
 def _merged(rows: Iterable[Record]) -> list[dict[str, Any]]:

@@ -187,6 +187,7 @@ async def preview(ask: Ask) -> Response:
         "act.html",
         verb=verb,
         saga=row,
+        stood=verbs.standing_of(row["state"], row["step"], row["direction"]),
         acted=acted,
         order_id=order_id,
         effects=[] if definition is None else effects.of(verb, dict(row), definition),
@@ -197,9 +198,13 @@ async def preview(ask: Ask) -> Response:
 async def act(ask: Ask) -> Response:
     """Do it, and write down who did it and why."""
     saga_id, verb, reason = ask.id_of("saga_id"), _verb(ask), ask.reason()
+    stood, token = _shown(ask)
     seen = await _looked(ask, saga_id, verb)
     async with ask.parts.database.transaction(ACT) as tx:
-        acted, result = await verbs.act(tx, settling(ask), [saga_id], verb, actor=ask.actor, reason=reason, seen=seen)
+        acted, result = await verbs.act(
+            tx, settling(ask), [saga_id], verb, actor=ask.actor, reason=reason, seen=seen,
+            stood={saga_id: stood}, tokens={saga_id: token},
+        )  # fmt: skip
     await hint_all(ask.parts, result.onward)
     (one,) = acted
     if one.refusal is not None:
@@ -209,6 +214,14 @@ async def act(ask: Ask) -> Response:
     ask.desk.pulse.forget()
     back = _back(ask.form.get("back", "")) or ("/admin/stuck" if order_id is None else f"/admin/orders/{order_id}")
     return ask.go(back, f"{verb}: {one.was} → {one.now}")
+
+
+def _shown(ask: Ask) -> tuple[str, int]:
+    """Where it stood when it was looked at, and its token, as the look wrote them into its form."""
+    stood, token = ask.form.get("stood", ""), ask.form.get("token", "")
+    if not stood or not (token.isascii() and token.isdigit() and len(token) < 19):
+        raise Refusal(422, "The form can't be read.")
+    return stood, int(token)
 
 
 def _back(asked: str) -> str:

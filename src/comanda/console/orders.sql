@@ -73,4 +73,4 @@ SELECT id, kind, subject, step, direction, queue, attempt, note, reason, since, 
  ORDER BY id DESC LIMIT $2;
 
 -- name: saga
-SELECT id, kind, version, subject, state, step, direction, attempt, queue FROM sagas WHERE id = $1;
+SELECT id, kind, version, subject, state, step, direction, attempt, queue, token FROM sagas WHERE id = $1;

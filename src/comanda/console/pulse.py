@@ -20,6 +20,7 @@ from comanda.errors import DependencyFault
 from comanda.messaging import dead_letters, outbox
 from comanda.messaging.streams import QUEUES
 from comanda.objectives import Budget
+from comanda.payments import breaker
 from comanda.saga import log, throughput
 from comanda.saga.throughput import Throughput
 
@@ -112,6 +113,7 @@ class Seen:
     behind: int = 0
     oldest_seconds: float = 0
     breakers: Sequence[Any] = ()
+    are_payments_held: bool = False
     queues: Sequence[Queue] = ()
     calls: Sequence[Any] = ()
     minutes: Sequence[Minute] = ()
@@ -140,7 +142,8 @@ class Seen:
 
     @property
     def open_breakers(self) -> list[Any]:
-        return [one for one in self.breakers if one["state"] != "CLOSED"]
+        """Those that somebody waits for: one that nobody asks anything stands open, and holds nobody."""
+        return [one for one in self.breakers if one["state"] != "CLOSED"] if self.are_payments_held else []
 
     @property
     def broken(self) -> dict[str, int]:
@@ -211,6 +214,7 @@ class Pulse:
                     behind=behind,
                     oldest_seconds=oldest,
                     breakers=await BREAKERS.rows(tx),
+                    are_payments_held=await breaker.is_open(tx),
                     queues=[_queue(row, counted or {}) for row in await QUEUES_NOW.rows(tx)],
                     calls=await CALLS.rows(tx),
                     minutes=self._hour.minutes(now),

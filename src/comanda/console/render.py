@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from comanda.checkout.story import sentence
 from comanda.clock import now
+from comanda.sentences import Sentence
 
 _FOLDER = Path(__file__).parent
 STATIC = {path.name: path.read_bytes() for path in sorted((_FOLDER / "static").iterdir())}
@@ -48,6 +49,10 @@ _TOLD = [
     (re.compile(r"( \()undoing(\), |\)$)"), "undoing"),
     (re.compile(r"^()correlation( )"), "correlation"),
 ]
+
+# Where a saga stands, in a text that is kept or compared in English.
+_STANDING = re.compile(r"\b(stuck|[A-Z_]{5,}) at (\w+)( \(undoing\))?")
+_VERB = re.compile(r"^(retry|skip|compensate|resolve)(?=: )")
 
 
 def words_of(language: Language) -> dict[str, str]:
@@ -100,6 +105,25 @@ class Pages:
         return self._environments[language].get_template(template).render(values)
 
 
+def _saying(say: Callable[..., str], words: Mapping[str, str]) -> Callable[[str], str]:
+    """Says what stands in the way of an act, and where a saga stands; names stay as they are."""
+
+    def stood(match: re.Match[str]) -> str:
+        state, step, undoing = match.groups()
+        return say("{state} at {step} (undoing)" if undoing else "{state} at {step}", state=say(state), step=step)
+
+    def said(text: str) -> str:
+        if "{state} at {step}" not in words:  # it is said in English already
+            return text
+        if isinstance(text, Sentence) and text.values:
+            return say(text.pattern, **{name: said(str(value)) for name, value in text.values.items()})
+        if text in words:
+            return words[text]
+        return _STANDING.sub(stood, _VERB.sub(lambda verb: say(verb[0]), text))
+
+    return said
+
+
 def _environment(language: Language) -> Environment:
     words = words_of(language)
     made = Environment(
@@ -146,7 +170,7 @@ def _environment(language: Language) -> Environment:
 
     made.globals.update(_=say, language=language, languages=LANGUAGES, version=VERSION, marks=_MARKS, sentence=sentence)
     made.filters.update(
-        ago=ago, age=age, told=told, number=number, share=share, signed=signed, tone=tone, time=clock_time,
-        lasted=lasted, short=_short, money=lambda minor, currency: money(minor, currency, language),
+        ago=ago, age=age, told=told, said=_saying(say, words), number=number, share=share, signed=signed, tone=tone,
+        time=clock_time, lasted=lasted, short=_short, money=lambda minor, currency: money(minor, currency, language),
     )  # fmt: skip
     return made

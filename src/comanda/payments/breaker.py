@@ -21,6 +21,7 @@ COUNT = Boundary("breaker.count")
 
 _sql = twin(__file__)
 LOOK = _sql["look"]
+IS_AWAITED = _sql["is_awaited"]
 LOCK = _sql["lock"]
 TRY_LOCK = _sql["try_lock"]
 CHANGE = _sql["change"]
@@ -98,8 +99,15 @@ class SharedBreaker:
 
 
 async def is_open(tx: Tx) -> bool:
-    """Whether calls are held back right now."""
-    return (await _read(tx, LOOK)).breaker.state is not State.CLOSED
+    """Whether calls are held back right now.
+
+    Once a probe is due and nobody wants to pay, nobody is held: the next one who does is the probe.
+    """
+    standing = await _read(tx, LOOK)
+    if standing.breaker.state is State.CLOSED:
+        return False
+    probe_at = standing.breaker.probe_at
+    return (probe_at is not None and standing.now < probe_at) or bool(await IS_AWAITED.value(tx))
 
 
 @dataclass

@@ -4,6 +4,13 @@
 SELECT state, failures, probe_at, ramp_rate, ramp_since, ramp_at, ramp_tokens, ramp_held_at, now() AS now
   FROM breakers WHERE name = 'gateway';
 
+-- name: is_awaited
+-- Whether an order stands where it has to be paid.
+SELECT EXISTS (SELECT 1 FROM sagas WHERE waits_until IS NOT NULL AND state = 'RUNNING' AND kind = 'order'
+                  AND queue = 'payment-processing' AND direction = 'forward')
+    OR EXISTS (SELECT 1 FROM sagas WHERE waits_until IS NULL AND state IN ('RUNNING', 'COMPENSATING') AND kind = 'order'
+                  AND queue = 'payment-processing' AND direction = 'forward');
+
 -- name: lock
 SELECT state, failures, probe_at, ramp_rate, ramp_since, ramp_at, ramp_tokens, ramp_held_at, now() AS now
   FROM breakers WHERE name = 'gateway' FOR UPDATE;

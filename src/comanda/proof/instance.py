@@ -1,7 +1,7 @@
 """Where a running instance is: what `comanda up` wrote into its data folder, for those who look at it from outside."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,11 @@ class Instance:
 
 
 def find(settings: Settings, data_dir: Path | None) -> Instance:
-    """The instance of the folder that was named, else that of the settings, else that of the usual folder."""
-    if data_dir is not None:
-        return written(data_dir)
-    if settings.database_url:
-        gateway_url = settings.gateway_url if settings.gateway == "mock" else ""
-        return Instance(database_url=settings.database_url, gateway_url=gateway_url)
-    return written(DEFAULT_FOLDER)
+    """What the settings say; what they don't say, of the folder that was named, or of the usual one."""
+    gateway_url = settings.gateway_url if settings.gateway == "mock" else ""
+    is_told = bool(settings.database_url) and (data_dir is None or not (data_dir / UP_FILE).exists())
+    up = Instance() if is_told else written(data_dir or DEFAULT_FOLDER)
+    return replace(up, database_url=settings.database_url or up.database_url, gateway_url=gateway_url or up.gateway_url)
 
 
 def written(folder: Path) -> Instance:

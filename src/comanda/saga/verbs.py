@@ -3,7 +3,8 @@
 The verbs go through the same table of moves as every outcome does: an operator only says what the outcome was.
 
     retry        a stuck saga stands at its step again, with all attempts before it; one that waits is due at once
-    skip         the step it stands at counts as done: whoever says so has seen that it is, or that it may be left out
+    skip         the step that it is stuck or waits at counts as done: whoever says so has seen that it is, or that it
+                 may be left out
     compensate   undo it from where it stands (a call that went out and was never accounted for is undone too)
     resolve      whatever was left to be undone has been undone by hand: it ends as undone
 
@@ -29,6 +30,7 @@ from comanda.saga.definition import Direction, Done, Due, Findable, Outcome, Ref
 from comanda.saga.log import Claimed
 from comanda.saga.settling import Settling
 from comanda.saga.transitions import ENDED, State
+from comanda.sentences import Sentence
 
 Verb = Literal["retry", "skip", "compensate", "resolve"]
 CANCELLED = "CANCELLED_BY_OPERATOR"
@@ -36,7 +38,10 @@ CANCELLED = "CANCELLED_BY_OPERATOR"
 
 @dataclass(frozen=True, slots=True)
 class Acted:
-    """What became of one saga: where it stood, where it stands; or why nothing was done."""
+    """What became of one saga: where it stood, where it stands; or why nothing was done.
+
+    `token`: of its last call, as it was; see `act`.
+    """
 
     saga_id: UUID
     kind: str
@@ -44,6 +49,7 @@ class Acted:
     was: str
     now: str
     refusal: str | None = None
+    token: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +112,7 @@ async def act(
     reason: str,
     seen: Mapping[UUID, Seen] = {},
     stood: Mapping[UUID, str] | None = None,
+    tokens: Mapping[UUID, int] | None = None,
     bulk: UUID | None = None,
 ) -> tuple[list[Acted], Result]:
     """Do it to these sagas (or those of these subjects).
@@ -119,6 +126,7 @@ async def act(
         reason: why.
         seen: by saga, what the other side says of its `doubts`.
         stood: where a saga stood when somebody looked (see `standing_of`); one that has moved on since is refused.
+        tokens: the token that it had then; one that has called since is refused, though it may stand there again.
         bulk: the bulk act that this is a part of.
 
     Returns:
@@ -128,14 +136,16 @@ async def act(
     acted = [_unknown(one) for one in named]
     for one in await log.claim_named(tx, named):
         acted = [done for done in acted if done.saga_id not in {one.id, one.subject}]
-        was, definition = _standing(one), settling.sagas.get((one.kind, one.version))
+        was, token, definition = _standing(one), one.token, settling.sagas.get((one.kind, one.version))
         refusal = _unversed(one) if definition is None else refused(verb, one, definition, seen.get(one.id))
         if stood is not None and stood.get(one.id, was) != was:
-            refusal = f"it has moved on since it was looked at: it stood as {stood[one.id]}"
+            refusal = Sentence("it has moved on since it was looked at, as {stood}: look again", stood=stood[one.id])
+        elif tokens is not None and tokens.get(one.id, token) != token:
+            refusal = "it has been tried once more since it was looked at: look again"
         if refusal is None and definition is not None:
             batch.attempts.append(settling.attempt(one, 0, "operator", f"{verb}: {reason}", 0))
             await _do(tx, settling, batch, one, definition, verb)
-        acted.append(Acted(one.id, one.kind, one.subject, was, _standing(one), refusal))
+        acted.append(Acted(one.id, one.kind, one.subject, was, _standing(one), refusal, token))
     await settling.write(tx, batch)
     taken = [one for one in acted if one.refusal is None]
     await dead_letters.close_of_sagas(tx, [one.saga_id for one in taken], actor=actor, reason=f"{verb}: {reason}")
@@ -161,13 +171,17 @@ async def redrive(
 
 
 def refused(verb: Verb, one: Claimed, saga: Saga, seen: Seen | None = None) -> str | None:
-    """Why this can't be done to a saga as it stands, and what can; None: it can."""
+    """Why this can't be done to a saga as it stands, and what can; None: it can.
+
+    English, as a `Sentence` where something stands in it: pages say it in their own language.
+    """
     if one.state in ENDED:
-        return f"it has ended as {one.state}: what is left to do is a new order or a refund"
+        return Sentence("it has ended as {state}: what is left to do is a new order or a refund", state=one.state)
     if one.lease_until is not None and _is_live(one.lease_until, one.now):
-        return f"a call is out until {one.lease_until:%H:%M:%S} at the latest: ask again then"
+        until = f"{one.lease_until:%H:%M:%S}"
+        return Sentence("a call is out until {until} at the latest: ask again then", until=until)
     match verb:
-        case "retry" if one.state != "COMPENSATION_FAILED" and not one.waits:
+        case "retry" | "skip" if one.state != "COMPENSATION_FAILED" and not one.waits:
             return "it is due already: workers take it by themselves"
         case "compensate" | "resolve" if saga.is_for_good and saga[one.step].is_remote and _may_be_out(one):
             return "it may have gone out: retry it until it has, or is stuck; skip it if you have seen that it has"
@@ -231,7 +245,9 @@ def _unsettled(one: Claimed, seen: Seen | None) -> str | None:
     if seen is None or seen.token != one.token:
         return "the other side was not asked whether it has gone out: ask again, for this one alone"
     if seen.is_done is None:
-        return f"the other side does not say whether it has gone out ({seen.error}): ask again when it does"
+        return Sentence(
+            "the other side does not say whether it has gone out ({error}): ask again when it does", error=seen.error
+        )
     return "it has gone out, says the other side: retry it, and it will be found" if seen.is_done else None
 
 
@@ -244,4 +260,7 @@ def _unknown(named: UUID) -> Acted:
 
 
 def _unversed(one: Claimed) -> str:
-    return f"this release does not know {one.kind} version {one.version}: use the one that started it"
+    return Sentence(
+        "this release does not know {kind} version {version}: use the one that started it",
+        kind=one.kind, version=one.version,
+    )  # fmt: skip

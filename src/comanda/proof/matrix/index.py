@@ -19,7 +19,7 @@ _POLL_AND_A_HALF = 1.0  # seconds: the relay's poll and 0.5 s
 async def flushed(scene: Scene) -> Outcome:
     """Ten thousand jobs are queued while their queue is paused; Redis forgets all of them; the queue goes on."""
     queue = QUEUES[0]
-    await scene.comanda("queue", "pause", queue)
+    await scene.comanda("queue", "pause", queue, "--reason", "it is hurt")
     await asyncio.sleep(1.5)
     began = time.monotonic()
     buying = asyncio.create_task(scene.buy(_JOBS, at_once=64))
@@ -29,7 +29,7 @@ async def flushed(scene: Scene) -> Outcome:
     buying.result()
     queued = time.monotonic() - began
     await scene.stage.redis("FLUSHALL")
-    await scene.comanda("queue", "resume", queue)
+    await scene.comanda("queue", "resume", queue, "--reason", "it was hurt")
     resumed, now = time.monotonic(), time.time()
     first = await scene.until(lambda: _ended(scene, now, 1), 120)
     await scene.until(lambda: _ended(scene, now, _JOBS), 400)

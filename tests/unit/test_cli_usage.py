@@ -1,0 +1,80 @@
+"""What the command line takes, and what it says where it can't go on."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from comanda.audit.acts import is_blank
+from comanda.cli.commands import app
+from comanda.proof import instance
+from comanda.settings import Settings
+
+UNSEEN = ["", "  ", "\t\n", "\u200b\u200d", "\ufeff \u2060", "\u3164", "\u2800"]
+ENDPOINT = "00000000-0000-7000-8000-000000000001"
+
+
+@pytest.mark.parametrize("reason", UNSEEN)
+def test_what_nobody_sees_is_no_reason(reason: str) -> None:
+    assert is_blank(reason)
+    assert not is_blank(f"{reason}.{reason}")
+
+
+@pytest.mark.parametrize("reason", [None, *UNSEEN])
+@pytest.mark.parametrize(
+    "act",
+    [
+        ["queue", "pause", "order-processing"],
+        ["queue", "resume", "order-processing"],
+        ["queue", "limit", "order-processing", "5"],
+        ["webhooks", "redeliver", ENDPOINT, "--since", "1"],
+        ["dead-letters", "redrive", "--all"],
+        ["skip", ENDPOINT],
+    ],
+)
+def test_every_act_needs_a_reason(act: list[str], reason: str | None) -> None:
+    ran = CliRunner().invoke(app, [*act, *([] if reason is None else ["--reason", reason])])
+    assert ran.exit_code == 2
+    assert "--reason" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["reconcile", "--since", "99999999999"],
+        ["reconcile", "--until", "1e300"],
+        ["reconcile", "--since", "nan"],
+        ["reconcile", "--timeout", "inf"],
+        ["doctor", "--since", "1e300"],
+        ["doctor", "--since", "nan"],
+        ["webhooks", "redeliver", ENDPOINT, "--reason", "x", "--since", "1e300"],
+        ["dead-letters", "redrive", "--filter", "queue=nope", "--dry-run"],
+    ],
+)
+def test_what_can_not_be_meant_is_a_wrong_usage(asked: list[str]) -> None:
+    ran = CliRunner().invoke(app, asked)
+    assert ran.exit_code == 2, ran.exception
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.skipif(not os.access("/dev/full", os.W_OK), reason="there is no /dev/full here")
+def test_output_that_can_not_be_written_is_one_sentence() -> None:
+    with Path("/dev/full").open("w") as full:
+        version = [sys.executable, "-m", "comanda", "--version"]
+        ran = subprocess.run(version, check=False, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert ran.returncode == 1
+    assert ran.stderr == "The output can't be written: No space left on device.\n"
+
+
+def test_what_the_environment_says_comes_before_what_the_folder_does(tmp_path: Path) -> None:
+    (tmp_path / instance.UP_FILE).write_text('{"gateway": "http://folder", "api": "http://api"}')
+    here = Settings(database_url="postgresql://here/shop", gateway="mock", gateway_url="http://here")
+    found = instance.find(here, tmp_path)
+    assert (found.database_url, found.gateway_url) == ("postgresql://here/shop", "http://here")
+    unsaid = Settings(database_url="postgresql://here/shop", gateway="mock", gateway_url="")
+    assert instance.find(unsaid, tmp_path).gateway_url == instance.written(tmp_path).gateway_url != ""
+    nowhere = instance.find(here, tmp_path / "empty")
+    assert (nowhere.database_url, nowhere.gateway_url) == ("postgresql://here/shop", "http://here")
