@@ -9,8 +9,10 @@ import aiohttp
 from test_console_access import Browser, browser
 from test_console_pages import scene
 from test_console_story import explained
+from yarl import URL
 
 from api_client import PASSWORD, Client, running_api
+from comanda.console.ask import COOKIE
 from comanda.webhooks import endpoints
 
 PATIENCE = 20.0  # seconds
@@ -192,3 +194,20 @@ async def test_a_flood_from_the_proxy_s_address_locks_no_operator_out(database_u
         token = {"Cookie": f"comanda_console={one.token}"}
         assert (await one.post("/admin/logout")).status == 303
         assert (await stranger.get("/admin", **token)).status == 429, "it is nobody's any more"
+
+
+async def test_whoever_asks_a_stream_for_its_head_gets_that_and_no_more(api: Client) -> None:
+    async with browser(api, "viewer") as one:
+        reader, writer = await asyncio.open_connection("127.0.0.1", URL(api.url).port)
+        lines = (
+            "HEAD /admin/live?view=overview HTTP/1.1",
+            "Host: x",
+            f"Cookie: {COOKIE}={one.token}",
+            "Connection: close",
+        )
+        writer.write("\r\n".join([*lines, "", ""]).encode())
+        async with asyncio.timeout(PATIENCE):
+            answer = await reader.read()
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"\r\n\r\n")
