@@ -4,6 +4,8 @@ import ast
 import re
 from pathlib import Path
 
+import aiohttp
+
 from api_client import Client
 
 P, U, A = "anybody", "signed in", "admin"
@@ -89,6 +91,13 @@ async def test_every_route_is_there_with_its_rights(api: Client) -> None:
     assert "202" in paths["/api/v1/orders"]["post"]["responses"]
     for path, names in QUERIES.items():
         assert names <= {one["name"] for one in paths[f"/api/v1/{path}"]["get"]["parameters"]}, path
+
+
+async def test_metrics_are_for_anybody_and_queues_for_operators(api: Client) -> None:
+    await api.person("admin")
+    assert "queue_length" in (await api.get("/metrics")).body
+    async with aiohttp.ClientSession() as session, session.get(f"{api.url}/admin/queues") as asked:
+        assert asked.url.path == "/admin/login", "nobody is signed in"
 
 
 def test_each_defect_of_the_public_system_has_a_test() -> None:
