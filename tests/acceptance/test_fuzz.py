@@ -27,6 +27,7 @@ MANY = 700
 SHARE_OF_OTHERS = 20  # the customer and who is not signed in make a twentieth each of the admin's requests
 # What follows an order asks for it to be paid by then.
 QUICK = {"GATEWAY_LATENCY_MS": "0", "GATEWAY_OUTCOMES": "100/0/0"}
+GIVEN_BACK = {"amount": 250, "reason": "a cup was chipped"}
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 
 
@@ -108,7 +109,7 @@ async def _walk_to_a_refund(admin: Visitor) -> None:
     order = await _follow(admin, document, "/inventory", "post /orders", stocked, {})
     order_id = order["orderId"]
     assert [one["status"] for one in await admin.ended(order_id)] == ["CONFIRMED"]
-    back = await _follow(admin, document, "/orders", "post /orders/{order_id}/refunds", order, {"amount": 250})
+    back = await _follow(admin, document, "/orders", "post /orders/{order_id}/refunds", order, GIVEN_BACK)
 
     async def is_given_back() -> bool:
         one = "get /orders/{order_id}/refunds/{refund_id}"
