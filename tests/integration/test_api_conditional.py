@@ -73,11 +73,21 @@ each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 async def test_what_a_client_has_is_not_sent_again_until_it_changes(api: Client, kind: Kind) -> None:
     admin = await api.person("admin")
     path = await kind.made(api, admin)
-    await _is_told_once(api, admin, path, is_public=kind.is_public)
+    await _is_told_once(api, await api.person() if kind.is_public else admin, path, is_public=kind.is_public)
     tag = await kind.tag(api, admin, path)
     _, reply = await kind.changed(api, admin, path, "Another", None)
     assert reply.headers["ETag"] == await kind.tag(api, admin, path) != tag
     assert (await api.get(path, token=admin.token, headers={"If-None-Match": tag})).status == 200
+
+
+async def test_what_an_admin_sees_of_a_product_has_the_tag_that_all_see_and_is_kept_by_nobody(api: Client) -> None:
+    admin = await api.person("admin")
+    path = await KINDS["products"].made(api, admin)
+    everybodys, admins = await api.get(path), await api.get(path, token=admin.token)
+    assert "costPrice" in admins.body
+    assert "costPrice" not in everybodys.body
+    assert admins.headers["ETag"] == everybodys.headers["ETag"]
+    assert (everybodys.headers["Cache-Control"], admins.headers["Cache-Control"]) == ("no-cache", "no-store")
 
 
 async def test_orders_and_stock_have_tags_too(api: Client) -> None:
