@@ -103,7 +103,14 @@ async def test_an_order_is_shipped_delivered_and_comes_back(up: Up, admin: Visit
     first, second = await admin.product(price=500, stock=10), await admin.product(price=700, stock=10)
     order_id = await sold(customer, first, second)
     path = f"/orders/{order_id}"
-    sent = await admin.made(f"{path}/shipments", {"items": _one(first), "carrier": "Correos", "trackingNumber": "ES1"})
+    parcel = {"items": _one(first), "carrier": "Correos", "trackingNumber": "ES1"}
+    name = key()
+    sent = await admin.made(f"{path}/shipments", parcel, **name)
+    repeated = await admin.ask("POST", f"{path}/shipments", parcel, **name)
+    assert (repeated.status, repeated.body, repeated.headers["Idempotent-Replayed"]) == (201, sent, "true")
+    other = await admin.ask("POST", f"{path}/shipments", {}, **name)
+    assert (other.status, other.body["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")
+    assert len((await customer.get(f"{path}/shipments"))["items"]) == 1
     assert (await customer.status(order_id))["status"] == "CONFIRMED"
     too_many = await admin.ask("POST", f"{path}/shipments", {"items": _one(first)})
     assert (too_many.status, too_many.body["code"]) == (409, "UNITS_EXCEEDED")

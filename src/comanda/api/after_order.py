@@ -8,7 +8,7 @@ from fastapi import Request, Response
 from comanda.accounts.accounts import OPERATORS, Account
 from comanda.api.bodies import CancelBody, NoteBody, RefundBody, ReturnBody, ShipmentBody, UnitsBody
 from comanda.api.document import answers
-from comanda.api.once import Did, Key, hint, once
+from comanda.api.once import Did, Key, OptionalKey, each_time, once
 from comanda.api.order_answers import (
     NoteAnswer,
     OrderStatusAnswer,
@@ -110,23 +110,35 @@ async def cancel(
     return await once(parts, account, key, request, body, work)
 
 
-@routes.post("/shipments", status_code=201, responses=answers(*_STATE, *_UNITS))
+@routes.post(
+    "/shipments",
+    status_code=201,
+    response_model=ShipmentAnswer,
+    responses=answers(*_STATE, *_UNITS, "IDEMPOTENCY_KEY_REUSED", "IDEMPOTENCY_KEY_IN_USE"),
+)
 async def ship(
     account: Operator,
     order_id: UUID,
+    key: OptionalKey,
     parts: Given,
-    response: Response,
+    request: Request,
     body: ShipmentBody = ShipmentBody(),  # noqa: B008 - it is frozen
-) -> ShipmentAnswer:
-    """A parcel leaves, with these units or with all that are left; when nothing is left the order is SHIPPED."""
+) -> Response:
+    """A parcel leaves, with these units or with all that are left; when nothing is left the order is SHIPPED.
+
+    With an `Idempotency-Key` a repeat is answered as the first one was, and no second parcel leaves.
+    """
     wish = ParcelWish(order_id, _units(body.items), body.carrier, body.tracking_number, account.id)
-    async with parts.database.transaction(SHIP) as tx:
+
+    async def work(tx: Tx) -> Did:
         (sent,), due = await after_order.ship(tx, [wish], parts.assembly.definitions.notifications)
         if not isinstance(sent, Shipment):
             raise _refused(sent)
-    await hint(parts, due)
-    response.headers["Location"] = f"/api/v1/orders/{order_id}/shipments"
-    return shipment_answer(sent)
+        return Did(order_id, shipment_answer(sent), f"/api/v1/orders/{order_id}/shipments", due)
+
+    if key is None:
+        return await each_time(parts, SHIP, work, status=201)
+    return await once(parts, account, key, request, body, work, status=201)
 
 
 @routes.get("/shipments", responses=answers("ORDER_NOT_FOUND"))

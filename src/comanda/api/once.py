@@ -72,9 +72,16 @@ Key = Annotated[str, Depends(_required)]
 
 
 async def once(
-    parts: Parts, account: Account, key: str, request: Request, body: BaseModel, work: Callable[[Tx], Awaitable[Did]]
+    parts: Parts,
+    account: Account,
+    key: str,
+    request: Request,
+    body: BaseModel,
+    work: Callable[[Tx], Awaitable[Did]],
+    *,
+    status: int = 202,
 ) -> Response:
-    """Do it, or answer what was answered when it was done under this key; 202.
+    """Do it, or answer what was answered when it was done under this key.
 
     Raises:
         Problem: 422 when the key belongs to another request; whatever `work` raises, and then nothing is remembered.
@@ -87,7 +94,7 @@ async def once(
             if known.fingerprint != asked:
                 raise Problem("IDEMPOTENCY_KEY_REUSED", "Use a new key for another request.")
             stored = msgspec.json.decode(known.answer)
-            return _response(msgspec.json.encode(stored["answer"]), stored["location"], is_replay=True)
+            return _response(status, msgspec.json.encode(stored["answer"]), stored["location"], is_replay=True)
         try:
             async with parts.database.transaction(ONCE) as tx:
                 did = await work(tx)
@@ -103,7 +110,7 @@ async def once(
                 continue
             raise
         await hint(parts, did.due)
-        return _response(bytes(answer), did.location, is_replay=False)
+        return _response(status, bytes(answer), did.location, is_replay=False)
     raise Problem("IDEMPOTENCY_KEY_IN_USE")
 
 
@@ -127,6 +134,14 @@ async def hint_all(parts: Parts, due: Mapping[tuple[str, int], Sequence[UUID]]) 
     await parts.assembly.streams.hint(due, patience=_HINT_SECONDS)
 
 
-def _response(content: bytes, location: str, *, is_replay: bool) -> Response:
+async def each_time(parts: Parts, boundary: Boundary, work: Callable[[Tx], Awaitable[Did]], *, status: int) -> Response:
+    """Do it, without a key: whoever asks again does it again."""
+    async with parts.database.transaction(boundary) as tx:
+        did = await work(tx)
+    await hint(parts, did.due)
+    return _response(status, did.answer.model_dump_json(by_alias=True).encode(), did.location, is_replay=False)
+
+
+def _response(status: int, content: bytes, location: str, *, is_replay: bool) -> Response:
     headers = {"Location": location} | ({"Idempotent-Replayed": "true"} if is_replay else {})
-    return Response(content, 202, headers, "application/json")
+    return Response(content, status, headers, "application/json")
