@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from comanda.console.render import _environment, tone, words_of
+from comanda.console.render import _environment, lasted, tone, words_of
 from comanda.saga import verbs
 from comanda.sentences import Sentence
 
@@ -75,3 +75,14 @@ def test_whatever_stands_in_the_way_of_an_act_is_said_in_spanish() -> None:
 def test_where_a_saga_stands_and_why_it_is_left_alone_is_said_in_the_pages_language(text: str, said: str) -> None:
     assert _environment("es").filters["said"](text) == said
     assert _environment("en").filters["said"](text) == text
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "english", "spanish"),
+    [(None, "—", "—"), (0.04, "0 ms", "0 ms"), (271.84, "271.8 ms", "271,8 ms"), (100, "100 ms", "100 ms"),
+     (1500, "1.5 s", "1,5 s"), (30_000, "30 s", "30 s"), (1_234_560, "1,234.56 s", "1.234,56 s")],
+)  # fmt: skip
+def test_a_duration_is_written_as_its_reader_writes_numbers(
+    milliseconds: float | None, english: str, spanish: str
+) -> None:
+    assert (lasted(milliseconds, "en"), lasted(milliseconds, "es")) == (english, spanish)

@@ -82,11 +82,13 @@ def clock_time(at: datetime | None) -> str:
     return "—" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def lasted(milliseconds: float | None) -> str:
-    """A duration: `3.2 ms`, `1.50 s`."""
+def lasted(milliseconds: float | None, language: Language) -> str:
+    """A duration: `3.2 ms`, `1.5 s`, `30 s`."""
     if milliseconds is None:
         return "—"
-    return f"{milliseconds / 1000:.2f} s" if milliseconds >= 1000 else f"{milliseconds:.1f} ms"
+    if milliseconds >= 1000:
+        return f"{format_decimal(milliseconds / 1000, format='#,##0.##', locale=language)} s"
+    return f"{format_decimal(milliseconds, format='0.#', locale=language)} ms"
 
 
 def _short(one: UUID | str) -> str:
@@ -171,6 +173,7 @@ def _environment(language: Language) -> Environment:
     made.globals.update(_=say, language=language, languages=LANGUAGES, version=VERSION, marks=_MARKS, sentence=sentence)
     made.filters.update(
         ago=ago, age=age, told=told, said=_saying(say, words), number=number, share=share, signed=signed, tone=tone,
-        time=clock_time, lasted=lasted, short=_short, money=lambda minor, currency: money(minor, currency, language),
+        time=clock_time, lasted=lambda took: lasted(took, language), short=_short,
+        money=lambda minor, currency: money(minor, currency, language),
     )  # fmt: skip
     return made
