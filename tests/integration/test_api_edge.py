@@ -208,7 +208,8 @@ async def test_half_a_surrogate_pair_is_refused_and_nothing_breaks(api: Client) 
 async def test_odd_text_is_stored_literally(api: Client) -> None:
     admin = await api.person("admin")
     for number, text in enumerate(["<script>", "{{7*7}}", "=cmd()", "a\r\nb", "\u202eabc", "💥", "%00", "'; --"]):
-        product = await api.product(admin, name=text, sku=f"{number} {text}", attributes={text: text})
+        sku = f"{number} {text}".replace("\r\n", "-")  # the one thing that has to be a line
+        product = await api.product(admin, name=text, sku=sku, attributes={text: text})
         found = (await api.get(f"/api/v1/products/{product['id']}")).body
         assert (found["name"], found["attributes"]) == (text, {text: text})
 
@@ -263,5 +264,5 @@ async def test_no_answer_is_kept_unless_its_route_says_so(api: Client) -> None:
     told = [reply.headers.getall("Cache-Control") for reply in replies if "ETag" not in reply.headers]
     assert len(told) >= 8
     assert all(one == ["no-store"] for one in told), told
-    one = await api.get(f"/api/v1/products/{made.body['id']}", token=admin.token)
+    one = await api.get(f"/api/v1/products/{made.body['id']}")
     assert one.headers.getall("Cache-Control") == ["no-cache" if "ETag" in one.headers else "no-store"]

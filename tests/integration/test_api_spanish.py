@@ -41,7 +41,7 @@ async def test_each_maker_of_problems_speaks_spanish(api: Client) -> None:
 
 async def test_what_the_edge_refuses_it_refuses_in_spanish(api: Client) -> None:
     reply = await api.ask("POST", "/api/v1/orders", data=b"x", headers={**SPANISH, "Content-Encoding": "gzip"})
-    assert (reply.status, reply.body["title"]) == (415, "El cuerpo tiene que ser JSON")
+    assert (reply.status, reply.body["title"]) == (415, "Este tipo de contenido no se acepta aquí")
     _speaks(reply, "es")
 
 

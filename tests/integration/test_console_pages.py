@@ -50,14 +50,15 @@ async def stuck(open_shop: Shop, count: int = 1) -> list[UUID]:
     """Orders whose payment can neither be made nor called off."""
     open_shop.gateway.refunds_fail = True
     coffee = (await open_shop.sells(coffee=100))["coffee"]
-    orders = [await open_shop.order({coffee: 1}, "pm_unavailable") for _ in range(count)]
+    # At once, in one batch: one that came later would find the breaker open, and be undone without ever being called.
+    orders = await asyncio.gather(*(open_shop.order({coffee: 1}, "pm_unavailable") for _ in range(count)))
 
     async def all_stuck() -> bool:
         found = await open_shop.value("SELECT count(*) FROM sagas WHERE state = 'COMPENSATION_FAILED'")
         return bool(found == count)
 
     await until(all_stuck, within=40)
-    return orders
+    return list(orders)
 
 
 async def shown(open_shop: Shop, saga_id: UUID) -> dict[str, str]:

@@ -70,7 +70,6 @@ ROUTES = [
     Page("POST", "/admin/logout", signing.sign_out, READERS),
     Page("GET", "/admin/language/{language}", signing.speak, ANYBODY),
     Page("GET", "/admin", overview.show, READERS),
-    Page("GET", "/admin/", overview.home, READERS),
     Page("GET", "/admin/live", overview.live, READERS),
     Page("GET", "/admin/orders", orders.search, READERS),
     Page("GET", "/admin/orders/{order_id}", orders.show, READERS),
@@ -159,8 +158,9 @@ class _Console:
         if "\x00" in scope["path"]:  # no text in PostgreSQL has one
             raise Refusal(404, "There is nothing at this address.")
         allowed: set[str] = set()
+        asked = {**scope, "path": "/admin"} if scope["path"] == "/admin/" else scope  # as people write it, too
         for route, page in self._routes:
-            match, more = route.matches(scope)
+            match, more = route.matches(asked)
             if match is Match.FULL:
                 scope["path_params"] = more["path_params"]
                 scope["route"] = page

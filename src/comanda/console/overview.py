@@ -22,11 +22,6 @@ async def show(ask: Ask) -> Response:
     return ask.page("overview.html", **values(await ask.desk.pulse.look()))
 
 
-async def home(ask: Ask) -> Response:
-    """Where the overview is."""
-    return ask.go("/admin")
-
-
 async def live(ask: Ask) -> Response:
     """A page's middle, each time that it has changed: server-sent events."""
     view, _, about = ask.asked("view").partition(".")
