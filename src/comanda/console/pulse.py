@@ -1,4 +1,4 @@
-"""How the shop is, looked at twice a second at the most, however many consoles are open, and only while one is."""
+"""How the shop is, looked at each 0.8 seconds at the most, however many consoles are open, and only while one is."""
 
 import asyncio
 import math
@@ -32,7 +32,7 @@ QUEUES_NOW = _sql["queues"]
 CALLS = _sql["calls"]
 WORKERS = _sql["workers"]
 
-EVERY = 0.5  # seconds
+EVERY = 0.8  # seconds: what happens is shown within one, and many orders a minute cost a look more
 # Looks that take long leave most of the time to everybody else.
 _REST = 5  # times as long as a look takes, from one to the next
 _SUMS_EVERY = 30.0
