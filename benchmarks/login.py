@@ -7,6 +7,7 @@ known. Each guess has an address of its own, so that none is slowed down.
 """
 
 import argparse
+import json
 import random
 import statistics
 import time
@@ -55,7 +56,7 @@ def guess(stand: Stand, email: str, address: str) -> float:
     """Milliseconds until a wrong password is refused."""
     request = urllib.request.Request(
         f"{stand.api}/api/v1/auth/login",
-        data=f'{{"email":"{email}","password":"not-the-password"}}'.encode(),
+        data=json.dumps({"email": email, "password": "a wrong one"}).encode(),
         headers={"Content-Type": "application/json", "X-Forwarded-For": address},
     )
     began = time.perf_counter()
