@@ -28,7 +28,7 @@ async def connected(database_url: str, *names: str) -> AsyncIterator[None]:
         yield
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def _unmeasured() -> Iterator[None]:
     """What is set here of the relay's metric is nobody else's, and what others have set is not this one's."""
     telemetry.MEASURED.set(0)
@@ -62,7 +62,6 @@ async def test_a_shop_that_nobody_carries_on_is_not_well(api: Client, database_u
         assert "El relay no está conectado" in spanish
 
 
-@pytest.mark.usefixtures("_unmeasured")
 async def test_a_relay_that_is_connected_and_does_nothing_is_seen(api: Client, database_url: str) -> None:
     async with browser(api, "viewer") as one, connected(database_url, "worker-1", "relay-1"):
         assert "measured just now" not in await overview(one, WELL), "nobody knows here what it does"
