@@ -8,7 +8,7 @@ from fastapi import Request, Response
 from comanda.accounts.accounts import OPERATORS, Account
 from comanda.api.bodies import CancelBody, NoteBody, RefundBody, ReturnBody, ShipmentBody, UnitsBody
 from comanda.api.document import answers
-from comanda.api.once import Did, Key, OptionalKey, each_time, once
+from comanda.api.once import Did, Key, OptionalKey, answered, hint, once
 from comanda.api.order_answers import (
     NoteAnswer,
     OrderStatusAnswer,
@@ -136,9 +136,12 @@ async def ship(
             raise _refused(sent)
         return Did(order_id, shipment_answer(sent), f"/api/v1/orders/{order_id}/shipments", due)
 
-    if key is None:
-        return await each_time(parts, SHIP, work, status=201)
-    return await once(parts, account, key, request, body, work, status=201)
+    if key is not None:
+        return await once(parts, account, key, request, body, work, status=201)
+    async with parts.database.transaction(SHIP) as tx:
+        did = await work(tx)
+    await hint(parts, did.due)
+    return answered(did, status=201)
 
 
 @routes.get("/shipments", responses=answers("ORDER_NOT_FOUND"))

@@ -134,11 +134,8 @@ async def hint_all(parts: Parts, due: Mapping[tuple[str, int], Sequence[UUID]]) 
     await parts.assembly.streams.hint(due, patience=_HINT_SECONDS)
 
 
-async def each_time(parts: Parts, boundary: Boundary, work: Callable[[Tx], Awaitable[Did]], *, status: int) -> Response:
-    """Do it, without a key: whoever asks again does it again."""
-    async with parts.database.transaction(boundary) as tx:
-        did = await work(tx)
-    await hint(parts, did.due)
+def answered(did: Did, *, status: int) -> Response:
+    """What was done without a key: whoever asks again does it again."""
     return _response(status, did.answer.model_dump_json(by_alias=True).encode(), did.location, is_replay=False)
 
 
