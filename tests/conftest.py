@@ -28,6 +28,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("each_seed", range(metafunc.config.getoption("seeds")))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that nobody waits for it in the end."""
+    items.sort(key=lambda item: "test_fuzz" not in item.nodeid)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_is_set() -> Iterator[None]:
     """The shell's own settings mean the servers of `servers.py`, and nothing to the code under test."""

@@ -23,7 +23,7 @@ import psutil
 COMANDA = (sys.executable, "-m", "comanda")
 ADMIN, PASSWORD = "admin@example.com", "correct horse battery"
 OPEN = ("PENDING", "PROCESSING", "PAYMENT_PENDING", "PAYMENT_FAILED")
-PATIENCE = 60.0  # seconds: two noisy cores
+PATIENCE = 120.0  # seconds: two noisy cores
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
 _POLL = 0.05
@@ -59,6 +59,7 @@ def is_alive(pid: int) -> bool:
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
     """Nothing of the shell's own settings, and these."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("COMANDA_")}
+    clean.pop("PYTHONDONTWRITEBYTECODE", None)  # a thousand processes would compile the same files again
     return {**clean, **{f"COMANDA_{name}": value for name, value in settings.items()}}
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import aiohttp
 
 import servers
-from comanda.console.ask import COOKIE, csrf_of
 from scene import BROKEN, STAFF, Stage, staged
 from up import PASSWORD, eventually
 
 WHY = "The gateway is back: incident 2291"
+HIDDEN = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)">')
 STORY = re.compile(r'<ol class="story">.*?</ol>', re.DOTALL)
 ROWS = re.compile(r"<tbody>.*?</tbody>", re.DOTALL)
 
@@ -33,9 +33,10 @@ async def retry(stage: Stage, order_id: str) -> None:
     """As an operator does it, with a reason."""
     ((saga_id,),) = await stage.ask("SELECT id FROM sagas WHERE subject = $1", order_id)
     async with console(stage) as session:
-        (token,) = (cookie.value for cookie in session.cookie_jar if cookie.key == COOKIE)
-        form = {"csrf": csrf_of(token), "reason": WHY}
-        async with session.post(f"/admin/sagas/{saga_id}/retry", data=form, allow_redirects=False) as answer:
+        path = f"/admin/sagas/{saga_id}/retry"
+        async with session.get(path) as answer:
+            form = dict(HIDDEN.findall(await answer.text())) | {"reason": WHY}
+        async with session.post(path, data=form, allow_redirects=False) as answer:
             assert answer.status == 303, await answer.text()
 
 

@@ -13,6 +13,7 @@ import pytest
 from up import Reply, Up, Visitor, basket, captures, comanda, eventually, is_alive, running
 
 COFFEE = "00000000-0000-7000-8000-000000000001"
+FIRST_LOGIN = re.compile(r"First login +(\S+) +(\S+)")
 REFUSED = (aiohttp.ClientConnectorError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)  # no answer at all
 
 
@@ -22,8 +23,9 @@ async def gone(pids: set[int], seconds: float) -> None:
 
 async def test_a_first_order_and_a_drain_that_loses_nothing(tmp_path: Path) -> None:
     async with running(tmp_path / "data", "--demo", ADMIN_PASSWORD="") as up:
-        shown = re.search(r"First login +(\S+) +(\S+)", up.printed())
-        assert shown, up.printed()
+        await eventually(lambda: FIRST_LOGIN.search(up.printed()))
+        shown = FIRST_LOGIN.search(up.printed())
+        assert shown
         admin = await up.signed_in(shown[1], shown[2])
         reply = await admin.ask("POST", "/orders", basket(COFFEE), Idempotency_Key="first")
         assert reply.status == 202

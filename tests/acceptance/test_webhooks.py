@@ -237,7 +237,7 @@ async def test_who_answers_410_is_left_alone(admin: Visitor, receiver: Receiver)
 
 
 async def test_one_event_that_a_receiver_refuses_is_no_silence(up: Up, admin: Visitor, receiver: Receiver) -> None:
-    made = await endpoint(admin, receiver.url, "Nothing")
+    made = await endpoint(admin, receiver.url, "OrderDelivered")
     path = f"/webhooks/{made['id']}"
 
     async def is_given_up(delivery_id: str) -> bool:

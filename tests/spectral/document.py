@@ -3,7 +3,6 @@
 import json
 import sys
 
-from comanda.api.app import routed
+from comanda.api.app import document
 
-_, document = routed()
-json.dump(document, sys.stdout, indent=1)
+json.dump(document(), sys.stdout, indent=1)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -109,7 +110,7 @@ def build(
     Raises:
         ConfigurationFault: SECRET_KEY is too short.
     """
-    app, document = routed()
+    app = routed()
     app.state.parts = Parts(
         assembly=assembly,
         bearer=bearer or Bearer(assembly.settings.secret_key.get_secret_value()),
@@ -123,7 +124,7 @@ def build(
         feed=feed,
         lists=lists,
     )
-    _show(app, document)
+    _show(app)
     served = app if console is None else _beside(app, console(app.state.parts))
     timed = _Timed(served, assembly.settings.request_seconds)
     settings = assembly.settings
@@ -134,8 +135,8 @@ def build(
     return cross_origin.opened(edge, settings.cors_origins, but=CONSOLE)
 
 
-def routed() -> tuple[FastAPI, dict[str, Any]]:
-    """Every route, on nothing yet, and the document that tells of them."""
+def routed() -> FastAPI:
+    """Every route, on nothing yet."""
     # What is traced is said in tracing.py; the framework's own spans would stand beside ours.
     untold: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
     app = FastAPI(telemetry=untold, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
@@ -147,12 +148,25 @@ def routed() -> tuple[FastAPI, dict[str, Any]]:
     for route in mine:
         methods.setdefault(getattr(route, "path", ""), set()).update(getattr(route, "methods", None) or ())
     app.state.methods = methods
+    return app
+
+
+@cache
+def document() -> dict[str, Any]:
+    """What tells of every route. It takes as long to make as all else at a start: who asks first waits for it."""
     guarded = [
         (route, bool(route.guard.roles))
-        for route in mine
+        for router in ROUTERS
+        for route in router.routes
         if isinstance(route, Route) and route.guard is not None and route.guard.when is None
     ]
-    return app, document_of(app, guarded)
+    return document_of(routed(), guarded)
+
+
+@cache
+def _shown() -> tuple[bytes, str]:
+    """As JSON and as a page."""
+    return msgspec.json.encode(document()), page_of(document())
 
 
 def _beside(app: ASGIApp, console: ASGIApp) -> ASGIApp:
@@ -167,13 +181,13 @@ def _is_console(scope: Scope) -> bool:
     return path == CONSOLE or path.startswith(f"{CONSOLE}/")
 
 
-def _show(app: FastAPI, document: dict[str, Any]) -> None:
-    written, page = msgspec.json.encode(document), page_of(document)
-
+def _show(app: FastAPI) -> None:
     async def openapi() -> Response:
+        written, _ = await asyncio.to_thread(_shown)
         return Response(written, media_type="application/json")
 
     async def docs() -> Response:
+        _, page = await asyncio.to_thread(_shown)
         return Response(page, media_type="text/html")
 
     app.add_api_route("/api/openapi.json", openapi, include_in_schema=False)

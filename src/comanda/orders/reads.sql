@@ -7,7 +7,7 @@ SELECT orders.id, customer_id, saga_id, orders.state, total_amount, currency, pa
        sagas.state AS saga_state, sagas.reached
   FROM orders LEFT JOIN sagas ON sagas.id = orders.saga_id
  WHERE customer_id = $1 AND ($2::text[] IS NULL OR orders.state = ANY($2)) AND orders.id < $3
-   AND orders.id >= uuid_floor($4::timestamptz - interval '1 second') AND orders.created_at >= $4
+   AND orders.id >= uuid_floor($4::timestamptz - interval '1 minute') AND orders.created_at >= $4
    AND orders.id < uuid_floor($5::timestamptz + interval '1 second') AND orders.created_at < $5
  ORDER BY orders.id DESC LIMIT $6;
 
@@ -17,7 +17,7 @@ SELECT orders.id, customer_id, saga_id, orders.state, total_amount, currency, pa
        sagas.state AS saga_state, sagas.reached
   FROM orders LEFT JOIN sagas ON sagas.id = orders.saga_id
  WHERE ($1::text[] IS NULL OR orders.state = ANY($1)) AND orders.id < $2
-   AND orders.id >= uuid_floor($3::timestamptz - interval '1 second') AND orders.created_at >= $3
+   AND orders.id >= uuid_floor($3::timestamptz - interval '1 minute') AND orders.created_at >= $3
    AND orders.id < uuid_floor($4::timestamptz + interval '1 second') AND orders.created_at < $4
  ORDER BY orders.id DESC LIMIT $5;
 
@@ -27,7 +27,7 @@ SELECT orders.id, customer_id, saga_id, orders.state, total_amount, currency, pa
        sagas.state AS saga_state, sagas.reached
   FROM orders LEFT JOIN sagas ON sagas.id = orders.saga_id
  WHERE customer_id = $1 AND ($2::text[] IS NULL OR orders.state = ANY($2)) AND orders.id > $3
-   AND orders.id >= uuid_floor($4::timestamptz - interval '1 second') AND orders.created_at >= $4
+   AND orders.id >= uuid_floor($4::timestamptz - interval '1 minute') AND orders.created_at >= $4
    AND orders.id < uuid_floor($5::timestamptz + interval '1 second') AND orders.created_at < $5
  ORDER BY orders.id LIMIT $6;
 
@@ -37,7 +37,7 @@ SELECT orders.id, customer_id, saga_id, orders.state, total_amount, currency, pa
        sagas.state AS saga_state, sagas.reached
   FROM orders LEFT JOIN sagas ON sagas.id = orders.saga_id
  WHERE ($1::text[] IS NULL OR orders.state = ANY($1)) AND orders.id > $2
-   AND orders.id >= uuid_floor($3::timestamptz - interval '1 second') AND orders.created_at >= $3
+   AND orders.id >= uuid_floor($3::timestamptz - interval '1 minute') AND orders.created_at >= $3
    AND orders.id < uuid_floor($4::timestamptz + interval '1 second') AND orders.created_at < $4
  ORDER BY orders.id LIMIT $5;
 

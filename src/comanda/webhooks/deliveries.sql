@@ -30,11 +30,11 @@ SELECT uuid_v7(), endpoint_id, event_id, event_type, lane, body, correlation_id,
 RETURNING id, correlation_id, traceparent;
 
 -- name: send_a_time_again
--- The same for what was first sent from $2 up to $3 (null: now).
+-- The same for what was first sent from $2 up to $3 (null: now). Ids are made a little before their rows are.
 INSERT INTO webhook_deliveries (id, endpoint_id, event_id, event_type, lane, body, correlation_id, is_again)
 SELECT uuid_v7(), endpoint_id, event_id, event_type, lane, body, correlation_id, true
   FROM webhook_deliveries
- WHERE endpoint_id = $1 AND id >= uuid_floor(greatest($2::timestamptz, 'epoch')) AND created_at >= $2::timestamptz
+ WHERE endpoint_id = $1 AND id >= uuid_floor(greatest($2::timestamptz - interval '1 minute', 'epoch')) AND created_at >= $2::timestamptz
    AND ($3::timestamptz IS NULL OR created_at < $3) AND state <> 'PENDING' AND NOT is_again
  ORDER BY webhook_deliveries.id, seq LIMIT $4
 RETURNING id, correlation_id, traceparent;
