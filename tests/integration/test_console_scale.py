@@ -205,7 +205,7 @@ async def test_the_minute_that_runs_is_counted_on_and_one_that_is_over_once_more
             await _placed(tx, this + timedelta(seconds=second))
     assert await look(now) == 5
     async with database.transaction() as tx:
-        await _placed(tx, this + timedelta(seconds=45))  # committed later than others that came after it
+        await _placed(tx, this + timedelta(seconds=48))  # committed later than others that came after it
     assert await look(now) == 6
     assert await look(now + timedelta(seconds=9)) == 6
     async with database.transaction() as tx:
