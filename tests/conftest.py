@@ -43,9 +43,9 @@ def _nothing_is_set() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server_url() -> Iterator[str]:
     """The URL of a server whose template holds the migrated schema."""
-    with servers.postgres_url(tmp_path_factory.mktemp("postgres")) as url:
+    with servers.postgres_url() as url:
         asyncio.run(_make_template(url))
         yield url
         asyncio.run(servers.drop(url, _TEMPLATE))

@@ -4,6 +4,7 @@ Exit codes: 0 fine, 1 failed, 2 usage, 3 invariant broken, 4 dependency down.
 """
 
 import errno
+import gc
 import os
 import sys
 
@@ -14,6 +15,8 @@ from comanda.errors import Fault
 
 def main() -> None:
     """Run a command; a fault is one clear sentence and its exit code."""
+    # What is loaded lives for ever, and what a batch makes is freed by its reference counts: look for garbage rarely.
+    gc.set_threshold(50_000, 20, 50)
     from comanda.cli.commands import app  # noqa: PLC0415 - after the interpreter has a console to complain on
 
     try:

@@ -36,10 +36,8 @@ def process(settings: Settings, kind: str) -> Iterator[str]:
         telemetry.log(kind).warning(stranger)
     _allow_many_connections()
     _switch_failpoints_on(settings)
-    # What is loaded by now lives for ever; what a batch makes is freed by its reference counts.
-    gc.collect()
+    gc.collect()  # what is loaded by now lives for ever
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
     try:
         yield name
     except Exception as raised:  # noqa: BLE001 - whatever ends a process is a line of the log like any other

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
@@ -55,7 +56,8 @@ _STANDING = re.compile(r"\b(stuck|[A-Z_]{5,}) at (\w+)( \(undoing\))?")
 _VERB = re.compile(r"^(retry|skip|compensate|resolve)(?=: )")
 
 
-def words_of(language: Language) -> dict[str, str]:
+@cache
+def words_of(language: Language) -> Mapping[str, str]:
     """What each text of the templates is in that language; English ones are their own, but for codes."""
     with (_FOLDER / f"{language}.po").open("rb") as file:
         catalogue = read_po(file, locale=language)
