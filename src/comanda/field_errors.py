@@ -80,6 +80,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "too_deep": ("TOO_DEEP", "At most {most} levels are allowed"),
     "no_change": ("NO_CHANGE", "Nothing to change is named"),
     "key": ("WRONG_FORM", "1 to 255 printable ASCII characters are needed"),
+    "no_time_between": ("OUT_OF_RANGE", "A time after {since} is needed"),
     "zone": ("NOT_A_TIME", "A time needs a zone: 2030-01-01T00:00:00Z"),
     "cursor": ("UNKNOWN", "This is no cursor of ours"),
     "product": ("UNKNOWN", "There is no such product"),

@@ -104,6 +104,8 @@ Email = Annotated[str, Field(min_length=3, max_length=254), Storable, AfterValid
 Phone = Annotated[str, Storable, AfterValidator(_phone)]
 Name = Annotated[str, Field(min_length=1, max_length=100), Storable, AfterValidator(not_blank)]
 Id = Annotated[UUID, Field(strict=False)]
+# A bound that a search begins or ends at: also one that no clock says.
+Bound = Annotated[datetime, Field(strict=False), BeforeValidator(_written)]
 Moment = Annotated[datetime, Field(strict=False), BeforeValidator(_written), AfterValidator(_in_utc)]
 Money = Annotated[int, Field(ge=0, le=MOST_MONEY, description="In minor units (cents)")]
 Currency = Annotated[str, Field(pattern="^[A-Z]{3}$")]

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import aiohttp
 import pytest
 
 from api_client import PASSWORD, Client
+from comanda.api import app
 
 NOBODY = "01900000-0000-7000-8000-000000000000"
 PRODUCT = {"name": "Coffee", "sku": "C-1", "price": 1250}
@@ -34,6 +36,24 @@ async def test_the_page_of_the_document_asks_nobody_else(api: Client) -> None:
     assert "http://" not in reply.body.replace("http://www.w3.org", "")
     assert "https://" not in reply.body
     assert "<script" not in reply.body
+
+
+async def test_the_document_is_made_once_however_many_ask(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    go_on = threading.Event()
+
+    def slowly() -> tuple[bytes, str]:
+        begun.append(1)
+        go_on.wait(60)
+        return b"{}", "<!doctype html>"
+
+    monkeypatch.setattr(app, "_shown", slowly)
+    asked = [asyncio.create_task(api.get(f"/api/{one}")) for one in ("openapi.json", "docs") * 10]
+    for _ in asked:  # others are answered meanwhile
+        assert (await api.get("/api/v1/products")).status == 200
+    go_on.set()
+    assert {one.status for one in await asyncio.gather(*asked)} == {200}
+    assert len(begun) == 1
 
 
 async def test_what_is_not_there_is_a_problem(api: Client) -> None:

@@ -172,3 +172,14 @@ async def test_an_address_is_refused_however_deep_it_is_nested(api: Client) -> N
                 token=customer.token,
             )
             assert reply.status in {400, 422}, (depth, reply.status)
+
+
+async def test_whose_order_it_is_is_judged_before_key_and_body(api: Client) -> None:
+    owner, stranger, viewer = await api.person(), await api.person(), await api.person("viewer")
+    product = (await api.product(await api.person("admin")))["id"]
+    placed = await api.post("/api/v1/orders", {"items": [{"productId": product, "quantity": 1}]}, token=owner.token)
+    path = f"/api/v1/orders/{placed.body['orderId']}/cancel"
+    for who, status in ((stranger, 404), (viewer, 403), (owner, 422)):
+        assert (await api.post(path, {"zz": 1}, token=who.token, headers={"Idempotency-Key": "a"})).status == status
+    for who, status in ((stranger, 404), (viewer, 403), (owner, 400)):
+        assert (await api.post(path, {}, token=who.token)).status == status

@@ -94,6 +94,8 @@ async def test_orders_are_found_by_their_time_from_either_end(api: Client) -> No
     # What no clock says, and a zone that is not ours.
     there = quote(datetime.fromisoformat(times[1]).astimezone(timezone(timedelta(hours=5))).isoformat())
     assert await found(f"&createdAfter={there}") == ids[:0:-1]
+    for number in ("20261130", "1796007227", "1796007227000"):
+        assert (await api.get(f"/api/v1/orders?createdAfter={number}", token=customer.token)).status == 422
     for long_ago in ("0001-01-01T00:00:00%2B14:00", "1969-12-31T23:59:59Z"):
         assert await found(f"&createdAfter={long_ago}") == ids[::-1]
         assert await found(f"&createdBefore={long_ago}") == []

@@ -72,3 +72,11 @@ async def test_a_time_before_all_times_means_everything(api: Client) -> None:
     for since in ("1969-12-31T23:59:59Z", "0001-01-01T00:00:00Z"):
         reply = await api.post(f"{path}/redeliver", {"since": since}, token=admin.token)
         assert reply.body == {"deliveries": 1}, since
+
+
+async def test_a_time_that_ends_before_it_begins_is_refused(api: Client) -> None:
+    admin = await api.person("admin")
+    path = await made(api, admin)
+    since = rfc3339(now())
+    reply = await api.post(f"{path}/redeliver", {"since": since, "until": since}, token=admin.token)
+    assert (reply.status, reply.body["errors"][0]["field"]) == (422, "until")

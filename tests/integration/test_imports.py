@@ -289,9 +289,10 @@ async def test_rejections_come_in_pages_and_as_a_file(api: Client) -> None:
     path, seen = f"/api/v1/imports/{ended['id']}/rejections", [one["line"] for one in first]
     after: int | None = 0
     while after is not None:
-        page = (await api.get(f"{path}?after={after}&limit=70", token=admin.token)).body
-        seen += [one["line"] for one in page["items"]]
-        after = page["nextAfter"]
+        reply = await api.get(f"{path}?after={after}&limit=70", token=admin.token)
+        seen += [one["line"] for one in reply.body["items"]]
+        after = reply.body["nextAfter"]
+        assert reply.headers.get("Link") == (after and f'<{path}?limit=70&after={after}>; rel="next"')
     assert seen[100:] == list(range(2, 2503))
     reply = await api.get(path, token=admin.token, headers={"Accept": "text/csv"})
     assert reply.headers["Content-Type"].startswith("text/csv")

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from comanda.audit.acts import is_blank
 from comanda.cli.commands import app
+from comanda.errors import ConfigurationFault
 from comanda.proof import instance
 from comanda.settings import Settings
 
@@ -49,6 +50,7 @@ def test_every_act_needs_a_reason(act: list[str], reason: str | None) -> None:
         ["reconcile", "--since", "nan"],
         ["reconcile", "--timeout", "inf"],
         ["doctor", "--since", "1e300"],
+        ["webhooks", "listen", "--forward", "ftp://example.com/hook"],
         ["doctor", "--since", "nan"],
         ["webhooks", "redeliver", ENDPOINT, "--reason", "x", "--since", "1e300"],
         ["dead-letters", "redrive", "--filter", "queue=nope", "--dry-run"],
@@ -61,6 +63,32 @@ def test_what_can_not_be_meant_is_a_wrong_usage(asked: list[str]) -> None:
 
 
 @pytest.mark.skipif(not os.access("/dev/full", os.W_OK), reason="there is no /dev/full here")
+@pytest.mark.parametrize(
+    ("asked", "known"),
+    [("state=zzz", "stuck, open, PENDING"), ("colour=red", "age"), ("age=abc", "")],
+)
+def test_a_filter_that_can_not_be_read_says_what_there_is(asked: str, known: str) -> None:
+    ran = CliRunner().invoke(app, ["retry", "--filter", asked, "--dry-run"], terminal_width=400)
+    assert ran.exit_code == 2
+    told = " ".join(ran.stderr.replace("│", " ").split())
+    assert known in told
+    assert ("There are" in told) == bool(known)
+
+
+def test_an_argument_that_is_no_text_is_a_wrong_usage() -> None:
+    command: list[str | bytes] = [sys.executable, "-m", "comanda", "audit", "list", "--subject", b"\xff"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr.strip()) == (2, "An argument is no UTF-8 text.")
+
+
+def test_nothing_is_imported_where_the_report_can_not_be_written(tmp_path: Path) -> None:
+    file, report = tmp_path / "products.csv", tmp_path / "nowhere" / "rejected.csv"
+    file.write_text("sku,name,price\nA,Cup,100\n")
+    ran = CliRunner().invoke(app, ["import", "products", str(file), "--rejections", str(report)])
+    assert isinstance(ran.exception, ConfigurationFault)
+    assert str(ran.exception) == f"Nothing was imported. {report} can't be written: No such file or directory"
+
+
 def test_output_that_can_not_be_written_is_one_sentence() -> None:
     with Path("/dev/full").open("w") as full:
         version = [sys.executable, "-m", "comanda", "--version"]

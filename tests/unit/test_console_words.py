@@ -35,6 +35,11 @@ def test_a_story_is_told_in_spanish_and_its_names_stay(line: str, said: str) -> 
     assert _environment("en").filters["told"](line) == line
 
 
+def test_a_text_turns_nobody_elses_direction() -> None:
+    shown = _environment("en").from_string("{{ name }} <b>{{ sku }}</b>").render(name="\u202eCup\u2066 & co", sku="A")
+    assert shown == "Cup &amp; co <b>A</b>"
+
+
 def _refusals() -> Iterator[str]:
     """Every text of `verbs` that says why something is not done, as its pattern."""
     for node in ast.walk(ast.parse(inspect.getsource(verbs))):

@@ -42,6 +42,7 @@ OF_THE_CONSOLE = [
 ]
 OURS = {"blank", "nul", "surrogate", "not_finite", "email", "phone", "too_many_values", "too_deep", "no_change"} | {
     "not_null", "key", "zone", "cursor", "product", "category", "untrimmed", "restock_without_items",
+    "no_time_between",
 }  # fmt: skip
 
 

@@ -1,9 +1,10 @@
 """Orders after the order: cancelled, shipped, delivered, refunded, brought back, written about."""
 
 from collections.abc import Sequence
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 
 from comanda.accounts.accounts import OPERATORS, Account
 from comanda.api.bodies import CancelBody, NoteBody, RefundBody, ReturnBody, ShipmentBody, UnitsBody
@@ -58,14 +59,24 @@ _KEYED = ("IDEMPOTENCY_KEY_REQUIRED", "IDEMPOTENCY_KEY_REUSED", "IDEMPOTENCY_KEY
 _UNITS = ("ITEM_UNKNOWN", "UNITS_EXCEEDED", "NOTHING_LEFT")
 
 
+async def _cancelling(account: SignedIn, order_id: UUID, parts: Given) -> CancelWish:
+    """Whose order it is, and who may: judged before key and body are."""
+    found = await visible(parts, account, order_id)
+    wish = CancelWish(order_id, account.id, is_staff=account.role in OPERATORS)
+    if not wish.is_staff and account.id != found.customer_id:
+        raise Problem("FORBIDDEN")  # who may look at everything may not do everything
+    return wish
+
+
 @routes.post(
     "/cancel",
     status_code=202,
     response_model=OrderStatusAnswer,
-    responses=answers(*_STATE, "ORDER_FOLLOWED", *_KEYED),
+    responses=answers(*_STATE, "ORDER_FOLLOWED", "FORBIDDEN", *_KEYED),
 )
 async def cancel(
     account: SignedIn,
+    wish: Annotated[CancelWish, Depends(_cancelling)],
     order_id: UUID,
     key: Key,
     parts: Given,
@@ -76,10 +87,6 @@ async def cancel(
 
     Money and stock are given back by the order's own process, in reverse.
     """
-    found = await visible(parts, account, order_id)
-    wish = CancelWish(order_id, account.id, is_staff=account.role in OPERATORS)
-    if not wish.is_staff and account.id != found.customer_id:
-        raise Problem("FORBIDDEN")  # who may look at everything may not do everything
 
     async def work(tx: Tx) -> Did:
         (decided,), result = await after_order.cancel(tx, [wish], parts.settling)

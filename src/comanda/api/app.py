@@ -182,13 +182,20 @@ def _is_console(scope: Scope) -> bool:
 
 
 def _show(app: FastAPI) -> None:
+    making: asyncio.Task[tuple[bytes, str]] | None = None
+
+    async def shown() -> tuple[bytes, str]:
+        """Made once, however many ask at a time; beside the requests, which it slows down."""
+        nonlocal making
+        if making is None or (making.done() and making.exception() is not None):
+            making = asyncio.create_task(asyncio.to_thread(_shown))
+        return await asyncio.shield(making)
+
     async def openapi() -> Response:
-        written, _ = await asyncio.to_thread(_shown)
-        return Response(written, media_type="application/json")
+        return Response((await shown())[0], media_type="application/json")
 
     async def docs() -> Response:
-        _, page = await asyncio.to_thread(_shown)
-        return Response(page, media_type="text/html")
+        return Response((await shown())[1], media_type="text/html")
 
     app.add_api_route("/api/openapi.json", openapi, include_in_schema=False)
     app.add_api_route("/api/docs", docs, include_in_schema=False)

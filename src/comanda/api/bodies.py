@@ -299,7 +299,7 @@ class WebhookPatch(Body):
 
 
 class RedeliverBody(Body):
-    """A range of time; `until` left out: up to now."""
+    """What was first sent from `since` on, before `until`; left out: up to now."""
 
     since: Moment
     until: Moment | None = None

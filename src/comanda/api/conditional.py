@@ -29,6 +29,11 @@ TAGGED: dict[int | str, dict[str, Any]] = {
     },
     304: {"description": "It is as you have it (`If-None-Match`)"},
 }
+# Of one that reads what nobody changes by its tag: a list, or what goes on by itself.
+SEEN: dict[int | str, dict[str, Any]] = {
+    200: {"headers": {"ETag": {"description": "For `If-None-Match`", "schema": {"type": "string"}}}},
+    304: TAGGED[304],
+}
 
 Shown = TypeVar("Shown", bound=Answer)
 Locked = Callable[[Tx, Sequence[UUID]], Awaitable[Sequence[Any]]]

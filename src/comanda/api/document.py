@@ -139,13 +139,22 @@ def _complete(operation: dict[str, Any], has_roles: bool | None, *, is_limited: 
         common.append("VALIDATION_FAILED")
     for status, answer in answers(*common).items():
         known = told.setdefault(str(status), {"description": ""})
-        known["description"] = "\n".join(filter(None, [known["description"], answer["description"]]))
+        lines = [*known["description"].splitlines(), *answer["description"].splitlines()]
+        known["description"] = "\n".join(dict.fromkeys(lines))
+    _require_key(operation)
     for status, answer in told.items():
         if int(status) >= 400:
             answer["content"] = {MEDIA_TYPE: {"schema": _PROBLEM}}
         if operation.get("deprecated"):
             answer["headers"] = {**deprecation.HEADERS, **answer.get("headers", {})}
     operation["responses"] = dict(sorted(told.items()))
+
+
+def _require_key(operation: dict[str, Any]) -> None:
+    """The framework's own refusal of a header that is missing would be another one than ours."""
+    if "IDEMPOTENCY_KEY_REQUIRED" in operation["responses"].get("400", {}).get("description", ""):
+        for parameter in operation["parameters"]:
+            parameter["required"] |= parameter["name"] == "Idempotency-Key"
 
 
 def _is_generic(answer: Any) -> bool:

@@ -181,7 +181,9 @@ async def rejections(
     shown = found[:limit]
     following = shown[-1].line if len(found) > limit else None
     content = RejectionPage(items=[RejectionAnswer.model_validate(one) for one in shown], next_after=following)
-    return Response(content.model_dump_json(by_alias=True), media_type="application/json")
+    following_page = f"{request.url.path}?limit={limit}&after={following}"
+    headers = {} if following is None else {"Link": f'<{following_page}>; rel="next"'}
+    return Response(content.model_dump_json(by_alias=True), headers=headers, media_type="application/json")
 
 
 @routes.post("/{import_id}/cancel", responses=answers("IMPORT_NOT_FOUND", "IMPORT_ENDED"))

@@ -1,6 +1,5 @@
 """Orders, as they are read. They are placed by a route of their own (see `app.build`)."""
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -28,6 +27,7 @@ from comanda.api.visible import may_see
 from comanda.clock import now
 from comanda.db import Tx
 from comanda.field_errors import field_error
+from comanda.fields import Bound
 from comanda.orders import notes, reads, shipments
 from comanda.orders.reads import Line, Order, Payment, State
 from comanda.payments import refunds
@@ -73,10 +73,10 @@ async def page(
     response: Response,
     status: Annotated[list[State] | None, Query(max_length=9)] = None,
     created_after: Annotated[
-        datetime | None, Query(alias="createdAfter", description="RFC 3339; placed then or later")
+        Bound | None, Query(alias="createdAfter", description="RFC 3339; placed then or later")
     ] = None,
     created_before: Annotated[
-        datetime | None, Query(alias="createdBefore", description="RFC 3339; placed before that")
+        Bound | None, Query(alias="createdBefore", description="RFC 3339; placed before that")
     ] = None,
     sort_order: Annotated[Literal["asc", "desc"], Query(alias="sortOrder")] = "desc",
     limit: Limit = 20,

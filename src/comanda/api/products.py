@@ -10,7 +10,7 @@ from fastapi import Query, Request, Response
 from comanda.accounts.accounts import Account
 from comanda.api.answers import AdminProductAnswer, AdminProductPage, ProductAnswer, ProductPage, numbered
 from comanda.api.bodies import Bound, Limit, Page, QueryTags, Search
-from comanda.api.conditional import TAGGED, Asked, IfMatch, single, tag_of, tagged, unchanged
+from comanda.api.conditional import SEEN, TAGGED, Asked, IfMatch, single, tag_of, tagged, unchanged
 from comanda.api.document import answers
 from comanda.api.paging import around
 from comanda.api.parts import Given, Parts
@@ -55,12 +55,12 @@ async def create(_account: Admin, body: ProductBody, parts: Given, response: Res
     return _told(product, response)
 
 
-@routes.get("", response_model=AdminProductPage | ProductPage)
+@routes.get("", response_model=AdminProductPage | ProductPage, responses=SEEN)
 async def page(
     _account: AdminForDeleted,
     admin: AdminIfAny,
     parts: Given,
-    request: Request,
+    request: Asked,
     *,
     search: Search | None = None,
     brand: Search | None = None,
@@ -83,11 +83,11 @@ async def page(
     return await _page(parts, request, admin, (wanted, page, limit), read)
 
 
-@routes.get("/search", response_model=AdminProductPage | ProductPage)
+@routes.get("/search", response_model=AdminProductPage | ProductPage, responses=SEEN)
 async def search(
     admin: AdminIfAny,
     parts: Given,
-    request: Request,
+    request: Asked,
     q: Annotated[Search, Query(min_length=1)],
     page: Page = 1,
     limit: Limit = 20,

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from comanda.accounts.accounts import STAFF, Account
-from comanda.api.conditional import is_known, tagged
+from comanda.api.conditional import SEEN, Asked, is_known, tagged
 from comanda.api.document import answers
 from comanda.api.feed import Feed, Told, Watch
 from comanda.api.order_answers import OrderStatusAnswer, status_answer
@@ -95,12 +95,12 @@ async def events(
     return _Stream(parts.feed, order_id, account, last_event_id)
 
 
-@routes.get("/{order_id}/status", response_model=OrderStatusAnswer, responses=answers("ORDER_NOT_FOUND"))
+@routes.get("/{order_id}/status", response_model=OrderStatusAnswer, responses=SEEN | answers("ORDER_NOT_FOUND"))
 async def status(
     account: SignedIn,
     order_id: UUID,
     parts: Given,
-    request: Request,
+    request: Asked,
     wait: Annotated[
         float, Query(ge=0, le=_LONGEST_WAIT, description="Seconds to wait for news: for its end, or for another ETag")
     ] = 0,

@@ -18,9 +18,9 @@ from comanda.api.problems import Problem
 from comanda.api.security import Admin, router
 from comanda.audit import acts
 from comanda.audit.acts import Act
-from comanda.clock import now
+from comanda.clock import now, rfc3339
 from comanda.failpoints import Boundary
-from comanda.field_errors import FieldError
+from comanda.field_errors import FieldError, field_error
 from comanda.webhooks import deliveries, endpoints
 from comanda.webhooks.deliveries import Delivery, State
 from comanda.webhooks.endpoints import Draft, Endpoint
@@ -245,7 +245,9 @@ async def redeliver_one(_account: Admin, webhook_id: UUID, delivery_id: UUID, pa
 
 @routes.post("/{webhook_id}/redeliver", status_code=202, responses=answers("WEBHOOK_NOT_FOUND", "WEBHOOK_DISABLED"))
 async def redeliver(_account: Admin, webhook_id: UUID, body: RedeliverBody, parts: Given) -> RedeliveryAnswer:
-    """Send a range of time once more, in the order that it had; 10,000 at the most."""
+    """Send a range of time once more, in the order that it had; 10,000 at the most. `until` itself is left out."""
+    if body.until is not None and body.until <= body.since:
+        raise Problem("VALIDATION_FAILED", errors=[field_error("until", "no_time_between", since=rfc3339(body.since))])
     await _listening(parts, webhook_id)
     async with parts.database.transaction(SEND) as tx:
         saga = parts.assembly.definitions.webhook

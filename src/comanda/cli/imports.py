@@ -46,6 +46,7 @@ def import_command(
     json: Annotated[bool, typer.Option("--json", help="NDJSON on stdout: rejected lines, then the result.")] = False,
 ) -> None:
     """Make or change products, or bring stock to where a file says; exit code 1 when lines were rejected."""
+    _check_report(rejections)
     with imports.spool() as spool:
         read = _read(kind, file, format or _SUFFIXES.get(file.suffix.lower()), spool)
 
@@ -60,6 +61,15 @@ def import_command(
     _tell(result, rejected, json=json)
     if rejected:
         raise Fault(f"{len(rejected)} lines were rejected.")
+
+
+def _check_report(path: Path | None) -> None:
+    """Before anything is imported: who could not be told afterwards would not know what was."""
+    try:
+        if path is not None:
+            path.open("a").close()
+    except OSError as fault:
+        raise ConfigurationFault(f"Nothing was imported. {path} can't be written: {fault.strerror}") from None
 
 
 def _read(kind: Kind, path: Path, format_: Format | None, spool: IO[bytes]) -> File:

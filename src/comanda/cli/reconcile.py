@@ -52,6 +52,8 @@ async def reconcile(
         raise ConfigurationFault(
             "There is no gateway that keeps anything (`instant`, or COMANDA_GATEWAY_URL is not set)"
         )
+    if since_hours and until_hours >= since_hours:
+        raise ConfigurationFault("--since has to be longer ago than --until: nothing lies between them")
     moment = now()
     until = moment - timedelta(hours=until_hours) if until_hours else None
     span = Span(moment - timedelta(hours=since_hours) if since_hours else None, until)

@@ -50,6 +50,8 @@ def listen_command(
     json: Json = False,
 ) -> None:
     """Hear what the instance sends, from now on: print it, verify its signature; the endpoint goes with Ctrl-C."""
+    if forward is not None and not forward.startswith(("http://", "https://")):
+        raise typer.BadParameter("it has to begin with http:// or https://", param_hint="--forward")
     uvloop.run(_listen(settings.load(), data_dir, port=port, forward=forward, types=types or [], json=json))
 
 

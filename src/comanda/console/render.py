@@ -14,6 +14,7 @@ from babel.dates import format_timedelta
 from babel.messages.pofile import read_po
 from babel.numbers import format_currency, format_decimal, format_percent, get_currency_precision
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from comanda.checkout.story import sentence
 from comanda.clock import now
@@ -128,11 +129,21 @@ def _saying(say: Callable[..., str], words: Mapping[str, str]) -> Callable[[str]
     return said
 
 
+# Marks that turn the direction of whatever comes after them, also of what somebody else has written.
+_TURNS = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+
+
+def _level(value: Any) -> Any:
+    """A text of somebody's turns nobody else's round."""
+    return value.translate(_TURNS) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def _environment(language: Language) -> Environment:
     words = words_of(language)
     made = Environment(
         loader=FileSystemLoader(_FOLDER / "templates"),
         autoescape=True,
+        finalize=_level,
         undefined=StrictUndefined,
         auto_reload=False,
         trim_blocks=True,
