@@ -28,6 +28,7 @@ async def test_the_document_says_what_else_each_route_answers_with(api: Client) 
                 if int(status) >= 400:
                     assert list(answer["content"]) == ["application/problem+json"]
     assert "202" in document["paths"]["/api/v1/orders"]["post"]["responses"]
+    assert {"401", "403"} <= document["paths"]["/api/v1/products"]["get"]["responses"].keys(), "what was deleted"
 
 
 async def test_the_page_of_the_document_asks_nobody_else(api: Client) -> None:

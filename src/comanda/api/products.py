@@ -55,7 +55,11 @@ async def create(_account: Admin, body: ProductBody, parts: Given, response: Res
     return _told(product, response)
 
 
-@routes.get("", response_model=AdminProductPage | ProductPage, responses=SEEN)
+@routes.get(
+    "",
+    response_model=AdminProductPage | ProductPage,
+    responses=SEEN | answers("UNAUTHENTICATED", "FORBIDDEN"),  # of who asks for what was deleted
+)
 async def page(
     _account: AdminForDeleted,
     admin: AdminIfAny,
