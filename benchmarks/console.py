@@ -319,11 +319,13 @@ async def measure_cost(stand: Stand, runs: int, seconds: float) -> tuple[list[fl
     await cpu_of_an_order(stand, 0, 3)
     open_ones: list[float] = []
     none: list[float] = []
-    for number in range(runs):
-        for consoles in (0, CONSOLES) if number % 2 else (CONSOLES, 0):
-            (open_ones if consoles else none).append(await cpu_of_an_order(stand, consoles, seconds))
-    for statement in ("ALTER SYSTEM RESET autovacuum", "SELECT pg_reload_conf()"):
-        await asyncio.to_thread(ask, stand, statement)
+    try:
+        for number in range(runs):
+            for consoles in (0, CONSOLES) if number % 2 else (CONSOLES, 0):
+                (open_ones if consoles else none).append(await cpu_of_an_order(stand, consoles, seconds))
+    finally:  # a folder that is kept is left as it was
+        for statement in ("ALTER SYSTEM RESET autovacuum", "SELECT pg_reload_conf()"):
+            await asyncio.to_thread(ask, stand, statement)
     return open_ones, none
 
 

@@ -144,7 +144,9 @@ async def test_fifty_refunds_at_once_never_exceed_what_was_captured(database_url
         assert len(granted) == 30
         # Who asks when all of it is given back already is told that.
         refusals = [one for one in asked if not isinstance(one, Refund)]
-        assert all(one == TooMuchMoney(0) or isinstance(one, WrongState) for one in refusals), refusals
+        assert all(
+            one == TooMuchMoney(0) or (isinstance(one, WrongState) and one.state == "REFUNDED") for one in refusals
+        ), refusals
         await refunded(here, *granted)
         assert here.gateway.kept(order_id) == 0
         (payment,) = await here.ask("SELECT * FROM payments WHERE order_id = $1", order_id)

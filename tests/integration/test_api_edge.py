@@ -5,6 +5,7 @@ import io
 import json
 import threading
 from collections.abc import AsyncIterator
+from functools import cache
 from typing import Any
 
 import aiohttp
@@ -48,7 +49,7 @@ async def test_the_document_is_made_once_however_many_ask(api: Client, monkeypat
         go_on.wait(60)
         return b"{}", "<!doctype html>"
 
-    monkeypatch.setattr(app, "_shown", slowly)
+    monkeypatch.setattr(app, "_shown", cache(slowly))
     asked = [asyncio.create_task(api.get(f"/api/{one}")) for one in ("openapi.json", "docs") * 10]
     for _ in asked:  # others are answered meanwhile
         assert (await api.get("/api/v1/products")).status == 200

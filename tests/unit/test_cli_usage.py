@@ -62,7 +62,6 @@ def test_what_can_not_be_meant_is_a_wrong_usage(asked: list[str]) -> None:
     assert "Traceback" not in ran.stderr
 
 
-@pytest.mark.skipif(not os.access("/dev/full", os.W_OK), reason="there is no /dev/full here")
 @pytest.mark.parametrize(
     ("asked", "known"),
     [("state=zzz", "stuck, open, PENDING"), ("colour=red", "age"), ("age=abc", "")],
@@ -89,6 +88,7 @@ def test_nothing_is_imported_where_the_report_can_not_be_written(tmp_path: Path)
     assert str(ran.exception) == f"Nothing was imported. {report} can't be written: No such file or directory"
 
 
+@pytest.mark.skipif(not os.access("/dev/full", os.W_OK), reason="there is no /dev/full here")
 def test_output_that_can_not_be_written_is_one_sentence() -> None:
     with Path("/dev/full").open("w") as full:
         version = [sys.executable, "-m", "comanda", "--version"]

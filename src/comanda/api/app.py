@@ -80,6 +80,7 @@ ROUTERS = (
     kinds.routes,
     health.metrics_route,
 )
+ROUTES = [route for router in ROUTERS for route in router.routes]
 
 
 def build(
@@ -143,21 +144,18 @@ def routed() -> FastAPI:
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
-    mine = [route for router in ROUTERS for route in router.routes]
     methods: dict[str, set[str]] = {}
-    for route in mine:
+    for route in ROUTES:
         methods.setdefault(getattr(route, "path", ""), set()).update(getattr(route, "methods", None) or ())
     app.state.methods = methods
     return app
 
 
-@cache
 def document() -> dict[str, Any]:
     """What tells of every route. It takes as long to make as all else at a start: who asks first waits for it."""
     guarded = [
         (route, bool(route.guard.roles))
-        for router in ROUTERS
-        for route in router.routes
+        for route in ROUTES
         if isinstance(route, Route) and route.guard is not None and route.guard.when is None
     ]
     return document_of(routed(), guarded)
@@ -182,14 +180,12 @@ def _is_console(scope: Scope) -> bool:
 
 
 def _show(app: FastAPI) -> None:
-    making: asyncio.Task[tuple[bytes, str]] | None = None
+    one_by_one = asyncio.Lock()
 
     async def shown() -> tuple[bytes, str]:
         """Made once, however many ask at a time; beside the requests, which it slows down."""
-        nonlocal making
-        if making is None or (making.done() and making.exception() is not None):
-            making = asyncio.create_task(asyncio.to_thread(_shown))
-        return await asyncio.shield(making)
+        async with one_by_one:
+            return await asyncio.to_thread(_shown)
 
     async def openapi() -> Response:
         return Response((await shown())[0], media_type="application/json")

@@ -19,7 +19,9 @@ def main() -> None:
     gc.set_threshold(50_000, 20, 50)
     from comanda.cli.commands import app  # noqa: PLC0415 - after the interpreter has a console to complain on
 
-    if any(_is_no_text(argument) for argument in sys.argv):
+    try:
+        "".join(sys.argv).encode()
+    except UnicodeEncodeError:
         Console(stderr=True).print("An argument is no UTF-8 text.", style="bold red")
         sys.exit(2)
     try:
@@ -36,8 +38,3 @@ def main() -> None:
     except Fault as fault:
         Console(stderr=True).print(str(fault), style="bold red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(fault.exit_code)
-
-
-def _is_no_text(argument: str) -> bool:
-    """It holds bytes that were no UTF-8."""
-    return any("\udc80" <= letter <= "\udcff" for letter in argument)
