@@ -1,5 +1,6 @@
 """What is told to people: in English, with what it takes to tell it in another language."""
 
+from collections.abc import Iterable
 from typing import Self
 
 
@@ -18,3 +19,8 @@ class Sentence(str):
         made.pattern = pattern
         made.values = values
         return made
+
+
+def choose(pattern: str, choices: Iterable[str]) -> Sentence:
+    """What there is, where something that there isn't was asked for: `{choices}` of the pattern."""
+    return Sentence(pattern, choices=", ".join(choices))

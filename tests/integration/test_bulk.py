@@ -17,7 +17,9 @@ from comanda.clock import new_id
 from comanda.errors import DatabaseFault
 from comanda.messaging import switches
 from comanda.messaging.dead_letters import DeadLetter, bury
+from comanda.messaging.streams import QUEUES
 from comanda.saga import Done, Failed, Refused, Saga, verbs
+from comanda.sentences import Sentence
 
 pytestmark = pytest.mark.usefixtures("_logs")
 
@@ -343,6 +345,9 @@ def test_a_filter_that_can_not_be_read_is_refused_and_never_widened() -> None:
         ("letters", {"queue": "nope"}),
     ]  # fmt: skip
     assert [isinstance(filters.read(of, asked), str) for of, asked in refused] == [True] * len(refused)
+    said = filters.read("letters", {"queue": "nope"})
+    assert said == f"There is no such queue: choose from {', '.join(QUEUES)}."
+    assert isinstance(said, Sentence), "told in Spanish too"
     assert read("orders", {"state": "stuck", "error": " ", "age": "5"}).plain() == {
         "of": "orders", "state": "stuck", "age": "5",
     }  # fmt: skip

@@ -114,6 +114,7 @@ async def test_what_can_not_be_read_is_said_and_widens_no_list(api: Client) -> N
         "/admin/orders?age=999999999999",
         "/admin/orders?state=nope",
         "/admin/payments?state=nope",
+        "/admin/products?status=nope",
         "/admin/dead-letters?queue=nope",
         "/admin/mailbox?before=0001-01-01T00:00:00%2B14:00|x",
         "/admin/mailbox?before=9999-12-31T23:59:59-14:00|x",

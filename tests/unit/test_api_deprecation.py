@@ -8,9 +8,10 @@ from fastapi import FastAPI, Response
 
 from api_client import served
 from comanda.api import problems
-from comanda.api.app import ROUTERS, Edge
+from comanda.api.app import ROUTERS
 from comanda.api.deprecation import deprecated
 from comanda.api.document import document_of, page_of
+from comanda.api.edge import Edge
 from comanda.api.problems import Problem
 from comanda.api.security import router
 from comanda.errors import DefinitionFault

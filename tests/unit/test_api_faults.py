@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from comanda.api.app import HOT, Edge
+from comanda.api.edge import HOT, Edge
 from comanda.api.problems import Problem
 from comanda.errors import DatabaseFault
 

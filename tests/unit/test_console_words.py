@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from comanda.bulk import filters
 from comanda.console.render import _environment, lasted, tone, words_of
 from comanda.saga import verbs
 from comanda.sentences import Sentence
@@ -62,6 +63,20 @@ def test_whatever_stands_in_the_way_of_an_act_is_said_in_spanish() -> None:
     found = {*_refusals(), "there is no such saga, and none of such an order or message"}
     assert len(found) > 12
     assert sorted(found - words_of("es").keys()) == []
+
+
+@pytest.mark.parametrize(
+    ("of", "asked"),
+    [
+        ("everything", {}), ("orders", {}), ("orders", {"queue": "a"}), ("orders", {"age": "-1"}),
+        ("orders", {"state": "nearly"}), ("letters", {"queue": "nope"}),
+    ],
+)  # fmt: skip
+def test_whatever_is_wrong_with_a_filter_is_said_in_spanish(of: str, asked: dict[str, str]) -> None:
+    wrong = filters.read(of, asked)
+    assert isinstance(wrong, str)
+    assert (wrong.pattern if isinstance(wrong, Sentence) else wrong) in words_of("es")
+    assert _environment("es").filters["said"](wrong) != wrong
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Literal, cast, get_args
 from comanda.messaging.streams import QUEUES
 from comanda.orders.model import OrderState
 from comanda.saga.verbs import Verb
+from comanda.sentences import choose
 
 Target = Literal["orders", "stuck", "letters"]
 BulkVerb = Literal["retry", "skip", "compensate", "resolve", "redrive"]
@@ -58,14 +59,14 @@ def read(of: str, given: Mapping[str, str]) -> Filter | str:
     target = cast("Target", of)
     asked = {name: value.strip() for name, value in given.items() if value.strip()}
     if set(asked) - set(FIELDS[target]):
-        return "There is no such field to filter by."
+        return choose("There is no such field to filter by: choose from {choices}.", FIELDS[target])
     age, state = asked.get("age"), asked.get("state")
     if age is not None and not (age.isascii() and age.isdigit() and len(age) < 9):
         return "An age is a number of minutes."
     if state is not None and state not in STATES:
-        return "There is no such state."
+        return choose("There is no such state: choose from {choices}.", STATES)
     if asked.get("queue") not in {None, *QUEUES}:
-        return "There is no such queue."
+        return choose("There is no such queue: choose from {choices}.", QUEUES)
     if target == "orders" and not asked:
         return "Say which orders: a filter has at least one field."
     return Filter(target, asked)

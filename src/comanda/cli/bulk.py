@@ -1,7 +1,7 @@
 """Acts on all that a filter shows: begun, watched, stopped, resumed. The relay carries them out."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -22,7 +22,7 @@ from comanda.db import Database
 from comanda.db.database import LISTS
 from comanda.errors import DependencyFault, Fault
 from comanda.failpoints import Boundary
-from comanda.messaging.streams import QUEUES, Streams
+from comanda.messaging.streams import Streams
 from comanda.saga.settling import Settling
 
 BULK = Boundary("operator.bulk")
@@ -58,20 +58,8 @@ def wanted(of: str, given: Sequence[str]) -> Filter:
         asked[name.strip()] = value
     found = filters.read(of, asked)
     if isinstance(found, str):
-        raise typer.BadParameter(" ".join([found, *_choices(of, asked)]), param_hint="--filter")
+        raise typer.BadParameter(found, param_hint="--filter")
     return found
-
-
-def _choices(of: str, asked: Mapping[str, str]) -> list[str]:
-    """What there is to choose from, where something that there isn't was asked for."""
-    known: Sequence[str] = ()
-    if set(asked) - set(filters.FIELDS.get(of, ())):  # type: ignore[call-overload]
-        known = filters.FIELDS[of]  # type: ignore[index]
-    elif asked.get("state", "stuck") not in filters.STATES:
-        known = filters.STATES
-    elif asked.get("queue", QUEUES[0]) not in QUEUES:
-        known = QUEUES
-    return [f"There are {', '.join(known)}."] if known else []
 
 
 def act_on_all(

@@ -17,6 +17,7 @@ from comanda.console.overview import chunk, gone
 from comanda.db import Record, Tx, twin
 from comanda.errors import DependencyFault, GatewayFault
 from comanda.proof.reconcile import Progress, Reconciliation, Span, reconcile
+from comanda.sentences import choose
 
 _sql = twin(__file__)
 FOUND = _sql["found"]
@@ -35,7 +36,7 @@ async def search(ask: Ask) -> Response:
     """Payments, newest first; so many are looked through at a time, and then it goes on."""
     q, state = ask.asked("q"), ask.asked("state")
     if state and state not in STATES:
-        raise Refusal(422, "There is no such state.")
+        raise Refusal(422, choose("There is no such state: choose from {choices}.", STATES))
     async with ask.parts.assembly.lists.connection() as tx:
         if q:
             rows: Sequence[Record] = await NAMED.rows(tx, uuid_or_none(q), q)

@@ -14,6 +14,7 @@ from comanda.console.lists import page_number
 from comanda.console.orders import ACT, PAGE
 from comanda.db import twin
 from comanda.inventory import admin
+from comanda.sentences import choose
 
 _sql = twin(__file__)
 MOVEMENTS = _sql["movements"]
@@ -29,6 +30,8 @@ _VERBS = {"activate": True, "deactivate": False}
 async def listed(ask: Ask) -> Response:
     """Products, newest first; found by a part of name, SKU, brand or description."""
     search, status, number = ask.asked("q"), ask.asked("status"), page_number(ask)
+    if status and status not in _STATUSES:
+        raise Refusal(422, choose("There is no such state: choose from {choices}.", _STATUSES))
     wanted = Filter(search=search or None, status=_STATUSES.get(status, "all"))
     async with ask.parts.assembly.lists.connection() as tx:
         rows, total = await products.page(tx, wanted, number=number, limit=PAGE)
