@@ -7,7 +7,7 @@ LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url
 TOLD := src tests benchmarks migrations docs .ci Makefile pyproject.toml README.md CHANGELOG.md
 UNREAD := ! -name '*.pyc' ! -name '*.svg' ! -name package-lock.json ! -path 'docs/*.json' ! -path '*/node_modules/*'
 
-.PHONY: run test test-servers install check spectral promtool chromium walks screenshots proof models fuzz mutants failure-matrix bench bench-growth bench-console peers lock clean
+.PHONY: run test test-servers install check style types contracts secrets rules spectral promtool chromium walks screenshots proof models fuzz mutants failure-matrix bench bench-growth bench-console peers lock clean
 
 run: .venv/.installed
 	@$(BIN)/comanda up --demo
@@ -39,13 +39,24 @@ fuzz: .venv/.installed-dev
 mutants: .venv/.installed-dev
 	$(BIN)/python tests/mutants.py
 
-check: .venv/.installed-dev
+# Each on its own, so that `make -j 2` does two at a time.
+check: style types contracts secrets rules
+
+style: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: .venv/.installed-dev
 	$(BIN)/mypy
+
+contracts: .venv/.installed-dev
 	$(BIN)/lint-imports
+
+secrets: .venv/.installed-dev
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml src
 	@find $(TOLD) -type f $(UNREAD) -print0 | xargs -0 -n 120 -P 2 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
+
+rules: .venv/.installed-dev
 	@if PATH="$(BIN):$$PATH" command -v promtool >/dev/null; then cd deploy/prometheus && export PATH="$(CURDIR)/$(BIN):$$PATH" \
 	  && promtool check config prometheus.yml && promtool check rules recording.yml alerts.yml && promtool test rules tests.yml; \
 	else echo "promtool is not there (make promtool): the rules of deploy/prometheus are not checked"; fi

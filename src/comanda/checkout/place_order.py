@@ -38,7 +38,7 @@ _QUOTES = 3  # a price that changes that often within one request is answered wi
 _COMMITS = 3
 _AGAIN_AFTER = 0.2  # seconds, after a lost connection
 _LIMIT = 500
-_GATHER = 0.008  # seconds between two commits while orders come one by one
+_GATHER = 0.016  # seconds between two commits while orders come one by one
 _PRIORITY = 1  # of their sagas
 
 

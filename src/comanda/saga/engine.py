@@ -89,7 +89,10 @@ class Engine:
         self._worker = worker
         self._survived: dict[UUID, int] = {}
         self._late: set[UUID] = set()
-        self._recording: Batcher[Answered, Result] = Batcher(self._record, limit=500, gather=_GATHER, enough=200)
+        # One for each queue: while the answers of payments are stored, those of mails don't wait for them.
+        self._recording: defaultdict[str, Batcher[Answered, Result]] = defaultdict(
+            lambda: Batcher(self._record, limit=500, gather=_GATHER, enough=200)
+        )
 
     async def run(self, queue: str, ids: Sequence[UUID] | None, limit: int) -> Result:
         """Claim what is due in a queue and carry it on; commit.
@@ -191,7 +194,7 @@ class Engine:
         try:
             while True:
                 try:
-                    return await self._recording.submit(answered)
+                    return await self._recording[call.step.queue].submit(answered)
                 except DatabaseFault as fault:
                     if self._leases.get(call.job.saga_id) != call.token:
                         self._late.add(call.job.saga_id)
