@@ -34,7 +34,7 @@ IN_SHORT = (
 )  # fmt: skip
 LEAST = 3000
 LEAST_OF_MANY = 50_000  # with as many examples of each as `make fuzz` asks for
-MANY = 650
+MANY = 750
 _LOOK_EVERY = 0.1  # seconds
 SHARE_OF_OTHERS = 20  # the customer and who is not signed in make a twentieth each of the admin's requests
 # What follows an order asks for it to be paid by then.
