@@ -120,7 +120,12 @@ async def _make_up(up: Up, folder: Path, examples: int, headers: Mapping[str, st
         "--continue-on-failure", "--workers", "1", "--no-color",
         cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    said = (await process.communicate())[0].decode(errors="replace")
+    try:
+        said = (await process.communicate())[0].decode(errors="replace")
+    finally:
+        if process.returncode is None:  # another of them failed
+            process.kill()
+            await process.wait()
     made = re.search(r"^\s*(\d+) generated", said, re.MULTILINE)
     assert process.returncode == 0, said[max(0, said.find("= FAILURES")) :][:6000]
     assert made is not None, said[-500:]

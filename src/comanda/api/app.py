@@ -143,7 +143,8 @@ def document() -> dict[str, Any]:
 @cache
 def _shown() -> tuple[bytes, str]:
     """As JSON and as a page."""
-    return msgspec.json.encode(document()), page_of(document())
+    told = document()
+    return msgspec.json.encode(told), page_of(told)
 
 
 def _beside(app: ASGIApp, console: ASGIApp) -> ASGIApp:
