@@ -50,7 +50,7 @@ async def test_a_database_that_falls_silent_keeps_nobody_waiting(database_url: s
         url = urlunsplit(parts._replace(netloc=netloc))
         async with running_api(url, redis_url, request_seconds=PATIENCE) as api:
             customer = await api.person()
-            assert (await api.get("/api/v1/orders", token=customer.token)).status == 200
+            await _answered(api, customer.token)
             proxy.swallow(is_swallowing=True)
             async with asyncio.timeout(ANSWERED_WITHIN):
                 replies = await asyncio.gather(
@@ -60,8 +60,13 @@ async def test_a_database_that_falls_silent_keeps_nobody_waiting(database_url: s
             assert {reply.status for reply in replies} == {503}
             assert (await api.get("/api/v1/health/live")).status == 200
             proxy.swallow(is_swallowing=False)
-            async with asyncio.timeout(20):
-                while (await api.get("/api/v1/orders", token=customer.token)).status != 200:
-                    await asyncio.sleep(0.05)
+            await _answered(api, customer.token)
     finally:
         await proxy.stop()
+
+
+async def _answered(api: Client, token: str) -> None:
+    """A first connection may take a busy machine longer than so short a patience: 503s before the 200 are fine."""
+    async with asyncio.timeout(20):
+        while (await api.get("/api/v1/orders", token=token)).status != 200:
+            await asyncio.sleep(0.05)
