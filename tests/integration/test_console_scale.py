@@ -148,7 +148,7 @@ async def test_no_page_reads_a_large_table_or_index_from_end_to_end(
 
 
 async def test_a_page_that_takes_too_long_ends_and_says_so(database_url: str, redis_url: str) -> None:
-    async with running_api(database_url, redis_url, request_seconds=1.0) as api, browser(api, "viewer") as one:
+    async with running_api(database_url, redis_url, request_seconds=2.5) as api, browser(api, "viewer") as one:
         async with api.database.transaction() as tx:
             await tx.execute("ALTER TABLE audit RENAME TO acts")
             await tx.execute("CREATE VIEW audit AS SELECT acts.* FROM (SELECT pg_sleep(60)) AS slowly, acts")
