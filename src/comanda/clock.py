@@ -2,20 +2,20 @@
 
 import time
 from datetime import UTC, datetime
-from uuid import UUID, SafeUUID
+from uuid import UUID
 
+from asyncpg.pgproto import pgproto
 from uuid_utils import uuid7
-
-_set = object.__setattr__
 
 
 def new_id() -> UUID:
     """A UUIDv7: sorts by the time it was made, to the millisecond."""
-    # UUID's constructor checks what needs no check here, and takes longer than everything else.
-    made = object.__new__(UUID)
-    _set(made, "int", uuid7().int)
-    _set(made, "is_safe", SafeUUID.unknown)
-    return made
+    return id_of(uuid7().bytes)
+
+
+def id_of(raw: bytes) -> UUID:
+    """The id that these 16 bytes are, as one from the database: made, written out and sent in a fifth of the time."""
+    return pgproto.UUID(raw)
 
 
 def now() -> datetime:

@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from comanda import telemetry
+from comanda.clock import id_of
 from comanda.errors import RedisFault
 from comanda.failpoints import Boundary
 from comanda.resilience import limits
@@ -126,7 +127,7 @@ def unpack(body: Mapping[bytes, bytes]) -> list[UUID] | None:
     ids = body.get(b"ids")
     if not ids or len(ids) % _ID_BYTES:
         return None
-    return [UUID(bytes=bytes(ids[at : at + _ID_BYTES])) for at in range(0, len(ids), _ID_BYTES)]
+    return [id_of(bytes(ids[at : at + _ID_BYTES])) for at in range(0, len(ids), _ID_BYTES)]
 
 
 class Streams:
