@@ -23,7 +23,8 @@ from yarl import URL
 from comanda.console.ask import COOKIE, csrf_of
 from comanda.db.database import connect
 from comanda.failpoints import DIED
-from comanda.messaging.streams import PRIORITIES, QUEUES, stream_of
+from comanda.messaging.queues import PRIORITIES, QUEUES
+from comanda.messaging.streams import stream_of
 from up import ADMIN, COMANDA, PASSWORD, PATIENCE, Reply, Up, Visitor, environment, eventually
 
 UNITS = 1_000_000

@@ -22,7 +22,8 @@ from comanda.checkout.refund_saga import refund_saga
 from comanda.db import Database, Tx
 from comanda.errors import GatewayBusy, GatewayFault, GatewaySilent
 from comanda.inventory import admin
-from comanda.messaging.streams import QUEUES, Streams
+from comanda.messaging.queues import QUEUES
+from comanda.messaging.streams import Streams
 from comanda.notifications.alerts import alert_saga
 from comanda.notifications.notifications import Notifications, delivery_saga
 from comanda.notifications.providers import MockProvider

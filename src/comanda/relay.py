@@ -21,8 +21,8 @@ from comanda.idempotency import keys
 from comanda.imports import batches, imports
 from comanda.inventory import stock
 from comanda.messaging import dead_letters, outbox
+from comanda.messaging.queues import QUEUES
 from comanda.messaging.relay import SINK, publish
-from comanda.messaging.streams import QUEUES
 from comanda.payments import breaker
 from comanda.resilience.loops import loop, nap
 from comanda.saga import log, rescue, throughput

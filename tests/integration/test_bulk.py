@@ -17,7 +17,7 @@ from comanda.clock import new_id
 from comanda.errors import DatabaseFault
 from comanda.messaging import switches
 from comanda.messaging.dead_letters import DeadLetter, bury
-from comanda.messaging.streams import QUEUES
+from comanda.messaging.queues import QUEUES
 from comanda.saga import Done, Failed, Refused, Saga, verbs
 from comanda.sentences import Sentence
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from comanda.bulk import chunks
 from comanda.bulk.chunks import Pace
 from comanda.cli import shapes
-from comanda.cli.commands import app
+from comanda.cli.table import app
 from comanda.errors import Fault
 from lines import told
 from shop import Shop, shop, until

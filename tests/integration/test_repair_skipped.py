@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 from test_repair import carry_out, look
 
-from comanda.messaging.streams import QUEUES
+from comanda.messaging.queues import QUEUES
 from comanda.proof.repair import DECIDE, proposals
 from comanda.saga import verbs
 from shop import FakeGateway, Shop, shop, until

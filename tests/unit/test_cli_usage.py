@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from comanda.audit.acts import is_blank
-from comanda.cli.commands import app
+from comanda.cli.table import app
 from comanda.errors import ConfigurationFault
 from comanda.proof import instance
 from comanda.settings import Settings

@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY
 from typer.core import TyperGroup
 
 import promql
-from comanda.cli.commands import app
+from comanda.cli.table import app
 
 RUNBOOKS = promql.ROOT / "docs" / "runbooks"
 PROMTOOL = shutil.which("promtool", path=f"{promql.ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}")

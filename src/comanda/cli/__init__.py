@@ -17,7 +17,12 @@ def main() -> None:
     """Run a command; a fault is one clear sentence and its exit code."""
     # What is loaded lives for ever, and what a batch makes is freed by its reference counts: look for garbage rarely.
     gc.set_threshold(50_000, 20, 50)
-    from comanda.cli.commands import app  # noqa: PLC0415 - after the interpreter has a console to complain on
+    # Both after the interpreter has a console to complain on.
+    from comanda.cli.commands import app  # noqa: PLC0415
+
+    if not any(sys.argv[1:2] == [command.name] for command in app.registered_commands):
+        # What the operator's commands load would make each process of `comanda up` start half a second later.
+        from comanda.cli import table  # noqa: F401, PLC0415
 
     try:
         "".join(sys.argv).encode()

@@ -1,4 +1,4 @@
-"""The table of commands."""
+"""The program, and its commands that stand alone: the processes, and what is done to all of it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,9 +7,8 @@ import typer
 import uvloop
 
 from comanda import __version__, settings
-from comanda.cli import bulk, imports, operate, processes, sagas, webhooks
-from comanda.cli.terminal import LONGEST
-from comanda.messaging.streams import QUEUES
+from comanda.cli import processes
+from comanda.messaging.queues import QUEUES
 
 app = typer.Typer(
     name="comanda",
@@ -19,19 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-app.add_typer(sagas.saga_app, name="saga")
-app.add_typer(operate.queue_app, name="queue")
-app.add_typer(operate.letters_app, name="dead-letters")
-app.add_typer(bulk.bulk_app, name="bulk")
-app.add_typer(operate.orders_app, name="orders")
-app.add_typer(operate.audit_app, name="audit")
-app.add_typer(webhooks.webhooks_app, name="webhooks")
-app.command("import")(imports.import_command)
-app.command("explain")(operate.show_order)
-app.command("stuck")(sagas.list_stuck)
-for verb in (sagas.retry, sagas.skip, sagas.compensate, sagas.resolve):
-    app.command()(verb)
-
+LONGEST = 1_000_000
+"""Hours that are looked back at the most: more than a century."""
 DataDir = Annotated[Path, typer.Option("--data-dir", help="Where everything is kept.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 

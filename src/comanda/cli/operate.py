@@ -15,7 +15,8 @@ from comanda.db import Database
 from comanda.errors import ConfigurationFault, Fault
 from comanda.failpoints import Boundary
 from comanda.messaging import dead_letters, switches
-from comanda.messaging.streams import QUEUES, Streams
+from comanda.messaging.queues import QUEUES
+from comanda.messaging.streams import Streams
 from comanda.notifications import corrections
 from comanda.notifications.corrections import Stored, Wish
 from comanda.saga import log, switching, verbs

@@ -138,7 +138,7 @@ async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> No
 async def worker(settings: Settings, queues: Sequence[str]) -> None:
     """Work until SIGTERM; calls that are out come back first."""
     from comanda.assembly import assemble
-    from comanda.messaging.streams import QUEUES
+    from comanda.messaging.queues import QUEUES
     from comanda.saga import throughput
     from comanda.worker import Worker
 

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from comanda.cli import shapes
-from comanda.cli.commands import app
+from comanda.cli.table import app
 
 _HEAD = """# The command line
 

@@ -15,7 +15,8 @@ from comanda.cli.terminal import DataDir, Json, Limit, Reason, actor, because, b
 from comanda.db import Database
 from comanda.errors import ConfigurationFault, Fault
 from comanda.failpoints import Boundary
-from comanda.messaging.streams import QUEUES, Streams
+from comanda.messaging.queues import QUEUES
+from comanda.messaging.streams import Streams
 from comanda.payments.gateway import HttpGateway
 from comanda.saga import log, verbs
 

@@ -31,8 +31,6 @@ DataDir = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="NDJSON on stdout.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Rows at the most.")]
-LONGEST = 1_000_000
-"""Hours that are looked back at the most: more than a century."""
 _LONGEST_REASON = 1000
 
 

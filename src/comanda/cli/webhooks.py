@@ -19,8 +19,9 @@ from comanda.assembly import definitions
 from comanda.audit import acts
 from comanda.audit.acts import Act
 from comanda.cli import shapes
+from comanda.cli.commands import LONGEST
 from comanda.cli.processes import stopped_by_signal
-from comanda.cli.terminal import LONGEST, Because, DataDir, Json, Limit, actor, run, show
+from comanda.cli.terminal import Because, DataDir, Json, Limit, actor, run, show
 from comanda.db import Database, Tx
 from comanda.errors import ConfigurationFault, Fault
 from comanda.failpoints import Boundary

@@ -13,7 +13,7 @@ from comanda.console.orders import ACT, settling
 from comanda.console.shown import offered
 from comanda.db import Record, twin
 from comanda.messaging import dead_letters
-from comanda.messaging.streams import QUEUES
+from comanda.messaging.queues import QUEUES
 from comanda.saga import verbs
 
 _sql = twin(__file__)

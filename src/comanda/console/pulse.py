@@ -18,7 +18,7 @@ from comanda.console.processes import Processes
 from comanda.db import twin
 from comanda.errors import DependencyFault
 from comanda.messaging import dead_letters, outbox
-from comanda.messaging.streams import QUEUES
+from comanda.messaging.queues import QUEUES
 from comanda.objectives import Budget
 from comanda.payments import breaker
 from comanda.saga import log, throughput

@@ -4,7 +4,7 @@ from starlette.responses import Response
 
 from comanda.console.ask import Ask, Refusal
 from comanda.console.orders import ACT, PAGE
-from comanda.messaging.streams import QUEUES
+from comanda.messaging.queues import QUEUES
 from comanda.saga import log, switching
 
 _FASTEST = 1_000_000  # jobs a second: more is no limit

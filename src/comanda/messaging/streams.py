@@ -20,10 +20,9 @@ from comanda import telemetry
 from comanda.clock import id_of
 from comanda.errors import RedisFault
 from comanda.failpoints import Boundary
+from comanda.messaging.queues import PRIORITIES
 from comanda.resilience import limits
 
-QUEUES = ("order-processing", "payment-processing", "inventory-management", "notification-sending")
-PRIORITIES = (0, 1, 2)
 GROUP = "workers"
 EVENTS = "comanda:events"
 _WROTE = "comanda:wrote:"

@@ -7,7 +7,8 @@ from uuid import UUID
 
 from comanda.db import Database
 from comanda.failpoints import Boundary
-from comanda.messaging.streams import QUEUES, Streams
+from comanda.messaging.queues import QUEUES
+from comanda.messaging.streams import Streams
 from comanda.saga import log
 from comanda.saga.definition import Due
 

@@ -4,8 +4,9 @@ import asyncio
 import time
 
 from comanda.messaging import outbox
+from comanda.messaging.queues import PRIORITIES, QUEUES
 from comanda.messaging.relay import SINK
-from comanda.messaging.streams import PRIORITIES, QUEUES, stream_of
+from comanda.messaging.streams import stream_of
 from comanda.proof.matrix import looks
 from comanda.proof.matrix.scenario import Outcome
 from comanda.proof.matrix.scene import Scene
