@@ -1,10 +1,13 @@
 """Products on shelves and orders for them, without a shop around them; and what the tables say of them."""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 from comanda.clock import new_id
-from comanda.db import Database
+from comanda.db import Database, Tx
+from comanda.inventory import stock
+from comanda.saga.definition import Done, Outcome
 
 Place = tuple[UUID, str]
 
@@ -27,6 +30,13 @@ async def sells(database: Database, units: Sequence[Mapping[str, int]]) -> list[
             [place for place in places if place[2]],
         )
     return ids
+
+
+async def confirmed(tx: Tx, order_ids: Sequence[UUID], *, ttl: timedelta) -> list[Outcome]:
+    """Confirmed, and out of the stock, as the order's saga does it."""
+    outcomes = await stock.confirm(tx, order_ids, ttl=ttl)
+    await stock.sell(tx, [one.rest for one in outcomes if isinstance(one, Done) and one.rest is not None])
+    return [Done() if isinstance(one, Done) else one for one in outcomes]
 
 
 async def orders(database: Database, baskets: Sequence[Mapping[UUID, int]]) -> list[UUID]:

@@ -21,7 +21,7 @@ from comanda.inventory import stock
 from comanda.payments.gateway import Voided
 from comanda.saga import Done, Outcome
 from shop import FakeGateway, Shop, shop, until
-from stockroom import orders, sells, standing
+from stockroom import confirmed, orders, sells, standing
 
 CROWD, BASKETS, RESERVATIONS = 500, 200, 1000
 DOORS, WORKERS = 20, 4
@@ -29,7 +29,7 @@ PRICE = 1000
 TTL = timedelta(minutes=10)
 Basket = Mapping[UUID, int]
 Work = Callable[..., Awaitable[Sequence[Outcome]]]
-ROLES: Sequence[Sequence[Work]] = [[stock.confirm], [stock.release], [stock.confirm, stock.release]]
+ROLES: Sequence[Sequence[Work]] = [[confirmed], [stock.release], [confirmed, stock.release]]
 # How a reservation ends, and how that is booked.
 ENDS = {"FULFILLED": "SALE", "RELEASED": "RELEASE_RESERVATION", "EXPIRED": "EXPIRED"}
 
@@ -269,9 +269,7 @@ async def test_of_expiry_confirmation_and_release_exactly_one_ends_each_reservat
         contenders: list[Awaitable[None]] = [expiry(batch), expiry(batch)]
         for number, one in enumerate(batch):
             asked[one] = ROLES[number % 3]
-            contenders += [
-                alone(work, one, ttl=TTL) if work is stock.confirm else alone(work, one) for work in asked[one]
-            ]
+            contenders += [alone(work, one, ttl=TTL) if work is confirmed else alone(work, one) for work in asked[one]]
         contenders += [alone(stock.reserve, one, ttl=TTL) for one in newcomers[start // 10 : start // 10 + 2]]
         chance.shuffle(contenders)
         await asyncio.gather(*contenders)
@@ -281,7 +279,7 @@ async def test_of_expiry_confirmation_and_release_exactly_one_ends_each_reservat
         others = ["EXPIRED", *(["RELEASED"] if stock.release in asked[one] else [])]
         # A confirmation that came too late reserves again and sells that, unless somebody else has it by then.
         sold = [["FULFILLED"], *(sorted([other, "FULFILLED"]) for other in others)]
-        assert told.get(one) in {Done(), stock.EXPIRED} if stock.confirm in asked[one] else one not in told
+        assert told.get(one) in {Done(), stock.EXPIRED} if confirmed in asked[one] else one not in told
         assert sorted(states[one]) in (sold if told.get(one) == Done() else [[other] for other in others])
         assert booked[one] == Counter(ENDS[state] for state in states[one]) + Counter(RESERVATION=len(states[one]))
     for one in newcomers:

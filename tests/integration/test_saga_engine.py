@@ -236,6 +236,41 @@ async def test_steps_of_other_queues_are_handed_on_and_resumed_there(stage: Stag
     assert len(await stage.ask("SELECT DISTINCT xid FROM effects")) == 2
 
 
+async def test_the_rest_of_a_step_comes_last_and_only_for_those_who_are_done(stage: Stage) -> None:
+    """After everything else of the transaction, once it is known of each that it is not refused or gone."""
+    rests: list[tuple[list[Any], set[str]]] = []
+
+    async def finish(tx: Tx, given: Sequence[Any]) -> None:
+        rests.append((list(given), {row["state"] for row in await tx.fetch("SELECT state FROM sagas")}))
+        await stage.note(tx, given, "rest", "forward")
+
+    saga = Saga("s", [stage.local("one", finish=finish), stage.local("two")])
+    subjects = await stage.begin(saga, 4)
+    refused, without, *both = subjects
+    told: dict[UUID, Outcome] = {refused: Refused("NO"), without: Done()}
+    stage.answers["one", "forward"] = lambda subject: told.get(subject, Done(rest=subject))
+    await engine(stage, saga).run(A, None, 10)
+    assert rests == [(both, {"COMPLETED", "COMPENSATED"})]
+    assert [await stage.effects(subject) for subject in subjects] == [
+        [], ["one", "two"], *[["one", "two", "rest"]] * 2
+    ]  # fmt: skip
+
+
+async def test_a_rest_that_raises_takes_back_its_own_saga_alone(stage: Stage) -> None:
+    async def finish(tx: Tx, given: Sequence[Any]) -> None:
+        await stage.note(tx, given, "rest", "forward")
+        if poisoned in given:
+            raise ValueError("poisoned")
+
+    saga = Saga("s", [stage.local("one", finish=finish)])
+    poisoned, sound = await stage.begin(saga, 2)
+    stage.answers["one", "forward"] = lambda subject: Done(rest=subject)
+    await pump(engine(stage, saga), A)
+    assert (await stage.saga(sound))["state"] == "COMPLETED"
+    assert (await stage.saga(poisoned))["state"] == "COMPENSATED"
+    assert (await stage.effects(sound), await stage.effects(poisoned)) == (["one", "rest"], [])
+
+
 async def test_two_groups_that_lock_the_same_never_share_a_transaction(stage: Stage) -> None:
     saga = Saga("s", [stage.local("take", C, locks="stock"), stage.local("sell", C, locks="stock")])
     first = await stage.begin(saga, 3)

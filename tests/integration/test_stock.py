@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from comanda.db import Database, Tx
 from comanda.inventory import stock
 from comanda.saga import Done, Outcome, Refused
-from stockroom import Place, orders, sells, standing
+from stockroom import Place, confirmed, orders, sells, standing
 
 TTL = timedelta(minutes=10)
 Op = Literal["reserve", "extend", "confirm", "release", "restock", "expire"]
@@ -37,7 +37,7 @@ async def act(tx: Tx, op: Op, ids: Sequence[UUID]) -> Sequence[Outcome]:
         case "extend":
             return await stock.extend(tx, ids, ttl=TTL)
         case "confirm":
-            return await stock.confirm(tx, ids, ttl=TTL)
+            return await confirmed(tx, ids, ttl=TTL)
         case "release":
             return await stock.release(tx, ids)
         case "restock":

@@ -16,6 +16,7 @@ from comanda.inventory.model import Demand, Place, allocate
 from comanda.saga import Done, Outcome
 from shelves import arrive, look, places_of, put
 from steps import Ground, Machine, Tally, step
+from stockroom import confirmed
 
 TTL = timedelta(minutes=10)
 PRODUCTS = 3
@@ -115,7 +116,7 @@ class BatchMachine(Machine):
     @step(chance=SHUFFLES)
     def a_batch_confirms(self, chance: random.Random) -> None:
         active = self._numbers("ACTIVE")
-        for _ in self._both(stock.confirm, chance.sample(active, min(3, len(active))), chance, ttl=TTL):
+        for _ in self._both(confirmed, chance.sample(active, min(3, len(active))), chance, ttl=TTL):
             self.saw("sold")
 
     @step(chance=SHUFFLES, is_sold=st.booleans())

@@ -15,6 +15,7 @@ from comanda.inventory import stock
 from comanda.saga import Done, Outcome
 from shelves import Op, Shelves, arrive, look, places_of, put
 from steps import Ground, Machine, Tally, step
+from stockroom import confirmed
 
 TTL = timedelta(minutes=10)
 ORDERS = 6
@@ -249,7 +250,7 @@ async def _act(tx: Tx, op: Op, ids: Sequence[UUID]) -> list[Outcome]:
         case "extend":
             return list(await stock.extend(tx, ids, ttl=TTL))
         case "confirm":
-            return list(await stock.confirm(tx, ids, ttl=TTL))
+            return await confirmed(tx, ids, ttl=TTL)
         case "release":
             return list(await stock.release(tx, ids))
         case "restock":

@@ -1,5 +1,6 @@
 """Every standing that a saga can have, times every outcome."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from itertools import pairwise, product
 
@@ -174,3 +175,12 @@ def test_two_steps_of_one_name_are_refused() -> None:
     step = local("same", nothing, nothing, queue="a", reached="X")
     with pytest.raises(DefinitionFault, match="name of its own"):
         Saga("twice", steps=[step, step])
+
+
+def test_a_remote_step_with_a_rest_is_refused() -> None:
+    async def finish(_tx: object, _rests: Sequence[object]) -> None:
+        return
+
+    step = remote("pay", _Charge(), nothing, queue="a", reached="PAID", finish=finish)
+    with pytest.raises(DefinitionFault, match="pay: what a remote step leaves is in its `record`"):
+        Saga("late", steps=[step])

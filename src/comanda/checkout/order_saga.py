@@ -79,7 +79,7 @@ def order_saga(charge: Charge, refund: Refund, notifications: Notifications, pat
                   queue="inventory-management", reached="STOCK_RESERVED", locks="stock", **retry),
             remote("process_payment", charge, compensate=refund, alongside=extend,
                    queue="payment-processing", under_way="PAYMENT_PROCESSING", reached="PAYMENT_COMPLETED", **pay),
-            local("confirm_reservation", confirm, compensate=inventory.restock,
+            local("confirm_reservation", confirm, compensate=inventory.restock, finish=inventory.sell,
                   queue="inventory-management", reached="RESERVATION_CONFIRMED", locks="stock", **retry),
             local("send_confirmation", notifications.confirm, compensate=notifications.retract,
                   queue="notification-sending", reached="NOTIFICATION_SENT", **retry),

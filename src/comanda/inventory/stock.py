@@ -116,7 +116,10 @@ async def extend(tx: Tx, order_ids: Sequence[UUID], *, ttl: timedelta) -> Sequen
 
 
 async def confirm(tx: Tx, order_ids: Sequence[UUID], *, ttl: timedelta) -> Sequence[Outcome]:
-    """Sell what is held: it leaves the stock, once. Whose reservation has expired reserves again or is refused."""
+    """What is held is theirs for good, once. Whose reservation has expired reserves again or is refused.
+
+    It leaves the stock by `sell`, which is given the `rest` of each `Done` and has to follow in the same transaction.
+    """
     ended = await END_OF_ORDERS.rows(tx, order_ids, "ACTIVE", "FULFILLED")
     sold = {row["order_id"] for row in ended}
     late = [order_id for order_id in order_ids if order_id not in sold]
@@ -126,8 +129,15 @@ async def confirm(tx: Tx, order_ids: Sequence[UUID], *, ttl: timedelta) -> Seque
         again = await reserve(tx, late, ttl=ttl)
         refused = {order_id for order_id, outcome in zip(late, again, strict=True) if isinstance(outcome, Refused)}
         ended += await END_OF_ORDERS.rows(tx, late, "ACTIVE", "FULFILLED")
-    await settle(tx, ended, "SALE", "ReservationConfirmed", on_hand=-1, held=-1)
-    return [EXPIRED if order_id in refused else Done() for order_id in order_ids]
+    await outbox.append(tx, _ends(ended, "ReservationConfirmed"))
+    row_of = {row["order_id"]: row for row in ended}
+    return [EXPIRED if order_id in refused else Done(rest=row_of.get(order_id)) for order_id in order_ids]
+
+
+async def sell(tx: Tx, ended: Sequence[Record]) -> None:
+    """Book what was confirmed. Until the commit nobody else can reserve these products: nothing should follow it."""
+    if ended:
+        await outbox.append(tx, await _booked(tx, ended, "SALE", on_hand=-1, held=-1))
 
 
 async def release(tx: Tx, order_ids: Sequence[UUID]) -> Sequence[Outcome]:
@@ -203,16 +213,34 @@ async def settle(
     """Book what the end of these reservations means: movements, stock, events."""
     if not ended:
         return
+    booked = await _booked(tx, ended, kind, on_hand=on_hand, held=held, actor=actor, reason=reason)
+    await outbox.append(tx, _ends(ended, event) + booked)
+
+
+def _ends(ended: Sequence[Record], event: str) -> list[Event]:
+    return [
+        Event(event, "reservation", row["id"], {"orderId": row["order_id"]}, order_id=row["order_id"]) for row in ended
+    ]
+
+
+async def _booked(
+    tx: Tx,
+    ended: Sequence[Record],
+    kind: str,
+    *,
+    on_hand: int,
+    held: int,
+    actor: str = "order",
+    reason: str | None = None,
+) -> list[Event]:
+    """Movements and stock; what there is to tell of the stock."""
     changed = await SETTLE.rows(
         tx, [row["id"] for row in ended], [row["order_id"] for row in ended], on_hand, held, kind, actor, reason
     )
-    events = [
-        Event(event, "reservation", row["id"], {"orderId": row["order_id"]}, order_id=row["order_id"]) for row in ended
-    ]
-    if on_hand:
-        events += [_stock_updated(row, kind) for row in changed]
-        events += [_low_stock(row) for row in changed if _fell_low(row, on_hand)]
-    await outbox.append(tx, events)
+    if not on_hand:
+        return []
+    low = [_low_stock(row) for row in changed if _fell_low(row, on_hand)]
+    return [_stock_updated(row, kind) for row in changed] + low
 
 
 def _stock_updated(row: Record, kind: str) -> Event:

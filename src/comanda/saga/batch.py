@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from comanda.messaging.dead_letters import DeadLetter
-from comanda.saga.definition import Direction, Job, Later, Outcome, Passage, Refused, Saga, Step
+from comanda.saga.definition import Direction, Finish, Job, Later, Outcome, Passage, Refused, Saga, Step
 from comanda.saga.log import Attempt, Claimed, Moved
 from comanda.saga.transitions import State
 
@@ -77,6 +77,7 @@ class Batch:
     # Remote calls of each queue that this transaction has room reserved for.
     bound: Counter[str] = field(default_factory=Counter)
     locked: set[str] = field(default_factory=set)
+    rests: list[tuple[Finish, list[Any]]] = field(default_factory=list)
     result: Result = field(default_factory=Result)
     # When the transaction began, and when the calls did whose answers it records; in Unix time.
     began: float = field(default_factory=time.time)

@@ -30,9 +30,13 @@ class Due(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct, frozen=True):
-    """It happened. `started`: the sagas that it started, so that they are hinted at after the commit."""
+    """It happened. `started`: the sagas that it started, so that they are hinted at after the commit.
+
+    `rest`: what the step's `finish` is given for it.
+    """
 
     started: tuple[Due, ...] = ()
+    rest: Any = None
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -90,6 +94,7 @@ class Passage(msgspec.Struct, frozen=True):
 
 
 LocalAction = Callable[["Tx", Sequence[UUID]], Awaitable[Sequence[Outcome]]]
+Finish = Callable[["Tx", Sequence[Any]], Awaitable[None]]
 Ending = Callable[["Tx", Sequence[UUID], Sequence[str]], Awaitable[Sequence[Due]]]
 Following = Callable[["Tx", Sequence[Passage]], Awaitable[None]]
 Alarm = Callable[["Tx", Sequence["DeadLetter"]], Awaitable[Sequence[Due]]]
@@ -153,6 +158,8 @@ class Step:
     under_way: str | None = None
     # Runs in the transaction that prepares a remote action, and may refuse it before anything goes out.
     alongside: LocalAction | None = None
+    # The rest of a local action, as the last thing before the commit: what it locks there, others wait for.
+    finish: Finish | None = None
     # What it locks rows of, for one group of sagas in one order. Two groups that lock the same don't share a
     # transaction: together they would lock it in two orders, and deadlock with another worker.
     locks: str | None = None
@@ -209,6 +216,8 @@ class Saga:
         positions = {step.name: index for index, step in enumerate(self.steps)}
         if not self.steps or len(positions) != len(self.steps):
             raise DefinitionFault(f"saga {self.name}: a saga has steps, and each a name of its own")
+        if late := [step.name for step in self.steps if step.is_remote and step.finish is not None]:
+            raise DefinitionFault(f"saga {self.name}: {', '.join(late)}: what a remote step leaves is in its `record`")
         object.__setattr__(self, "_positions", positions)
 
     def __getitem__(self, step: str) -> Step:

@@ -400,6 +400,9 @@ class Engine:
         if step is saga.steps[-1]:
             await self._settling.tell(tx, batch, saga)
         outcomes = await step.handler(direction)(tx, [one.subject for one in group])
+        if step.finish is not None and direction == "forward":
+            rests = [said.rest for said in outcomes if isinstance(said, Done) and said.rest is not None]
+            batch.rests.append((step.finish, rests))
         self._settling.note_begun(batch, saga, step, group)
         told = [(one, counted(one, outcome), outcome) for one, outcome in zip(group, outcomes, strict=True)]
         await self._settling.settle(tx, batch, told, (time.monotonic() - begun) * 1000)

@@ -111,6 +111,8 @@ class Settling:
             await dead_letters.bury(tx, batch.letters)
             for (queue, priority), ids in by_queue(await self._alarm(tx, batch.letters)).items():
                 batch.result.onward[queue, priority] += ids
+        for finish, rests in batch.rests:
+            await finish(tx, rests)
 
     async def tell(self, tx: Tx, batch: Batch, saga: Saga) -> None:
         """Tell the definition about the passages so far."""
@@ -172,7 +174,7 @@ class Settling:
         match outcome:
             case Failed():
                 batch.result.failed[queue] += 1
-            case Done(started):
+            case Done(started=started):
                 batch.result.completed[queue] += 1
                 for due in started:
                     batch.result.hint(due.queue, due.priority, due.id)
