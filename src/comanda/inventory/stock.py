@@ -129,15 +129,13 @@ async def confirm(tx: Tx, order_ids: Sequence[UUID], *, ttl: timedelta) -> Seque
         again = await reserve(tx, late, ttl=ttl)
         refused = {order_id for order_id, outcome in zip(late, again, strict=True) if isinstance(outcome, Refused)}
         ended += await END_OF_ORDERS.rows(tx, late, "ACTIVE", "FULFILLED")
-    await outbox.append(tx, _ends(ended, "ReservationConfirmed"))
-    row_of = {row["order_id"]: row for row in ended}
-    return [EXPIRED if order_id in refused else Done(rest=row_of.get(order_id)) for order_id in order_ids]
+    said = {row["order_id"]: _ends(row, "ReservationConfirmed") for row in ended}
+    return [EXPIRED if order_id in refused else Done(rest=said.get(order_id)) for order_id in order_ids]
 
 
-async def sell(tx: Tx, ended: Sequence[Record]) -> None:
-    """Book what was confirmed. Until the commit nobody else can reserve these products: nothing should follow it."""
-    if ended:
-        await outbox.append(tx, await _booked(tx, ended, "SALE", on_hand=-1, held=-1))
+async def sell(tx: Tx, confirmed: Sequence[Event]) -> None:
+    """Book and tell what was confirmed. Until the commit nobody else can reserve these products: nothing follows it."""
+    await _settle(tx, confirmed, "SALE", on_hand=-1, held=-1, actor="order", reason=None)
 
 
 async def release(tx: Tx, order_ids: Sequence[UUID]) -> Sequence[Outcome]:
@@ -211,36 +209,27 @@ async def settle(
     reason: str | None = None,
 ) -> None:
     """Book what the end of these reservations means: movements, stock, events."""
+    await _settle(
+        tx, [_ends(row, event) for row in ended], kind, on_hand=on_hand, held=held, actor=actor, reason=reason
+    )
+
+
+def _ends(row: Record, event: str) -> Event:
+    return Event(event, "reservation", row["id"], {"orderId": row["order_id"]}, order_id=row["order_id"])
+
+
+async def _settle(
+    tx: Tx, ended: Sequence[Event], kind: str, *, on_hand: int, held: int, actor: str, reason: str | None
+) -> None:
     if not ended:
         return
-    booked = await _booked(tx, ended, kind, on_hand=on_hand, held=held, actor=actor, reason=reason)
-    await outbox.append(tx, _ends(ended, event) + booked)
-
-
-def _ends(ended: Sequence[Record], event: str) -> list[Event]:
-    return [
-        Event(event, "reservation", row["id"], {"orderId": row["order_id"]}, order_id=row["order_id"]) for row in ended
-    ]
-
-
-async def _booked(
-    tx: Tx,
-    ended: Sequence[Record],
-    kind: str,
-    *,
-    on_hand: int,
-    held: int,
-    actor: str = "order",
-    reason: str | None = None,
-) -> list[Event]:
-    """Movements and stock; what there is to tell of the stock."""
-    changed = await SETTLE.rows(
-        tx, [row["id"] for row in ended], [row["order_id"] for row in ended], on_hand, held, kind, actor, reason
-    )
-    if not on_hand:
-        return []
-    low = [_low_stock(row) for row in changed if _fell_low(row, on_hand)]
-    return [_stock_updated(row, kind) for row in changed] + low
+    reservations, orders = [event.aggregate_id for event in ended], [event.order_id for event in ended]
+    changed = await SETTLE.rows(tx, reservations, orders, on_hand, held, kind, actor, reason)
+    told = list(ended)
+    if on_hand:
+        told += [_stock_updated(row, kind) for row in changed]
+        told += [_low_stock(row) for row in changed if _fell_low(row, on_hand)]
+    await outbox.append(tx, told)
 
 
 def _stock_updated(row: Record, kind: str) -> Event:
