@@ -20,11 +20,14 @@ LEFT_OUT = "positive_data_acceptance"
 EVERYTHING = ("--checks", "all", "--exclude-checks", LEFT_OUT)
 # Would sign out whoever asks; would never end.
 NOT_ASKED = "/auth/logout|/orders/{order_id}/events"
-# Half of the routes each, and walks along links: a process each, as two threads trip the interpreter.
+# A share of the routes each, and walks along links: a process each, as two threads trip the interpreter. To make up
+# orders (lists of lines, and an address of any shape) takes as long as everything else.
 GOODS = "/(products|categories|inventory|imports|mailbox)"
+PLACING = "/orders$"
 SHARES = {
+    "placing": ("--phases", "fuzzing", "--include-path-regex", PLACING),
     "goods": ("--phases", "fuzzing", "--include-path-regex", GOODS, "--exclude-path-regex", NOT_ASKED),
-    "others": ("--phases", "fuzzing", "--exclude-path-regex", f"{GOODS}|{NOT_ASKED}"),
+    "others": ("--phases", "fuzzing", "--exclude-path-regex", f"{GOODS}|{PLACING}|{NOT_ASKED}"),
     "walks": ("--phases", "stateful", "--exclude-path-regex", NOT_ASKED),
 }
 # Of who may do less: that nothing breaks, and that each refusal is a documented one.
