@@ -143,7 +143,7 @@ async def test_what_is_under_way_differs_in_nothing_and_what_is_stuck_does(
 async def test_only_orders_of_the_span_are_compared(database: Database, database_url: str, redis_url: str) -> None:
     books = await busy_shop(database_url, redis_url)
     now = clock.now()
-    books.add("capture", uuid4(), 5)
+    books.add("capture", clock.new_id(), 5)
     assert [one.what for one in (await compared(database, books, Span(now - timedelta(days=1)))).differences]
     later = await compared(database, Books(), Span(now + timedelta(hours=1)))
     assert (later.payments, later.is_even) == (0, True)
@@ -200,7 +200,7 @@ async def test_the_page_tells_how_far_it_is_and_what_came_of_it(database_url: st
         assert "Both sides agree" in page
         assert re.search(r"= difference</dt><dd[^>]*>\$0\.00</dd>", page)
         assert page.rstrip().endswith("</html>")
-        books.add("capture", uuid4(), 700)
+        books.add("capture", clock.new_id(), 700)
         page = unescape((await one.get(f"{path}?span=all")).text)
         assert "1 orders differ" in page
         assert re.search(r"= difference</dt><dd[^>]*>\$7\.00</dd>", page)
@@ -234,7 +234,7 @@ async def test_the_command_says_the_same_by_its_exit_code_and_as_a_document(
         assert await command(settings, json=True, **options) == 0  # type: ignore[arg-type]
         document = json.loads(capsys.readouterr().out.splitlines()[-1])
         assert (document["isEven"], document["sums"][0]["difference"], document["differences"]) == (True, 0, [])
-        stranger = uuid4()
+        stranger = clock.new_id()
         books.add("capture", stranger, 700)
         assert await command(settings, json=True, **{**options, "since_hours": 0}) == 3  # type: ignore[arg-type]
         (one,) = json.loads(capsys.readouterr().out.splitlines()[-1])["differences"]
