@@ -140,7 +140,7 @@ async def _end(
 ) -> list[Reservation | Ended | OfAnOrder | None]:
     ended = await END_NAMED.rows(tx, reservation_ids, "ACTIVE", state)
     kind, event, on_hand = _ENDINGS[state]
-    await stock.settle(tx, ended, kind, event, on_hand=on_hand, held=-1, actor=str(actor), reason=reason)
+    await stock.settle(tx, stock.ends(ended, event), kind, on_hand=on_hand, held=-1, actor=str(actor), reason=reason)
     mine = {row["id"] for row in ended}
     return [_told(one, is_mine=one is not None and one.id in mine) for one in await find(tx, reservation_ids)]
 

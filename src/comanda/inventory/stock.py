@@ -129,26 +129,26 @@ async def confirm(tx: Tx, order_ids: Sequence[UUID], *, ttl: timedelta) -> Seque
         again = await reserve(tx, late, ttl=ttl)
         refused = {order_id for order_id, outcome in zip(late, again, strict=True) if isinstance(outcome, Refused)}
         ended += await END_OF_ORDERS.rows(tx, late, "ACTIVE", "FULFILLED")
-    said = {row["order_id"]: _ends(row, "ReservationConfirmed") for row in ended}
+    said = {event.order_id: event for event in ends(ended, "ReservationConfirmed")}
     return [EXPIRED if order_id in refused else Done(rest=said.get(order_id)) for order_id in order_ids]
 
 
 async def sell(tx: Tx, confirmed: Sequence[Event]) -> None:
     """Book and tell what was confirmed. Until the commit nobody else can reserve these products: nothing follows it."""
-    await _settle(tx, confirmed, "SALE", on_hand=-1, held=-1, actor="order", reason=None)
+    await settle(tx, confirmed, "SALE", on_hand=-1, held=-1)
 
 
 async def release(tx: Tx, order_ids: Sequence[UUID]) -> Sequence[Outcome]:
     """Give back what is held. Nothing held (it expired, it never was): nothing to do."""
     ended = await END_OF_ORDERS.rows(tx, order_ids, "ACTIVE", "RELEASED")
-    await settle(tx, ended, "RELEASE_RESERVATION", "ReservationReleased", on_hand=0, held=-1)
+    await settle(tx, ends(ended, "ReservationReleased"), "RELEASE_RESERVATION", on_hand=0, held=-1)
     return [Done()] * len(order_ids)
 
 
 async def restock(tx: Tx, order_ids: Sequence[UUID]) -> Sequence[Outcome]:
     """Take back what was sold."""
     ended = await END_OF_ORDERS.rows(tx, order_ids, "FULFILLED", "RELEASED")
-    await settle(tx, ended, "RETURN", "ReservationReleased", on_hand=1, held=0)
+    await settle(tx, ends(ended, "ReservationReleased"), "RETURN", on_hand=1, held=0)
     return [Done()] * len(order_ids)
 
 
@@ -193,34 +193,28 @@ async def take_back(tx: Tx, refund_ids: Sequence[UUID]) -> Sequence[Outcome]:
 async def expire(tx: Tx, limit: int) -> int:
     """Let go of reservations whose time is over; how many."""
     ended = await END_EXPIRED.rows(tx, limit)
-    await settle(tx, ended, "EXPIRED", "ReservationExpired", on_hand=0, held=-1)
+    await settle(tx, ends(ended, "ReservationExpired"), "EXPIRED", on_hand=0, held=-1)
     return len(ended)
+
+
+def ends(ended: Sequence[Record], event: str) -> list[Event]:
+    """What there is to tell of reservations that ended."""
+    return [
+        Event(event, "reservation", row["id"], {"orderId": row["order_id"]}, order_id=row["order_id"]) for row in ended
+    ]
 
 
 async def settle(
     tx: Tx,
-    ended: Sequence[Record],
+    ended: Sequence[Event],
     kind: str,
-    event: str,
     *,
     on_hand: int,
     held: int,
     actor: str = "order",
     reason: str | None = None,
 ) -> None:
-    """Book what the end of these reservations means: movements, stock, events."""
-    await _settle(
-        tx, [_ends(row, event) for row in ended], kind, on_hand=on_hand, held=held, actor=actor, reason=reason
-    )
-
-
-def _ends(row: Record, event: str) -> Event:
-    return Event(event, "reservation", row["id"], {"orderId": row["order_id"]}, order_id=row["order_id"])
-
-
-async def _settle(
-    tx: Tx, ended: Sequence[Event], kind: str, *, on_hand: int, held: int, actor: str, reason: str | None
-) -> None:
+    """Book what the end of these reservations means: movements, stock; and tell it."""
     if not ended:
         return
     reservations, orders = [event.aggregate_id for event in ended], [event.order_id for event in ended]

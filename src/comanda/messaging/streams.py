@@ -126,7 +126,7 @@ def unpack(body: Mapping[bytes, bytes]) -> list[UUID] | None:
     ids = body.get(b"ids")
     if not ids or len(ids) % _ID_BYTES:
         return None
-    return [id_of(bytes(ids[at : at + _ID_BYTES])) for at in range(0, len(ids), _ID_BYTES)]
+    return [id_of(ids[at : at + _ID_BYTES]) for at in range(0, len(ids), _ID_BYTES)]
 
 
 class Streams:
