@@ -28,6 +28,7 @@ _BATCH = 200  # sagas in one transaction at the most
 _MESSAGES = 100  # messages of one read: a batch is as large as what has come meanwhile
 _WORTHWHILE = 50  # room for so many calls is waited for, when so many sagas wait: not a transaction for each
 _SWITCHES_EVERY = 1.0
+_GATHER = 0.03  # seconds between two reads of a queue where several come at a time: not a transaction for each few
 _NAP = 0.05  # seconds until a paused or limited queue is looked at again
 _DRAIN = 15.0  # seconds that calls may take to come back, at the end; then their sagas are left to be rescued
 
@@ -54,6 +55,7 @@ class Worker:
         queues: those that it serves.
         lease: how long a call may go without a heartbeat.
         in_flight: calls of each queue that may be out at once.
+        gather: seconds from one read of a queue to the next, where the last brought several sagas and left none.
         alarm: told about dead letters.
     """
 
@@ -67,6 +69,7 @@ class Worker:
         queues: Sequence[str],
         lease: timedelta,
         in_flight: int = 500,
+        gather: float = _GATHER,
         alarm: Alarm = unheard,
     ) -> None:
         self._database = database
@@ -75,6 +78,7 @@ class Worker:
         self._queues = queues
         self._lease = lease
         self._limit = in_flight
+        self._gather = gather
         self._lanes = _Lanes()
         self._alarm = alarm
         self._engine = Engine(
@@ -139,13 +143,26 @@ class Worker:
         return False
 
     def _turn(self, queue: str, stop: asyncio.Event) -> Callable[[], Awaitable[bool]]:
-        """One turn of a lane: read hints, or, with none there, look into PostgreSQL."""
+        """One turn of a lane: read hints, or, with none there, look into PostgreSQL.
+
+        Where several came at a time, more are on their way: the next read waits for them. A saga that comes alone, and
+        one after a read that left some behind, is taken at once.
+        """
+        clock = asyncio.get_running_loop().time
+        again_at = 0.0
 
         async def turn() -> bool:
+            nonlocal again_at
             if self._is_paused(queue):
                 await nap(_NAP, stop)
                 return True
+            if (pause := again_at - clock()) > 0:
+                await nap(pause, stop)
+                if stop.is_set():
+                    return False
             hints = await self._read(queue, stop)
+            read = sum(len(hint.ids or ()) for hint in hints)
+            again_at = clock() + self._gather if read > 1 and len(hints) < _MESSAGES else 0.0
             if hints:
                 await self._work_on(queue, hints, stop)
             elif not stop.is_set():

@@ -843,12 +843,19 @@ async def ended_well(stage: Stage, subject: UUID) -> None:
 
 @asynccontextmanager
 async def working(
-    stage: Stage, redis_url: str, *sagas: Saga, queues: Sequence[str] = (A, B, C), in_flight: int = 200
+    stage: Stage,
+    redis_url: str,
+    *sagas: Saga,
+    queues: Sequence[str] = (A, B, C),
+    in_flight: int = 200,
+    gather: float = 0,
 ) -> AsyncIterator[Streams]:
     streams = Streams.open(redis_url, name="test", block=0.1)
     stop = asyncio.Event()
     lease = timedelta(seconds=0.5)
-    worker = Worker(stage.database, streams, sagas, name="worker", queues=queues, lease=lease, in_flight=in_flight)
+    worker = Worker(
+        stage.database, streams, sagas, name="worker", queues=queues, lease=lease, in_flight=in_flight, gather=gather
+    )
     try:
         async with asyncio.TaskGroup() as running:
             running.create_task(worker.run(stop))

@@ -77,6 +77,31 @@ async def test_more_wait_than_there_will_ever_be_room_for_at_once(stage: Stage, 
         await until(partial(_are_completed, stage, 20))
 
 
+async def test_who_comes_alone_is_taken_at_once_and_several_wait_for_company(
+    stage: Stage, redis_url: str, redis: Redis
+) -> None:
+    saga, elsewhere = Saga("s", [stage.local("one", A)]), Saga("t", [stage.local("other", B)])
+    hours = 10_000.0
+
+    async def begun(one: Saga, count: int) -> list[UUID]:
+        subjects = await stage.begin(one, count)
+        await streams.offer(one.first.queue, [(await stage.saga(subject))["id"] for subject in subjects])
+        return subjects
+
+    async with working(stage, redis_url, saga, elsewhere, gather=hours) as streams:
+        for done in (1, 2, 3):
+            await begun(saga, 1)
+            await until(partial(_are_completed, stage, done))
+        await begun(saga, 2)
+        await until(partial(_are_completed, stage, 5))
+        (late,) = await begun(saga, 1)
+        for done in (6, 7):  # another queue waits for nobody; and meanwhile this one would have been read
+            await begun(elsewhere, 1)
+            await until(partial(_are_completed, stage, done))
+        assert not await stage.effects(late)
+        assert not await _is_read(redis, stream_of(A, 1)), "it is left to other workers"
+
+
 async def _are_completed(stage: Stage, count: int) -> bool:
     return (await stage.states())["COMPLETED"] == count
 
