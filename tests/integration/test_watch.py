@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from comanda import telemetry
 from comanda.db import Database
 from comanda.errors import GatewayBusy
-from comanda.proof import watch
+from comanda.proof import invariants, watch
 from comanda.proof.ledger import NoLedger
 from comanda.proof.watch import Watch
 from comanda.settings import Settings
@@ -136,6 +136,29 @@ async def test_a_check_that_takes_too_long_is_left_out(database_url: str, databa
             await one.look()
     assert [line["check"] for line in lines if line["event"].startswith("a check takes")] == ["messages_go_out_once"]
     assert violations("events_are_there_once") == 0
+    one.close()
+
+
+async def test_between_two_checks_it_rests_and_holds_nothing(database_url: str, database: Database) -> None:
+    one = Watch(database_url, NO_LEDGER, rest=1e9)
+    looking = asyncio.create_task(one.look())
+
+    async def rests() -> bool:
+        async with database.connection() as asking:
+            found: bool = await asking.fetchval(
+                "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'comanda-watch' "
+                "AND datname = current_database() AND state = 'idle' AND query LIKE 'COMMIT%'"
+            )
+        return found
+
+    await until(rests)
+    async with database.connection() as meanwhile:
+        await invariants.check(meanwhile, NO_LEDGER)
+    assert not looking.done(), "it looked at the next one"
+    looking.cancel()
+    await asyncio.wait([looking])
+    assert one._tx is not None
+    assert await one._tx.fetchval("SHOW max_parallel_workers_per_gather") == "0", "it takes one core at the most"
     one.close()
 
 

@@ -1,8 +1,8 @@
 -- The watch's own connection, and which orders it looks at.
 
 -- name: bounded
--- No check may take longer than $1; nobody waits for this connection, and it waits for nobody.
-SELECT set_config('statement_timeout', $1, false);
+-- No check may take longer than $1, or more than one core: nobody waits for this connection.
+SELECT set_config('statement_timeout', $1, false), set_config('max_parallel_workers_per_gather', '0', false);
 
 -- name: is_mine
 -- One watch at a time over all relays: the lock goes with the connection.
