@@ -124,13 +124,12 @@ def main() -> None:
         first = reference(stand, 5)
         rates = sorted(float(one) for one in asked.rates.split(",") if one) or [first * part for part in PARTS]
         rate = best_rate(stand, rates) or rates[0]
-        failed = 0
         while len(confirmed) < asked.runs:
             found = offered(stand, rate, asked.seconds)
             settle(stand)
             if not is_sustained(found) and rate > rates[0]:
-                failed += 1
-                rate *= 0.93**failed  # ten seconds can carry what a minute can't
+                # Ten seconds can carry what a minute can't. A little less than what this one carried is next.
+                rate *= 0.93 * min(1, found["confirmed"] / found["offered"])
                 continue
             confirmed.append(found["confirmed"])
             slowest.append(found["p99"])
