@@ -24,7 +24,7 @@ from comanda.saga.rescue import by_queue
 BURY = Boundary("queue.bury")
 
 _log = telemetry.log("worker")
-_BATCH = 400  # sagas in one transaction at the most
+_BATCH = 384  # sagas in one transaction at the most
 _MESSAGES = 100  # messages of one read: a batch is as large as what has come meanwhile
 _WORTHWHILE = 50  # room for so many calls is waited for, when so many sagas wait: not a transaction for each
 _SWITCHES_EVERY = 1.0

@@ -181,8 +181,8 @@ async def check(
         DatabaseFault: PostgreSQL does not answer.
     """
     scope = scope or Scope.since(since)
-    if beside is None:
-        is_asked = money.RULE.name in names
+    is_asked = money.RULE.name in names
+    if beside is None or not is_asked:
         if is_asked:
             tell("the gateway's ledger")
         reading = await money.Reading.begin(gateway if is_asked else NoLedger("not asked for"), scope)
