@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from structlog.testing import capture_logs
@@ -139,19 +140,21 @@ async def test_a_check_that_takes_too_long_is_left_out(database_url: str, databa
     one.close()
 
 
+async def is_watching(database: Database, how: str) -> bool:
+    """Whether there is a watch's connection of which this holds."""
+    async with database.connection() as asking:
+        found: bool = await asking.fetchval(
+            "SELECT count(*) > 0 FROM pg_stat_activity"
+            f" WHERE application_name = 'comanda-watch' AND datname = current_database() AND {how}"
+        )
+    return found
+
+
 async def test_between_two_checks_it_rests_and_holds_nothing(database_url: str, database: Database) -> None:
     one = Watch(database_url, NO_LEDGER, rest=1e9)
     looking = asyncio.create_task(one.look())
 
-    async def rests() -> bool:
-        async with database.connection() as asking:
-            found: bool = await asking.fetchval(
-                "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'comanda-watch' "
-                "AND datname = current_database() AND state = 'idle' AND query LIKE 'COMMIT%'"
-            )
-        return found
-
-    await until(rests)
+    await until(partial(is_watching, database, "state = 'idle' AND query LIKE 'COMMIT%'"))
     async with database.connection() as meanwhile:
         await invariants.check(meanwhile, NO_LEDGER)
     assert not looking.done(), "it looked at the next one"
@@ -178,14 +181,7 @@ async def test_a_gateway_that_does_not_answer_hides_nothing_else(database_url: s
 async def test_it_ends_in_the_middle_of_a_check(database_url: str, database: Database) -> None:
     stop = asyncio.Event()
 
-    async def waits() -> bool:
-        async with database.connection() as asking:
-            found: bool = await asking.fetchval(
-                "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'comanda-watch' "
-                "AND datname = current_database() AND wait_event_type = 'Lock'"
-            )
-        return found
-
+    waits = partial(is_watching, database, "wait_event_type = 'Lock'")
     async with database.transaction() as tx:
         await tx.execute("LOCK TABLE stock")
         running = asyncio.create_task(watch.run(database_url, NO_LEDGER, every=1, stop=stop))

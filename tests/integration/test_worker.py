@@ -18,6 +18,13 @@ pytestmark = pytest.mark.usefixtures("_logs")
 __all__ = ["stage"]
 
 
+async def begun(stage: Stage, streams: Streams, saga: Saga, count: int) -> list[UUID]:
+    """Sagas that are hinted at; their subjects."""
+    subjects = await stage.begin(saga, count)
+    await streams.offer(saga.first.queue, [(await stage.saga(subject))["id"] for subject in subjects])
+    return subjects
+
+
 async def test_a_message_is_acknowledged_when_its_work_is_committed_and_no_sooner(
     stage: Stage, redis_url: str, redis: Redis, streams: Streams
 ) -> None:
@@ -48,18 +55,13 @@ async def test_nobody_passes_those_who_wait_at_a_queue(stage: Stage, redis_url: 
     outside.reply = late
     at_once, passing = Saga("at_once", [pay]), Saga("passing", [stage.local("one", A), pay])
 
-    async def begun(saga: Saga, count: int) -> list[UUID]:
-        subjects = await stage.begin(saga, count)
-        await streams.offer(saga.first.queue, [(await stage.saga(subject))["id"] for subject in subjects])
-        return subjects
-
     async with working(stage, redis_url, at_once, passing, in_flight=3) as streams:
         await streams._create_groups(B)
-        await begun(at_once, 1)
+        await begun(stage, streams, at_once, 1)
         await until(partial(_is_empty, redis, stream_of(B, 1)))
-        early = await begun(at_once, 3)  # there is room for two
+        early = await begun(stage, streams, at_once, 3)  # there is room for two
         await until(partial(_is_read, redis, stream_of(B, 1)))
-        (passer,) = await begun(passing, 1)
+        (passer,) = await begun(stage, streams, passing, 1)
         await until(partial(stage.effects, passer))
         assert (await stage.saga(passer))["lease_until"] is None, "it is to be called before those who wait"
         gate.set()
@@ -72,8 +74,7 @@ async def test_more_wait_than_there_will_ever_be_room_for_at_once(stage: Stage, 
     pay, _ = stage.remote("pay", B)
     saga = Saga("s", [pay])
     async with working(stage, redis_url, saga, in_flight=3) as streams:
-        subjects = await stage.begin(saga, 20)
-        await streams.offer(B, [(await stage.saga(subject))["id"] for subject in subjects])
+        await begun(stage, streams, saga, 20)
         await until(partial(_are_completed, stage, 20))
 
 
@@ -83,20 +84,15 @@ async def test_who_comes_alone_is_taken_at_once_and_several_wait_for_company(
     saga, elsewhere = Saga("s", [stage.local("one", A)]), Saga("t", [stage.local("other", B)])
     hours = 10_000.0
 
-    async def begun(one: Saga, count: int) -> list[UUID]:
-        subjects = await stage.begin(one, count)
-        await streams.offer(one.first.queue, [(await stage.saga(subject))["id"] for subject in subjects])
-        return subjects
-
     async with working(stage, redis_url, saga, elsewhere, gather=hours) as streams:
         for done in (1, 2, 3):
-            await begun(saga, 1)
+            await begun(stage, streams, saga, 1)
             await until(partial(_are_completed, stage, done))
-        await begun(saga, 2)
+        await begun(stage, streams, saga, 2)
         await until(partial(_are_completed, stage, 5))
-        (late,) = await begun(saga, 1)
+        (late,) = await begun(stage, streams, saga, 1)
         for done in (6, 7):  # another queue waits for nobody; and meanwhile this one would have been read
-            await begun(elsewhere, 1)
+            await begun(stage, streams, elsewhere, 1)
             await until(partial(_are_completed, stage, done))
         assert not await stage.effects(late)
         assert not await _is_read(redis, stream_of(A, 1)), "it is left to other workers"

@@ -181,14 +181,13 @@ async def check(
         DatabaseFault: PostgreSQL does not answer.
     """
     scope = scope or Scope.since(since)
-    is_asked = money.RULE.name in names
-    if beside is None or not is_asked:
-        if is_asked:
-            tell("the gateway's ledger")
-        reading = await money.Reading.begin(gateway if is_asked else NoLedger("not asked for"), scope)
+    if money.RULE.name not in names:
         findings = await _look(tx, scope, names, tell)
-        if is_asked:
-            findings.append(await _timed(_bounded(tx, money.RULE, partial(reading.judge, tx))))
+    elif beside is None:
+        tell("the gateway's ledger")
+        reading = await money.Reading.begin(gateway, scope)
+        findings = await _look(tx, scope, names, tell)
+        findings.append(await _timed(_bounded(tx, money.RULE, partial(reading.judge, tx))))
     else:
         reconciling = asyncio.create_task(_timed(_reconcile(beside, gateway, scope)))
         try:
