@@ -137,7 +137,6 @@ async def running_api(
             assembly.place_order,
             BEARER,
             admission,
-            patience=chosen.request_seconds,
             needs_verified=chosen.require_verified_email == "on",
         )
         feed, stop = Feed(assembly.database, assembly.streams, is_draining=is_draining), asyncio.Event()

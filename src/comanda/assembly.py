@@ -137,7 +137,9 @@ async def assemble(
         known = definitions(settings, database, gateway, webhook, sender)
         catalogue = Catalogue()
         most_open = settings.max_open_orders if settings.rate_limits == "on" else None
-        placing = PlaceOrder(database, streams, catalogue, known.order, most_open=most_open)
+        placing = PlaceOrder(
+            database, streams, catalogue, known.order, most_open=most_open, patience=settings.request_seconds
+        )
         yield Assembly(settings, name, database, lists, streams, gateway, catalogue, known, placing, replica)
 
 

@@ -4,6 +4,7 @@ import time
 from datetime import UTC, datetime
 from uuid import UUID
 
+import msgspec
 from asyncpg.pgproto import pgproto
 from uuid_utils import uuid7
 
@@ -30,4 +31,6 @@ def seconds_since(made: UUID) -> float:
 
 def rfc3339(moment: datetime) -> str:
     """As every time in an answer is written: `2026-11-24T09:30:00.123456Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    # A quarter of what `isoformat` costs; but it leaves out microseconds that are none.
+    text: str = msgspec.to_builtins(moment.astimezone(UTC))
+    return text if moment.microsecond else f"{text[:-1]}.000000Z"

@@ -1,6 +1,7 @@
 """Messages, and what may become of them while they are on their way."""
 
-from comanda.clock import now
+import time
+
 from comanda.errors import DependencyFault
 from comanda.notifications.notifications import Delivery, Notifications, delivery_saga
 from comanda.notifications.providers import MockProvider, Outgoing
@@ -19,7 +20,7 @@ async def test_a_confirmation_that_was_retracted_during_its_call_is_not_tried_ag
         async with here.database.transaction() as tx:
             await notifications.confirm(tx, [order_id])
             ((message,),) = await tx.fetch("SELECT id FROM notifications")
-            jobs = [Job(message, message, "k", 1, now())]
+            jobs = [Job(message, message, "k", 1, time.time())]
             assert isinstance((await delivery.prepare(tx, jobs))[0], Outgoing)
             await notifications.retract(tx, [order_id])
             await delivery.record(tx, jobs, [DependencyFault("nobody answers")])

@@ -1,6 +1,7 @@
 """What may still be shipped, refunded and brought back of an order: pure rules."""
 
-from datetime import UTC, datetime, timedelta
+import time
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -83,10 +84,10 @@ def test_no_more_than_its_price_is_given_back_for_a_line() -> None:
 
 
 def claimed(state: State, attempt: int) -> Claimed:
-    now = datetime.now(UTC)
+    now = time.time()
     return Claimed(
-        uuid4(), "refund", 1, uuid4(), state, "payment-processing", 1, now, now, None, 1, 0, None, "c",
-        "refund_payment", "forward", attempt, "STARTED", None, None,
+        uuid4(), "refund", 1, uuid4(), state, "refund_payment", "forward", "payment-processing", 1, "STARTED", attempt,
+        now, now, None, None, 1, 0, None, None, "c", None, waits=False,
     )  # fmt: skip
 
 

@@ -57,6 +57,37 @@ async def test_a_caller_that_goes_away_does_not_cancel_the_write() -> None:
         await gone
 
 
+async def test_who_waited_too_long_is_told_so_and_the_write_goes_on() -> None:
+    writer = Writer()
+    batcher: Batcher[int, int] = Batcher(writer.write, limit=1, patience=0.02)
+    late, behind = batcher.submit(1), batcher.submit(2)
+    for one in (late, behind):
+        with pytest.raises(TimeoutError, match=r"no answer within 0\.02 s"):
+            await one
+    in_time = batcher.submit(3)
+    writer.gate.set()
+    assert await in_time == 30
+    assert writer.batches == [[1], [2], [3]]
+
+
+async def test_patience_is_counted_from_each_question() -> None:
+    """The timer, set for one who has had an answer since, is set anew for who is next."""
+    writer = Writer()
+    writer.gate.set()
+    batcher: Batcher[int, int] = Batcher(writer.write, limit=100, patience=0.05)
+    assert await batcher.submit(1) == 10
+    writer.gate.clear()
+    loop = asyncio.get_running_loop()
+    early = loop.time() + 0.03
+    while loop.time() < early:
+        await asyncio.sleep(0.005)
+    began = loop.time()
+    with pytest.raises(TimeoutError):
+        await batcher.submit(2)
+    assert loop.time() - began >= 0.045
+    writer.gate.set()
+
+
 async def test_no_batch_is_larger_than_the_limit() -> None:
     writer = Writer()
     writer.gate.set()

@@ -1,6 +1,5 @@
 """`POST /api/v1/orders`, as a thin ASGI route of its own: msgspec in, ready bytes out."""
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Annotated, Any
@@ -62,7 +61,6 @@ class PlaceOrderRoute:
         bearer: reads tokens.
         admission: whether the workers keep up; while they don't, and while too many requests wait for a commit, the
             answer is a 503 at once.
-        patience: seconds that a request waits for its commit. The commit goes on; a repeat under its key learns of it.
         needs_verified: customers have to have verified their e-mail, as their tokens say.
     """
 
@@ -72,13 +70,11 @@ class PlaceOrderRoute:
         bearer: Bearer,
         admission: Admission,
         *,
-        patience: float,
         needs_verified: bool = False,
     ) -> None:
         self._placing = placing
         self._bearer = bearer
         self._admission = admission
-        self._patience = patience
         self._needs_verified = needs_verified
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,11 +110,7 @@ class PlaceOrderRoute:
             raise _Refusal("OVERLOADED", "Too many orders at once: try again in a second.")
 
     async def _place(self, wish: Wish) -> Accepted:
-        try:
-            async with asyncio.timeout(self._patience):
-                verdict = await self._placing.place(wish)
-        except TimeoutError as late:
-            raise DependencyFault(f"no commit within {self._patience} s") from late
+        verdict = await self._placing.place(wish)
         if isinstance(verdict, Rejected):
             raise _Refusal(verdict.code, verdict.detail)
         return verdict

@@ -119,6 +119,8 @@ class _State(ServerState):
 class _Protocol(HttpToolsProtocol):
     """One connection."""
 
+    # Seconds for what has begun to come; a timer is set for it only where it did not come whole.
+    _within: float | None = None
     _deadline: asyncio.TimerHandle | None = None
     _reader_deadline: asyncio.TimerHandle | None = None
 
@@ -140,12 +142,17 @@ class _Protocol(HttpToolsProtocol):
         self._forget_deadlines()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._within is not None:
+            self._expect_within(self._within)
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._expect_within(self._state.times.headers)
+        self._within = self._state.times.headers
 
     def on_headers_complete(self) -> None:
-        self._expect_within(self._state.times.body)
+        self._within = self._state.times.body
         super().on_headers_complete()
         if self._state.is_draining:
             self.close_after_answer()
@@ -186,6 +193,7 @@ class _Protocol(HttpToolsProtocol):
         self.transport.abort()
 
     def _forget_deadline(self) -> None:
+        self._within = None
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

@@ -105,17 +105,28 @@ class PlaceOrder:
         catalogue: prices in memory.
         saga: the order's process.
         most_open: orders that a customer may have under way; None: any number.
+        patience: seconds that a request waits for its commit. The commit goes on; a repeat under its key learns of it.
     """
 
     def __init__(
-        self, database: Database, streams: Streams, catalogue: Catalogue, saga: Saga, *, most_open: int | None
+        self,
+        database: Database,
+        streams: Streams,
+        catalogue: Catalogue,
+        saga: Saga,
+        *,
+        most_open: int | None,
+        patience: float = 10,
     ) -> None:
         self._database = database
         self._streams = streams
         self._catalogue = catalogue
         self._saga = saga
         self._most_open = most_open
-        self._commits: Batcher[_Draft, Accepted | Rejected] = Batcher(self._commit, limit=_LIMIT, gather=_GATHER)
+        self._patience = patience
+        self._commits: Batcher[_Draft, Accepted | Rejected] = Batcher(
+            self._commit, limit=_LIMIT, gather=_GATHER, patience=patience
+        )
         self._hinting: set[asyncio.Task[None]] = set()
 
     @property
@@ -133,21 +144,23 @@ class PlaceOrder:
         """Accept an order, or say why not.
 
         Raises:
-            DatabaseFault: PostgreSQL did not answer; whether the order stands is known to a repeat with the same key.
+            DatabaseFault: PostgreSQL did not answer in time; whether the order stands, a repeat with its key tells.
         """
         asked = fingerprint(wish.canonical)
-        for _ in range(_QUOTES):
-            draft = self._draft(wish, asked) or await self._looked_up(wish, asked)
-            if isinstance(draft, Rejected):
-                # What is in memory, or was being read, may be older than what another process has changed.
-                draft = self._found(wish, asked, await self._catalogue.anew(self._database, list(wish.quantities)))
-            if isinstance(draft, Rejected):
-                # What was accepted under this key stays accepted, whatever became of the products since.
-                return await self._remembered(wish, asked) or draft
-            verdict = await asyncio.shield(self._commits.submit(draft))
-            if verdict is not _STALE:
-                return verdict
-            self._catalogue.forget([priced.id for priced, _ in draft.lines])
+        try:
+            for _ in range(_QUOTES):
+                draft: _Draft | Accepted | Rejected | None = self._draft(wish, asked)
+                if not isinstance(draft, _Draft):
+                    async with asyncio.timeout(self._patience):
+                        draft = await self._looked_up(wish, asked)
+                    if not isinstance(draft, _Draft):
+                        return draft
+                verdict = await self._commits.submit(draft)
+                if verdict is not _STALE:
+                    return verdict
+                self._catalogue.forget([priced.id for priced, _ in draft.lines])
+        except TimeoutError as late:
+            raise DatabaseFault(f"no commit within {self._patience} s") from late
         return _STALE
 
     def _draft(self, wish: Wish, asked: bytes) -> "_Draft | Rejected | None":
@@ -162,8 +175,16 @@ class PlaceOrder:
             total += priced.price * quantity
         return self._judged(wish, asked, lines, total)
 
-    async def _looked_up(self, wish: Wish, asked: bytes) -> "_Draft | Rejected":
-        return self._found(wish, asked, await self._catalogue.priced(self._database, list(wish.quantities)))
+    async def _looked_up(self, wish: Wish, asked: bytes) -> "_Draft | Accepted | Rejected":
+        """Priced from PostgreSQL, or refused by what it says right now."""
+        draft = self._found(wish, asked, await self._catalogue.priced(self._database, list(wish.quantities)))
+        if isinstance(draft, Rejected):
+            # What is in memory, or was being read, may be older than what another process has changed.
+            draft = self._found(wish, asked, await self._catalogue.anew(self._database, list(wish.quantities)))
+        if isinstance(draft, Rejected):
+            # What was accepted under this key stays accepted, whatever became of the products since.
+            return await self._remembered(wish, asked) or draft
+        return draft
 
     def _found(self, wish: Wish, asked: bytes, found: dict[UUID, Priced]) -> "_Draft | Rejected":
         missing = [product_id for product_id in wish.quantities if product_id not in found]

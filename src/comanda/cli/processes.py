@@ -105,7 +105,6 @@ async def api(settings: Settings, *, host: str, port: int, fd: int | None) -> No
                 assembly.place_order,
                 bearer,
                 admission,
-                patience=settings.request_seconds,
                 needs_verified=settings.require_verified_email == "on",
             )
             stop = asyncio.Event()

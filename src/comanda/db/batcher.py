@@ -6,6 +6,7 @@ gather them for some milliseconds (docs/decisions/0014-gathering.md).
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -22,6 +23,8 @@ class Batcher(Generic[Item, Answer]):
         limit: the most items of one batch.
         gather: seconds between the beginnings of two writes while items keep coming one by one; 0: none.
         enough: a write of so many has spread its fixed cost, and waits no longer.
+        patience: seconds that an item waits for its answer before its caller gets a `TimeoutError`; the write goes on.
+            One timer counts them all. None: for ever.
     """
 
     def __init__(
@@ -31,11 +34,15 @@ class Batcher(Generic[Item, Answer]):
         limit: int,
         gather: float = 0,
         enough: int = 16,
+        patience: float | None = None,
     ) -> None:
         self._write = write
         self._limit = limit
         self._gather = gather
         self._enough = enough
+        self._patience = patience
+        self._asked: deque[tuple[float, asyncio.Future[Answer]]] = deque()
+        self._expiry: asyncio.TimerHandle | None = None
         self._is_enough = asyncio.Event()
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._writer: asyncio.Task[None] | None = None
@@ -47,8 +54,13 @@ class Batcher(Generic[Item, Answer]):
 
     def submit(self, item: Item) -> asyncio.Future[Answer]:
         """Queue an item. Cancelling the returned future never cancels the write."""
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
         self._waiting.append((item, future))
+        if self._patience is not None:
+            self._asked.append((loop.time() + self._patience, future))
+            if self._expiry is None:
+                self._expiry = loop.call_later(self._patience, self._expire)
         if len(self._waiting) >= self._enough:
             self._is_enough.set()
         if self._writer is None:
@@ -77,6 +89,20 @@ class Batcher(Generic[Item, Answer]):
             async with asyncio.timeout_at(until):
                 await self._is_enough.wait()
 
+    def _expire(self) -> None:
+        """Whoever has waited too long is told so; the timer is set for who is next."""
+        loop = asyncio.get_running_loop()
+        self._forget()
+        while self._asked and self._asked[0][0] <= loop.time():
+            self._asked[0][1].set_exception(TimeoutError(f"no answer within {self._patience} s"))
+            self._forget()
+        self._expiry = loop.call_at(self._asked[0][0], self._expire) if self._asked else None
+
+    def _forget(self) -> None:
+        """Of those who wait longest, who has been answered or has gone away."""
+        while self._asked and self._asked[0][1].done():
+            self._asked.popleft()
+
     async def _settle(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
         answers: Sequence[Answer | Exception]
         try:
@@ -88,9 +114,10 @@ class Batcher(Generic[Item, Answer]):
                 return
             answers = [fault]
         for (_, future), answer in zip(batch, answers, strict=True):
-            if future.done():  # whoever asked has gone away; the write counts all the same
+            if future.done():  # whoever asked has gone away, or lost patience; the write counts all the same
                 continue
             if isinstance(answer, Exception):
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
+        self._forget()

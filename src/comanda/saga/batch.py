@@ -3,7 +3,6 @@
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -89,9 +88,9 @@ def key_of(saga_id: UUID, step: str, direction: Direction) -> str:
     return f"{saga_id}:{step}:{direction}"
 
 
-def attempted(saga_id: UUID, step: str, direction: Direction, since: datetime, attempt: int) -> tuple[object, ...]:
+def attempted(saga_id: UUID, step: str, direction: Direction, since: float, attempt: int) -> tuple[object, ...]:
     """What names an attempt in its trace; after an operator's retry they are counted anew, from another moment on."""
-    return saga_id, step, direction, since.timestamp(), attempt
+    return saga_id, step, direction, since, attempt
 
 
 def unsure(one: Claimed, outcome: Outcome) -> Outcome:

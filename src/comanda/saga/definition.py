@@ -5,7 +5,7 @@ What is stored (the saga's name, its steps' names, their marks) is named by hand
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from uuid import UUID
 
@@ -73,14 +73,15 @@ DONE = Done()
 class Job(msgspec.Struct, frozen=True):
     """One subject at one remote step.
 
-    `key` is the same for every attempt; `attempt` is 1 for the first; `since`: when it came to this step.
+    `key` is the same for every attempt; `attempt` is 1 for the first; `since`: when it came to this step, in
+    Unix time.
     """
 
     saga_id: UUID
     subject: UUID
     key: str
     attempt: int
-    since: datetime
+    since: float
 
 
 class Passage(msgspec.Struct, frozen=True):

@@ -459,4 +459,4 @@ class Engine:
     def _is_spent(self, one: Claimed) -> bool:
         """Whether a remote step whose worker was lost has used up its attempts."""
         policy = self._settling.saga(one)[one.step].policy(one.direction)
-        return one.attempt >= (policy.attempts or _LOST_AT_MOST) and policy.is_over(one.attempt, one.now - one.since)
+        return one.attempt >= (policy.attempts or _LOST_AT_MOST) and policy.is_over(one.attempt, one.waited())

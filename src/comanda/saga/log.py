@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -58,36 +57,42 @@ class Start(msgspec.Struct, frozen=True):
         return cls(saga, subject, correlation_id, new_id(), priority, traceparent)
 
 
-@dataclass(slots=True)
-class Claimed:
-    """A saga that this transaction holds. What `advance` moves are the fields of `standing`."""
+class Claimed(msgspec.Struct):
+    """A saga that this transaction holds: a row, as the statements that claim answer it. Times are in Unix time.
+
+    What `advance` moves are the fields of `standing`. `lost_worker`: whose lease ran out.
+    `waits`: until a time was set.
+    """
 
     id: UUID
     kind: str
     version: int
     subject: UUID
     state: State
-    queue: str
-    priority: int
-    since: datetime
-    now: datetime
-    lease_until: datetime | None
-    token: int
-    claims: int
-    lost_worker: str | None
-    correlation_id: str
     step: str
     direction: Direction
-    attempt: int
+    queue: str
+    priority: int
     reached: str
+    attempt: int
+    since: float
+    now: float
+    lease_until: float | None
+    lost_worker: str | None
+    token: int
+    claims: int
     reason: str | None
     note: str | None
-    waits: bool = False
-    traceparent: str | None = None
+    correlation_id: str
+    traceparent: str | None
+    waits: bool
+
+    def waited(self) -> timedelta:
+        """For how long it has stood at its step."""
+        return timedelta(seconds=self.now - self.since)
 
     def standing(self, attempt: int) -> Standing:
-        waited = self.now - self.since
-        return Standing(self.step, self.direction, attempt, waited, self.reached, self.reason)
+        return Standing(self.step, self.direction, attempt, self.waited(), self.reached, self.reason)
 
     def follow(self, move: Move) -> None:
         """Stand where the move leads."""
@@ -109,36 +114,9 @@ class Attempt(msgspec.Struct, frozen=True):
     worker: str
     duration_ms: float
     kind: str
-    since: datetime
+    since: float
     traceparent: str | None
     at: float = msgspec.field(default_factory=time.time)
-
-
-def _claimed(row: Record, *, is_rescue: bool) -> Claimed:
-    return Claimed(
-        id=row["id"],
-        kind=row["kind"],
-        version=row["version"],
-        subject=row["subject"],
-        state=row["state"],
-        queue=row["queue"],
-        priority=row["priority"],
-        since=row["since"],
-        now=row["now"],
-        lease_until=row["lease_until"],
-        token=row["token"],
-        claims=row["claims"],
-        lost_worker=row["worker"] if is_rescue and row["lease_until"] is not None else None,
-        correlation_id=row["correlation_id"],
-        step=row["step"],
-        direction=row["direction"],
-        attempt=row["attempt"],
-        reached=row["reached"],
-        reason=row["reason"],
-        note=row["note"],
-        waits=row.get("waits_until") is not None,
-        traceparent=row["traceparent"],
-    )
 
 
 async def start(tx: Tx, starts: Sequence[Start]) -> list[Due]:
@@ -171,12 +149,12 @@ async def claim(tx: Tx, queue: str, ids: Sequence[UUID] | None, limit: int, know
         rows = await CLAIM_DUE.rows(tx, queue, limit, known)
     else:
         rows = await CLAIM_HINTED.rows(tx, ids, queue)
-    return [_claimed(row, is_rescue=True) for row in rows]
+    return [Claimed(*row) for row in rows]
 
 
 async def claim_named(tx: Tx, ids: Sequence[UUID]) -> list[Claimed]:
     """Lock these sagas, or those of these subjects, whatever their state; waits for whoever holds them."""
-    return [_claimed(row, is_rescue=True) for row in await CLAIM_NAMED.rows(tx, ids)]
+    return [Claimed(*row) for row in await CLAIM_NAMED.rows(tx, ids)]
 
 
 async def mark(tx: Tx, ids: Sequence[UUID], *, lease: timedelta, worker: str) -> None:
@@ -197,7 +175,7 @@ async def acquit(tx: Tx, ids: Sequence[UUID]) -> None:
 async def held(tx: Tx, leases: Sequence[tuple[UUID, int]]) -> list[Claimed]:
     """Of these leases (saga, fencing token), those that still stand, locked."""
     rows = await HELD.rows(tx, [saga_id for saga_id, _ in leases], [token for _, token in leases])
-    return [_claimed(row, is_rescue=False) for row in rows]
+    return [Claimed(*row) for row in rows]
 
 
 class Moved(msgspec.Struct, frozen=True):
@@ -215,38 +193,42 @@ class Moved(msgspec.Struct, frozen=True):
 
 async def move(tx: Tx, moves: Sequence[Moved], *, lease: timedelta, worker: str) -> None:
     """Write where each saga goes."""
+    places: dict[tuple[Move, bool, str | None, int], int] = {}
+    numbers = [places.setdefault((one.to, one.is_leased, one.note, one.claims), len(places) + 1) for one in moves]
     await MOVE.run(
         tx,
         [one.saga_id for one in moves],
-        [one.to.state for one in moves],
-        [one.to.step for one in moves],
-        [one.to.direction for one in moves],
-        [one.to.queue for one in moves],
-        [one.to.attempt for one in moves],
-        [one.to.wait for one in moves],
-        [one.to.reached for one in moves],
-        [one.to.reason for one in moves],
-        [one.note for one in moves],
-        [one.to.is_new_step for one in moves],
-        [one.is_leased for one in moves],
+        numbers,
+        [to.state for to, _, _, _ in places],
+        [to.step for to, _, _, _ in places],
+        [to.direction for to, _, _, _ in places],
+        [to.queue for to, _, _, _ in places],
+        [to.attempt for to, _, _, _ in places],
+        [to.wait for to, _, _, _ in places],
+        [to.reached for to, _, _, _ in places],
+        [to.reason for to, _, _, _ in places],
+        [note for _, _, note, _ in places],
+        [to.is_new_step for to, _, _, _ in places],
+        [is_leased for _, is_leased, _, _ in places],
+        [claims for _, _, _, claims in places],
         lease,
         worker,
-        [one.claims for one in moves],
     )
 
 
 async def remember(tx: Tx, attempts: Sequence[Attempt]) -> None:
     """Add to the history."""
+    told: dict[tuple[str, str, int, str, str | None, str], int] = {}
+    numbers = [
+        told.setdefault((one.step, one.direction, one.attempt, one.outcome, one.detail, one.worker), len(told) + 1)
+        for one in attempts
+    ]
     await REMEMBER.run(
         tx,
         [one.saga_id for one in attempts],
-        [one.step for one in attempts],
-        [one.direction for one in attempts],
-        [one.attempt for one in attempts],
-        [one.outcome for one in attempts],
-        [one.detail for one in attempts],
-        [one.worker for one in attempts],
+        numbers,
         [one.duration_ms for one in attempts],
+        *zip(*told, strict=True),
     )
 
 

@@ -1,4 +1,5 @@
--- The sagas' rows and the history of their attempts. See migrations/0004_sagas.sql.
+-- The sagas' rows and the history of their attempts. See migrations/0004_sagas.sql. What claims sagas answers the fields of
+-- `Claimed` (log.py), in their order; times as Unix time, which the driver reads in a twentieth of the time.
 
 -- name: start
 -- Sagas for subjects that have none of that kind yet; a second start of the same subject does nothing.
@@ -15,8 +16,10 @@ RETURNING id;
 
 -- name: claim_hinted
 -- Those of the hinted ids that are due in this queue, locked. Whoever holds one already is not waited for.
-SELECT id, kind, version, subject, state, step, direction, queue, priority, reached, attempt, since, lease_until, worker,
-       token, claims, reason, note, correlation_id, traceparent, now() AS now
+SELECT id, kind, version, subject, state, step, direction, queue, priority, reached, attempt,
+       date_part('epoch', since) AS since, date_part('epoch', now()) AS now, date_part('epoch', lease_until) AS lease_until,
+       CASE WHEN lease_until IS NOT NULL THEN worker END AS lost_worker,
+       token, claims, reason, note, correlation_id, traceparent, waits_until IS NOT NULL AS waits
   FROM sagas
  WHERE id = ANY($1::uuid[]) AND queue = $2 AND state IN ('RUNNING', 'COMPENSATING')
    AND (waits_until IS NULL OR waits_until <= now()) AND (lease_until IS NULL OR lease_until <= now())
@@ -37,14 +40,18 @@ WITH ready AS (
        AND (lease_until IS NULL OR lease_until <= now()) AND concat_ws(' ', kind, version, step) = ANY($3::text[])
      ORDER BY waits_until LIMIT $2 FOR UPDATE SKIP LOCKED
 ), due AS (SELECT * FROM ready UNION ALL SELECT * FROM waited)
-SELECT id, kind, version, subject, state, step, direction, queue, priority, reached, attempt, since, lease_until, worker,
-       token, claims, reason, note, correlation_id, traceparent, now() AS now
+SELECT id, kind, version, subject, state, step, direction, queue, priority, reached, attempt,
+       date_part('epoch', since) AS since, date_part('epoch', now()) AS now, date_part('epoch', lease_until) AS lease_until,
+       CASE WHEN lease_until IS NOT NULL THEN worker END AS lost_worker,
+       token, claims, reason, note, correlation_id, traceparent, waits_until IS NOT NULL AS waits
   FROM due ORDER BY priority, id LIMIT $2;
 
 -- name: claim_named
 -- These sagas (or those of these subjects), whatever their state: for an operator, who waits for whoever holds them.
-SELECT id, kind, version, subject, state, step, direction, queue, priority, reached, attempt, since, lease_until, worker,
-       token, claims, reason, note, correlation_id, traceparent, waits_until, now() AS now
+SELECT id, kind, version, subject, state, step, direction, queue, priority, reached, attempt,
+       date_part('epoch', since) AS since, date_part('epoch', now()) AS now, date_part('epoch', lease_until) AS lease_until,
+       CASE WHEN lease_until IS NOT NULL THEN worker END AS lost_worker,
+       token, claims, reason, note, correlation_id, traceparent, waits_until IS NOT NULL AS waits
   FROM sagas WHERE id = ANY($1::uuid[]) OR subject = ANY($1::uuid[])
  ORDER BY id
    FOR UPDATE;
@@ -73,9 +80,11 @@ UPDATE sagas SET claims = 0
  WHERE id IN (SELECT id FROM sagas WHERE id = ANY($1::uuid[]) AND claims > 0 ORDER BY id FOR UPDATE SKIP LOCKED);
 
 -- name: held
--- Of the remote steps that were leased, those that are still ours: same token, same lease, nobody moved them on.
-SELECT sagas.id, kind, version, subject, state, step, direction, queue, priority, reached, attempt, since, lease_until,
-       worker, sagas.token, claims, reason, note, correlation_id, traceparent, now() AS now
+-- Of the remote steps that were leased, those that are still ours: same token, same lease, nobody moved them on. Whoever
+-- holds them is nobody lost.
+SELECT sagas.id, kind, version, subject, state, step, direction, queue, priority, reached, attempt,
+       date_part('epoch', since) AS since, date_part('epoch', now()) AS now, NULL::float8 AS lease_until, NULL AS lost_worker,
+       sagas.token, claims, reason, note, correlation_id, traceparent, waits_until IS NOT NULL AS waits
   FROM sagas JOIN unnest($1::uuid[], $2::bigint[]) AS mine (id, token)
     ON sagas.id = mine.id AND sagas.token = mine.token
  WHERE lease_until IS NOT NULL AND state IN ('RUNNING', 'COMPENSATING')
@@ -83,29 +92,34 @@ SELECT sagas.id, kind, version, subject, state, step, direction, queue, priority
    FOR UPDATE OF sagas;
 
 -- name: move
--- Each saga's next standing, in one statement. A lease raises the fencing token.
+-- Each saga's next standing, in one statement. Most go to the same few, so that each of those is given once. A lease raises
+-- the fencing token.
 UPDATE sagas
-   SET state = given.state, step = given.step, direction = given.direction, queue = given.queue,
-       attempt = given.attempt, reached = given.reached, reason = given.reason, note = given.note,
-       since = CASE WHEN given.is_new_step THEN now() ELSE sagas.since END,
-       waits_until = now() + given.wait,
-       lease_until = CASE WHEN given.is_leased THEN now() + $13::interval END,
-       worker = CASE WHEN given.is_leased THEN $14::text END,
-       token = sagas.token + CASE WHEN given.is_leased THEN 1 ELSE 0 END,
-       claims = given.claims,
+   SET state = there.state, step = there.step, direction = there.direction, queue = there.queue,
+       attempt = there.attempt, reached = there.reached, reason = there.reason, note = there.note,
+       since = CASE WHEN there.is_new_step THEN now() ELSE sagas.since END,
+       waits_until = now() + there.wait,
+       lease_until = CASE WHEN there.is_leased THEN now() + $15::interval END,
+       worker = CASE WHEN there.is_leased THEN $16::text END,
+       token = sagas.token + CASE WHEN there.is_leased THEN 1 ELSE 0 END,
+       claims = there.claims,
        updated_at = now(),
-       ended_at = CASE WHEN given.state IN ('COMPLETED', 'COMPENSATED') THEN now() END
-  FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::interval[], $8::text[],
-              $9::text[], $10::text[], $11::bool[], $12::bool[], $15::int[])
-       AS given (id, state, step, direction, queue, attempt, wait, reached, reason, note, is_new_step, is_leased, claims)
+       ended_at = CASE WHEN there.state IN ('COMPLETED', 'COMPENSATED') THEN now() END
+  FROM unnest($1::uuid[], $2::int[]) AS given (id, nr)
+  JOIN unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::int[], $8::interval[], $9::text[], $10::text[],
+              $11::text[], $12::bool[], $13::bool[], $14::int[]) WITH ORDINALITY
+       AS there (state, step, direction, queue, attempt, wait, reached, reason, note, is_new_step, is_leased, claims, nr)
+    ON there.nr = given.nr
  WHERE sagas.id = given.id;
 
 -- name: remember
--- The history: one row for each attempt; those of one transaction a microsecond apart, so that they keep their order.
+-- The history: one row for each attempt; those of one transaction a microsecond apart, so that they keep their order. Most
+-- tell the same few things, so that each of those is given once.
 INSERT INTO saga_attempts (saga_id, at, step, direction, attempt, outcome, detail, worker, duration_ms)
 SELECT saga_id, now() + interval '1 microsecond' * n, step, direction, attempt, outcome, detail, worker, duration_ms
-  FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[], $8::real[])
-       WITH ORDINALITY AS given (saga_id, step, direction, attempt, outcome, detail, worker, duration_ms, n);
+  FROM unnest($1::uuid[], $2::int[], $3::real[]) WITH ORDINALITY AS given (saga_id, nr, duration_ms, n)
+  JOIN unnest($4::text[], $5::text[], $6::int[], $7::text[], $8::text[], $9::text[]) WITH ORDINALITY
+       AS told (step, direction, attempt, outcome, detail, worker, nr) ON told.nr = given.nr;
 
 -- name: renew
 -- The heartbeat: those that are still ours live on. Whose result is being stored right now needs it no more; to wait

@@ -15,7 +15,7 @@ out: whoever acts asks it first, with no transaction open (`doubts`, `look`), an
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -178,7 +178,7 @@ def refused(verb: Verb, one: Claimed, saga: Saga, seen: Seen | None = None) -> s
     if one.state in ENDED:
         return Sentence("it has ended as {state}: what is left to do is a new order or a refund", state=one.state)
     if one.lease_until is not None and _is_live(one.lease_until, one.now):
-        until = f"{one.lease_until:%H:%M:%S}"
+        until = f"{datetime.fromtimestamp(one.lease_until, UTC):%H:%M:%S}"
         return Sentence("a call is out until {until} at the latest: ask again then", until=until)
     match verb:
         case "retry" | "skip" if one.state != "COMPENSATION_FAILED" and not one.waits:
@@ -251,7 +251,7 @@ def _unsettled(one: Claimed, seen: Seen | None) -> str | None:
     return "it has gone out, says the other side: retry it, and it will be found" if seen.is_done else None
 
 
-def _is_live(until: datetime, now: datetime) -> bool:
+def _is_live(until: float, now: float) -> bool:
     return until > now
 
 
