@@ -34,7 +34,7 @@ SWEEP = Boundary("relay.sweep")
 
 _log = telemetry.log("orders")
 _PUBLISH_EVERY = 0.5  # seconds; notifications come between
-_GATHER = 0.02  # seconds that the first event of a batch waits for company
+_GATHER = 0.05  # seconds that the first event of a batch waits for company
 _NOBODY_NAP = 1.0  # until it is looked again whether any system wants events
 _PROMOTE_EVERY = 0.1
 _RESCUE_EVERY = 1.0

@@ -38,7 +38,8 @@ _QUOTES = 3  # a price that changes that often within one request is answered wi
 _COMMITS = 3
 _AGAIN_AFTER = 0.2  # seconds, after a lost connection
 _LIMIT = 500
-_GATHER = 0.016  # seconds between two commits while orders come one by one
+_GATHER = 0.03  # seconds between two commits while orders come one by one
+_ENOUGH = 32  # of them are committed before that
 _PRIORITY = 1  # of their sagas
 
 
@@ -125,7 +126,7 @@ class PlaceOrder:
         self._most_open = most_open
         self._patience = patience
         self._commits: Batcher[_Draft, Accepted | Rejected] = Batcher(
-            self._commit, limit=_LIMIT, gather=_GATHER, patience=patience
+            self._commit, limit=_LIMIT, gather=_GATHER, enough=_ENOUGH, patience=patience
         )
         self._hinting: set[asyncio.Task[None]] = set()
 
