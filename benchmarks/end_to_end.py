@@ -136,7 +136,7 @@ def main() -> None:
             references.append(reference(stand, 8))
     report(
         f"end_to_end_{asked.gateway}", confirmed, references, 0.4 if asked.gateway == "instant" else 0.15,
-        connections=CONNECTIONS, seconds=asked.seconds, workers=asked.workers, lines=2,
+        connections=CONNECTIONS, seconds=asked.seconds, workers=asked.workers, lines=2, asked_a_second=round(rate),
         p99_seconds_to_confirmed=statistics.median(slowest), reference="pgbench, one CTE, 32 clients",
     )  # fmt: skip
 

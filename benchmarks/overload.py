@@ -1,6 +1,6 @@
 """More orders than can be finished: what is finished meanwhile, how soon the others are refused, and what is lost.
 
-    python benchmarks/overload.py [--seconds 40] [--runs 2]
+    python benchmarks/overload.py [--seconds 40] [--runs 2] [--rate N]
 
 Offers 1.5 and 3 times the best sustained rate, with a backlog of ten seconds' work (COMANDA_MAX_BACKLOG). A probe asks
 twenty times a second beside the load and times its refusals. Prints a JSON line for each: goodput against the best rate
