@@ -21,11 +21,13 @@ class Unshared:
         self,
         write: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]],
         *,
-        limit: int,
+        limit: int,  # noqa: ARG002 - how they are shared
         gather: float,  # noqa: ARG002
+        enough: int,  # noqa: ARG002
+        patience: float,
     ) -> None:
         self._write = write
-        self._limit = limit
+        self._patience = patience
 
     def submit(self, item: Any) -> "asyncio.Future[Any]":
         return asyncio.ensure_future(self._alone(item))
@@ -34,7 +36,8 @@ class Unshared:
         return
 
     async def _alone(self, item: Any) -> Any:
-        (answer,) = await self._write([item])
+        async with asyncio.timeout(self._patience):
+            (answer,) = await self._write([item])
         if isinstance(answer, Exception):
             raise answer
         return answer
