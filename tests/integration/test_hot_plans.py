@@ -34,6 +34,22 @@ async def test_they_do_in_a_shop_where_nearly_all_has_ended(database: Database) 
     assert {name: whole for name, whole in found.items() if whole} == {}
 
 
+async def test_no_hot_statement_starts_processes_of_its_own(database: Database) -> None:
+    """Of a young shop nothing is known yet, and its tables seem worth it."""
+    async with database.transaction() as tx:
+        await tx.execute("SET LOCAL session_replication_role = replica")  # rows without the orders they belong to
+        await tx.execute(
+            "INSERT INTO reservations (id, order_id, state, expires_at, ended_at)"
+            " SELECT uuid_v7(), uuid_v7(), 'FULFILLED', now(), now() FROM generate_series(1, 5000)"
+        )
+        await tx.execute(
+            "INSERT INTO outbox (id, type, aggregate_type, aggregate_id, payload)"
+            " SELECT uuid_v7(), 'OrderCreated', 'order', uuid_v7(), '{}' FROM generate_series(1, 30000)"
+        )
+        found = await plans.of_all(tx)
+    assert [name for name, plan in found.items() if "Gather" in plan] == []
+
+
 def test_an_index_without_a_condition_is_read_whole() -> None:
     assert plans.read_whole(FULL_INDEX) == ["reservations_one_for_an_order"]
     assert plans.read_whole("Seq Scan on orders  (cost=0.00..1.00 rows=1 width=1)") == ["orders"]

@@ -47,6 +47,8 @@ HOT = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "enable_material": "off",
+    # Nor may it start processes for some rows: with a hundred who ask at once, that takes seconds.
+    "max_parallel_workers_per_gather": "0",
 }
 # Lists with many filters and orders: each is planned for what it was asked, and never writes.
 LISTS = {
