@@ -14,6 +14,7 @@ import resource
 import statistics
 import time
 from datetime import UTC, datetime
+from http import HTTPStatus
 
 import aiohttp
 import psutil
@@ -33,12 +34,21 @@ class Watchers:
         self.delays: list[float] = []
         self.heard: set[str] = set()
         self.is_open = 0
+        self.refused = 0
 
     async def watch(self, order_id: str) -> None:
         """Until cancelled; what happened before is not counted."""
         url = f"{self._stand.api}/api/v1/orders/{order_id}/events"
         headers = {"Authorization": f"Bearer {self._stand.token}"}
+        while not await self._follow(url, headers):
+            self.refused += 1
+            await asyncio.sleep(1)  # as the answer says
+
+    async def _follow(self, url: str, headers: dict[str, str]) -> bool:
+        """Hear what is told; False: it has to come again."""
         async with self._session.get(url, headers=headers) as response:
+            if response.status == HTTPStatus.SERVICE_UNAVAILABLE:
+                return False
             response.raise_for_status()
             async for line in response.content:
                 if line.startswith(b"retry:"):
@@ -48,6 +58,7 @@ class Watchers:
                     told = datetime.fromisoformat(event["time"])
                     self.delays.append((datetime.now(UTC) - told).total_seconds() * 1000)
                     self.heard.add(event["aggregateId"])
+        return True
 
 
 async def ship(stand: Stand, session: aiohttp.ClientSession, order_id: str) -> None:
@@ -66,9 +77,11 @@ async def measure(stand: Stand, rows: list[str], seconds: float, rate: float) ->
         for order_id in rows:
             tasks.append(asyncio.create_task(watchers.watch(order_id)))
             if len(tasks) % _OPENED_AT_ONCE == 0:
-                while watchers.is_open < len(tasks):  # noqa: ASYNC110 - a stream has no event to wait for
+                while watchers.is_open < len(tasks):
+                    for refused in (task for task in tasks if task.done()):
+                        await refused
                     await asyncio.sleep(0.01)
-        say("open", streams=watchers.is_open)
+        say("open", streams=watchers.is_open, came_again=watchers.refused)
         await asyncio.sleep(2)
         shipped = random.sample(rows, int(seconds * rate))
         began = time.monotonic()

@@ -6,7 +6,7 @@ One reader for the whole process, however many watch, and only while somebody do
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -15,8 +15,8 @@ import msgspec
 
 from comanda import telemetry
 from comanda.accounts import accounts
-from comanda.db import Database
-from comanda.errors import RedisFault
+from comanda.db import Batcher, Database
+from comanda.errors import DatabaseFault, RedisFault
 from comanda.messaging import outbox
 from comanda.messaging.streams import Streams
 from comanda.resilience.loops import loop, nap
@@ -107,6 +107,8 @@ class Feed:
         self._database = database
         self._streams = streams
         self._is_draining = is_draining
+        # Hundreds may begin at once: after an outage, or when another process is replaced.
+        self._beginnings: Batcher[UUID, list[Told]] = Batcher(self._begin_all, limit=_FILL)
         self._watches: dict[UUID, set[Watch]] = defaultdict(set)
         self._of_account: Counter[UUID] = Counter()
         self._wanted = asyncio.Event()
@@ -145,8 +147,7 @@ class Feed:
     async def begin(self, watch: Watch, last: UUID | None, *, is_new_only: bool = False) -> None:
         """Tell it what has happened so far, after the event `last` (an unknown one is as none), or only what comes."""
         await self._reads.wait()
-        known = await self._look_up([watch.order_id])
-        events = known.get(watch.order_id, [])
+        events = await self._beginnings.submit(watch.order_id)
         ids = [one.id for one in events]
         seen = len(ids) if is_new_only else ids.index(last) + 1 if last in ids else 0
         watch.begin(ids[:seen], events[seen:])
@@ -228,7 +229,15 @@ class Feed:
                         watch.tell(event)
         self._filled_at = asyncio.get_running_loop().time()
 
-    async def _look_up(self, order_ids: list[UUID]) -> dict[UUID, list[Told]]:
+    async def _begin_all(self, order_ids: Sequence[UUID]) -> Sequence[list[Told] | Exception]:
+        """What is known of each of these; if PostgreSQL is away, that is so for all of them."""
+        try:
+            known = await self._look_up(order_ids)
+        except DatabaseFault as fault:
+            return [fault] * len(order_ids)
+        return [known.get(order_id, []) for order_id in order_ids]
+
+    async def _look_up(self, order_ids: Sequence[UUID]) -> dict[UUID, list[Told]]:
         found: dict[UUID, list[Told]] = defaultdict(list)
         async with self._database.connection() as tx:
             for order_id, row in await outbox.settled_of_orders(tx, order_ids):
