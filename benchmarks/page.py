@@ -2,9 +2,9 @@
 
     python benchmarks/page.py [--only NAME …] [--runs N]
 
-Each program's progress goes to stderr as it runs. Growth and traces run only when they are named. With `--only`, the
-other lines stay as they were measured before; so do those of a program that fails, and then the exit code is 1. With
-`--only` alone nothing runs, and the page is written anew.
+Each program's progress goes to stderr as it runs. Doctor, growth and traces run only when they are named. With
+`--only`, the other lines stay as they were measured before; so do those of a program that fails, and then the exit code
+is 1. With `--only` alone nothing runs, and the page is written anew.
 """
 
 import argparse
@@ -43,7 +43,7 @@ PROGRAMS: dict[str, Sequence[str]] = {
 # They begin with the best sustained rate: that of this very run, where it was found before.
 OF_THE_BEST = {"latency", "overload"}
 # They take their time, or need more room than most disks have: only by name.
-BY_NAME = {"growth", "traces"}
+BY_NAME = {"doctor", "growth", "traces"}
 # What each line says, for people. A value with a unit is better when it is smaller.
 TITLES = {
     "accept": "orders accepted over HTTP, against pgbench writing the same rows",
