@@ -1,6 +1,6 @@
 """No hot statement reads a table from end to end, whatever the planner believed when it made the plan."""
 
-from comanda.db import Database
+from comanda.db import Database, Tx
 from comanda.proof import plans
 
 FULL_INDEX = """Hash Anti Join  (cost=209.36..364.25 rows=203 width=38)
@@ -14,6 +14,15 @@ FULL_INDEX = """Hash Anti Join  (cost=209.36..364.25 rows=203 width=38)
 """
 
 
+async def _ended_reservations(tx: Tx, count: int) -> None:
+    await tx.execute("SET LOCAL session_replication_role = replica")  # rows without the orders they belong to
+    await tx.execute(
+        "INSERT INTO reservations (id, order_id, state, expires_at, ended_at)"
+        " SELECT uuid_v7(), uuid_v7(), 'FULFILLED', now(), now() FROM generate_series(1, $1)",
+        count,
+    )
+
+
 async def test_hot_statements_read_by_key(database: Database) -> None:
     async with database.connection() as tx:
         found = {name: plans.read_whole(plan) for name, plan in (await plans.of_all(tx)).items()}
@@ -24,11 +33,7 @@ async def test_hot_statements_read_by_key(database: Database) -> None:
 async def test_they_do_in_a_shop_where_nearly_all_has_ended(database: Database) -> None:
     """Of what is open there is next to nothing then, and reading all of it would seem cheap."""
     async with database.transaction() as tx:
-        await tx.execute("SET LOCAL session_replication_role = replica")  # rows without the orders they belong to
-        await tx.execute(
-            "INSERT INTO reservations (id, order_id, state, expires_at, ended_at)"
-            " SELECT uuid_v7(), uuid_v7(), 'FULFILLED', now(), now() FROM generate_series(1, 20000)"
-        )
+        await _ended_reservations(tx, 20_000)
         await tx.execute("ANALYZE reservations")
         found = {name: plans.read_whole(plan) for name, plan in (await plans.of_all(tx)).items()}
     assert {name: whole for name, whole in found.items() if whole} == {}
@@ -37,11 +42,7 @@ async def test_they_do_in_a_shop_where_nearly_all_has_ended(database: Database) 
 async def test_no_hot_statement_starts_processes_of_its_own(database: Database) -> None:
     """Of a young shop nothing is known yet, and its tables seem worth it."""
     async with database.transaction() as tx:
-        await tx.execute("SET LOCAL session_replication_role = replica")  # rows without the orders they belong to
-        await tx.execute(
-            "INSERT INTO reservations (id, order_id, state, expires_at, ended_at)"
-            " SELECT uuid_v7(), uuid_v7(), 'FULFILLED', now(), now() FROM generate_series(1, 5000)"
-        )
+        await _ended_reservations(tx, 5_000)
         await tx.execute(
             "INSERT INTO outbox (id, type, aggregate_type, aggregate_id, payload)"
             " SELECT uuid_v7(), 'OrderCreated', 'order', uuid_v7(), '{}' FROM generate_series(1, 30000)"

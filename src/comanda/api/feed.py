@@ -232,12 +232,12 @@ class Feed:
     async def _begin_all(self, order_ids: Sequence[UUID]) -> Sequence[list[Told] | Exception]:
         """What is known of each of these; if PostgreSQL is away, that is so for all of them."""
         try:
-            known = await self._look_up(order_ids)
+            known = await self._look_up(list(dict.fromkeys(order_ids)))  # many may watch one order
         except DatabaseFault as fault:
             return [fault] * len(order_ids)
         return [known.get(order_id, []) for order_id in order_ids]
 
-    async def _look_up(self, order_ids: Sequence[UUID]) -> dict[UUID, list[Told]]:
+    async def _look_up(self, order_ids: list[UUID]) -> dict[UUID, list[Told]]:
         found: dict[UUID, list[Told]] = defaultdict(list)
         async with self._database.connection() as tx:
             for order_id, row in await outbox.settled_of_orders(tx, order_ids):
