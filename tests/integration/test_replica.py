@@ -97,8 +97,14 @@ def _read(server: str) -> float:
     return float(telemetry.LISTS.labels(server)._value.get())
 
 
-async def _until_from(api: Client, server: str, path: str, token: str | None = None) -> Any:
+async def _until_from(
+    api: Client, server: str, path: str, token: str | None = None, *, is_trusting: bool = False
+) -> Any:
+    """Trusting: a look that came too late, as on a busy machine, has marks distrusted for as long as they live."""
+
     async def look() -> Any:
+        if is_trusting:
+            await _trusted(api)
         found, body = await _from(api, path, token)
         return (body,) if found == server else None
 
@@ -146,7 +152,7 @@ async def test_who_has_just_written_sees_it_in_every_process_and_others_see_it_l
         product = await api.product(other)
         orders, categories = "/api/v1/orders", "/api/v1/categories?limit=100"
         for person in (admin, buyer):
-            assert await _until_from(elsewhere, "replica", orders, person.token) is not None
+            assert await _until_from(elsewhere, "replica", orders, person.token, is_trusting=True) is not None
         await standby.pause()
         order, category = await _order(here, buyer, product), await _category(here, admin)
         for one in (here, elsewhere):
@@ -154,8 +160,8 @@ async def test_who_has_just_written_sees_it_in_every_process_and_others_see_it_l
             assert (server, order in _ids(body, "orderId")) == ("primary", True)
             server, body = await _from(one, categories, admin.token)
             assert (server, category in _ids(body)) == ("primary", True)
-            # Where it can't be asked in time who has written, the primary is read: so until the replica was.
-            assert category not in _ids(await _until_from(one, "replica", categories, buyer.token))
+            seen = await _until_from(one, "replica", categories, buyer.token, is_trusting=True)
+            assert category not in _ids(seen)
         # The catalogue goes by its version: what somebody has changed, anybody sees.
         made = await here.product(admin)
         server, body = await _from(elsewhere, "/api/v1/products?limit=1")
