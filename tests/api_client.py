@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -72,6 +72,10 @@ class Client:
             assert reply.body["correlationId"] == reply.headers["X-Correlation-Id"]
             assert {"type", "title", "detail", "code", "instance"} <= reply.body.keys()
         return reply
+
+    def open(self, path: str, *, token: str) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """An answer that is read as it comes."""
+        return self._session.get(self.url + path, headers={"Authorization": f"Bearer {token}"})
 
     async def get(self, path: str, *, token: str | None = None, **options: Any) -> Reply:
         return await self.ask("GET", path, token=token, **options)

@@ -2,28 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import pytest
 from redis.asyncio import Redis
 
-from comanda.api import feed
-from comanda.api.feed import Feed, Watch
-from comanda.clock import new_id
-from comanda.db import Database
 from comanda.errors import RedisFault
-from comanda.messaging import outbox
 from comanda.messaging import streams as messaging
-from comanda.messaging.outbox import Event
 from comanda.messaging.streams import GROUP, Hint, Streams, stream_of
-from outbox_traffic import drained, settled
 from shop import until
 
 QUEUE = "order-processing"
-ANA = uuid4()
 NOWHERE = "redis://127.0.0.1:1/0"
 
 
@@ -131,115 +121,3 @@ async def test_streams_are_capped(streams: Streams, redis: Redis, monkeypatch: p
     # Redis cuts whole nodes of its tree, so a little more may stay.
     assert 500 <= await redis.xlen(stream_of(QUEUE, 1)) <= 700
     assert 500 <= await redis.xlen(messaging.EVENTS) <= 700
-
-
-@dataclass
-class Watched:
-    """An order that is watched, and all that happens to it."""
-
-    database: Database
-    streams: Streams
-    feed: Feed
-    mark: Watch
-    order_id: UUID = field(default_factory=new_id)
-    happened: list[UUID] = field(default_factory=list)
-
-    async def written(self, about: UUID) -> UUID:
-        """Something is committed, and not told yet."""
-        one = Event("OrderNoted", "order", about, {}, order_id=about)
-        async with self.database.transaction() as tx:
-            await outbox.append(tx, [one])
-        await settled(self.database)
-        return one.id
-
-    async def happens(self, count: int, *, is_told: bool = True) -> None:
-        for _ in range(count):
-            self.happened.append(await self.written(self.order_id))
-            if is_told:
-                await drained(self.database, self.streams)
-
-    async def all_is_told(self) -> None:
-        """What comes after it has come."""
-        await self.written(self.mark.order_id)
-        await drained(self.database, self.streams)
-        assert await self.mark.next(10) is not None
-
-    @contextmanager
-    def watch(self) -> Iterator[Watch]:
-        with self.feed.watch(self.order_id, ANA, "customer") as watch:
-            yield watch
-
-
-async def person(database: Database, account_id: UUID) -> None:
-    async with database.transaction() as tx:
-        await tx.execute(
-            "INSERT INTO accounts (id, email, password_hash, first_name, last_name)"
-            " VALUES ($1, $2, 'none', 'Ana', 'Ruiz') ON CONFLICT (id) DO NOTHING",
-            account_id, f"{account_id}@example.com",
-        )  # fmt: skip
-
-
-@pytest.fixture
-async def watched(database: Database, streams: Streams) -> AsyncIterator[Watched]:
-    await person(database, ANA)
-    reader, stop = Feed(database, streams, is_draining=lambda: False), asyncio.Event()
-    running = asyncio.create_task(reader.run(stop))
-    with reader.watch(new_id(), ANA, "customer") as mark:
-        await reader.begin(mark, None)
-        yield Watched(database, streams, reader, mark)
-    stop.set()
-    await running
-
-
-async def test_who_resumes_and_reads_too_slowly_is_sent_away_and_misses_nothing(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The buffer is full before the first event is read: of what was missed, and of what comes meanwhile."""
-    monkeypatch.setattr(feed, "_MOST_UNREAD", 3)
-    happened, seen = watched.happened, list[UUID]()
-    await watched.happens(2)
-    for early, late in ((0, 0), (0, 4), (3, 1), (2, 2), (0, 0), (0, 0), (0, 0)):
-        with watched.watch() as watch:
-            await watched.happens(early)
-            await watched.all_is_told()  # before it is known what is wanted
-            await watched.feed.begin(watch, seen[-1] if seen else None)
-            await watched.happens(late)
-            await watched.all_is_told()
-            left = len(happened) - len(seen)
-            while len(seen) < len(happened) and (event := await watch.next(10)) is not None:
-                seen.append(event.id)
-            assert seen == happened[: len(seen)], "no gap, no repeat, in order"
-            assert len(happened) - len(seen) == max(0, left - 3), "as many as there is room for"
-    assert len(seen) == 14
-
-
-async def test_what_was_read_from_postgresql_is_not_told_again_by_redis(watched: Watched) -> None:
-    await watched.happens(1, is_told=False)
-    with watched.watch() as watch:
-        await watched.feed.begin(watch, None)
-        first = await watch.next(10)
-        assert first is not None
-    with watched.watch() as watch:
-        await watched.feed.begin(watch, first.id)
-        await watched.all_is_told()
-        await watched.happens(1)
-        second = await watch.next(10)
-        assert second is not None
-    assert [first.id, second.id] == watched.happened
-
-
-@pytest.mark.parametrize("change", ["role = 'viewer'", "is_active = false", "deleted_at = now()"])
-async def test_who_is_let_in_no_longer_is_told_no_more(watched: Watched, change: str) -> None:
-    other = uuid4()
-    await person(watched.database, other)
-    with watched.watch() as stays, watched.feed.watch(watched.order_id, other, "customer") as goes:
-        for watch in (stays, goes):
-            await watched.feed.begin(watch, None)
-        await watched.happens(1)
-        assert await stays.next(10) is not None
-        assert await goes.next(10) is not None
-        async with watched.database.transaction() as tx:
-            await tx.execute(f"UPDATE accounts SET {change} WHERE id = $1", other)
-        await watched.happens(1)
-        assert await stays.next(10) is not None
-        assert await goes.next(10) is None

@@ -115,6 +115,7 @@ class Feed:
         self._reads = asyncio.Event()  # from now on nothing is missed
         self._at: str | None = None
         self._filled_at = 0.0
+        self._filled_to = outbox.FIRST  # what was settled before has been told to all who watch
 
     @property
     def count(self) -> int:
@@ -145,7 +146,11 @@ class Feed:
         return self.count < _MOST and (most is None or self._of_account[who] < most)
 
     async def begin(self, watch: Watch, last: UUID | None, *, is_new_only: bool = False) -> None:
-        """Tell it what has happened so far, after the event `last` (an unknown one is as none), or only what comes."""
+        """Tell it what has happened so far, after the event `last` (an unknown one is as none), or only what comes.
+
+        Raises:
+            DatabaseFault: what has happened can't be known now.
+        """
         await self._reads.wait()
         events = await self._beginnings.submit(watch.order_id)
         ids = [one.id for one in events]
@@ -219,14 +224,18 @@ class Feed:
                 watch.end()
 
     async def _fill(self) -> None:
-        """Tell everybody what they have missed."""
+        """Tell everybody what they have missed since it was last done, or since they began."""
         await self._end_strangers({watch for watches in self._watches.values() for watch in watches})
-        watched = list(self._watches)
+        async with self._database.connection() as tx:
+            to = await outbox.settled_up_to(tx)
+        watched = list(self._watches)  # after that: who comes later looks up more than it
         for start in range(0, len(watched), _FILL):
-            for order_id, events in (await self._look_up(watched[start : start + _FILL])).items():
+            missed = await self._look_up(watched[start : start + _FILL], self._filled_to)
+            for order_id, events in missed.items():
                 for watch in list(self._watches.get(order_id, ())):
                     for event in events:
                         watch.tell(event)
+        self._filled_to = to
         self._filled_at = asyncio.get_running_loop().time()
 
     async def _begin_all(self, order_ids: Sequence[UUID]) -> Sequence[list[Told] | Exception]:
@@ -237,10 +246,10 @@ class Feed:
             return [fault] * len(order_ids)
         return [known.get(order_id, []) for order_id in order_ids]
 
-    async def _look_up(self, order_ids: list[UUID]) -> dict[UUID, list[Told]]:
+    async def _look_up(self, order_ids: list[UUID], since: str = outbox.FIRST) -> dict[UUID, list[Told]]:
         found: dict[UUID, list[Told]] = defaultdict(list)
         async with self._database.connection() as tx:
-            for order_id, row in await outbox.settled_of_orders(tx, order_ids):
+            for order_id, row in await outbox.settled_of_orders(tx, order_ids, since):
                 found[order_id].append(Told(row["id"], row["type"], outbox.envelope(row)))
         return found
 

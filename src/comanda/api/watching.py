@@ -9,6 +9,7 @@ from fastapi import Header, Query, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from comanda import telemetry
 from comanda.accounts.accounts import STAFF, Account
 from comanda.api.conditional import SEEN, Asked, is_known, tagged
 from comanda.api.document import answers
@@ -18,6 +19,7 @@ from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
 from comanda.api.security import SignedIn, router
 from comanda.api.visible import visible
+from comanda.errors import DatabaseFault
 from comanda.orders.reads import Status
 from comanda.saga.transitions import ENDED
 
@@ -25,6 +27,7 @@ _ALIVE_EVERY = 15.0  # seconds without an event, then a comment is sent: proxies
 _JUDGED_ANEW_AFTER = 300.0  # seconds
 _LONGEST_WAIT = 30
 _MOST_OF_CUSTOMER = 50
+_log = telemetry.log("watching")
 
 routes = router("/orders", "orders")
 
@@ -55,12 +58,20 @@ class _Stream(Response):
             try:
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 await send(_chunk(b"retry: 1000\n\n"))
-                await self._feed.begin(watch, self._last)
+                await self._begin(watch)
                 while clock() < over and (news := await _next(watch)) is not None:
                     await send(_chunk(news))
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             finally:
                 gone.cancel()
+
+    async def _begin(self, watch: Watch) -> None:
+        """Where that can't be, as PostgreSQL is away, the stream ends as any does, and the client comes again."""
+        try:
+            await self._feed.begin(watch, self._last)
+        except DatabaseFault as fault:
+            _log.warning("a stream ends before anything is told", order_id=str(self._order_id), error=str(fault))
+            watch.end()
 
 
 @routes.get(

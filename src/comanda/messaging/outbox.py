@@ -17,9 +17,11 @@ FOLLOWING = _sql["following"]
 ADVANCE_CURSOR = _sql["advance_cursor"]
 SKIP = _sql["skip"]
 LAG = _sql["lag"]
+SETTLED_UP_TO = _sql["settled_up_to"]
 SETTLED_OF_ORDERS = _sql["settled_of_orders"]
 OF_ORDERS = _sql["of_orders"]
 
+FIRST = "0"  # comes before every transaction
 _EARLIER = 60_000 << 80  # a minute, as ids count time: nobody's clock is off by more
 
 Aggregate = Literal["order", "payment", "product", "reservation"]
@@ -102,10 +104,23 @@ async def lag(tx: Tx, sink: str) -> tuple[int, float]:
     return (row["behind"], row["oldest_seconds"]) if row else (0, 0.0)
 
 
-async def settled_of_orders(tx: Tx, order_ids: Sequence[UUID]) -> list[tuple[UUID, Record]]:
-    """The events of these orders, their payments and reservations that nothing can come before any more, in order."""
+async def settled_up_to(tx: Tx) -> str:
+    """The transaction before which all events are settled: none can appear there any more."""
+    row = await SETTLED_UP_TO.row(tx)
+    assert row is not None  # it reads no table
+    return str(row["xid"])
+
+
+async def settled_of_orders(tx: Tx, order_ids: Sequence[UUID], since: str = FIRST) -> list[tuple[UUID, Record]]:
+    """The events of these orders, their payments and reservations that nothing can come before any more, in order.
+
+    Args:
+        tx: where they stand.
+        order_ids: at least one.
+        since: what `settled_up_to` said; what was settled then is left out.
+    """
     floor = UUID(int=max(0, min(one.int for one in order_ids) - _EARLIER))
-    return [(row["order_id"], row) for row in await SETTLED_OF_ORDERS.rows(tx, order_ids, floor)]
+    return [(row["order_id"], row) for row in await SETTLED_OF_ORDERS.rows(tx, order_ids, floor, since)]
 
 
 async def of_orders(tx: Tx, ids: Sequence[UUID]) -> list[dict[str, Any]]:

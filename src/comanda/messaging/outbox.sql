@@ -45,19 +45,28 @@ SELECT count(*) AS behind, coalesce(extract(epoch FROM now() - min(at)), 0)::flo
                       ORDER BY outbox.xid, outbox.id LIMIT 10000) AS unseen
  WHERE cursor.sink = $1;
 
+-- name: settled_up_to
+-- The oldest transaction that may still write: nothing can appear before it any more.
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS xid;
+
 -- name: settled_of_orders
 -- The events of orders, of their payments and reservations, in the one order that they have for ever: up to the oldest
--- transaction that may still write, as the relay hands them on. $2: none of them has a smaller id.
+-- transaction that may still write, as the relay hands them on. $2: none of them has a smaller id. $3: those of earlier
+-- transactions are known. That is asked last: the events since then, of all orders, may be most of the table.
 WITH about AS (
     SELECT id AS order_id, id FROM unnest($1::uuid[]) AS id
     UNION ALL SELECT order_id, id FROM payments WHERE order_id = ANY($1::uuid[])
     UNION ALL SELECT order_id, id FROM reservations WHERE order_id = ANY($1::uuid[])
+), settled AS MATERIALIZED (
+    SELECT about.order_id, outbox.id, outbox.xid, type, version, aggregate_type, aggregate_id, correlation_id,
+           causation_id, payload, at
+      FROM about JOIN outbox ON outbox.aggregate_id = about.id
+     WHERE outbox.id >= $2::uuid AND outbox.xid < pg_snapshot_xmin(pg_current_snapshot())
 )
-SELECT about.order_id, outbox.id, type, version, aggregate_type, aggregate_id, correlation_id, causation_id,
+SELECT order_id, id, type, version, aggregate_type, aggregate_id, correlation_id, causation_id,
        payload::text AS payload, at
-  FROM about JOIN outbox ON outbox.aggregate_id = about.id
- WHERE outbox.id >= $2::uuid AND outbox.xid < pg_snapshot_xmin(pg_current_snapshot())
- ORDER BY outbox.xid, outbox.id;
+  FROM settled WHERE xid >= $3::text::xid8
+ ORDER BY xid, id;
 
 -- name: of_orders
 -- The events of orders, and of their payments and reservations. As one array: with OR every partition is read whole.
