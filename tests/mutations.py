@@ -7,6 +7,7 @@ PLACING = "tests/integration/test_place_order.py"
 RACES = "tests/integration/test_races.py"
 STOCK = "tests/integration/test_stock.py"
 ENGINE = "tests/integration/test_saga_engine.py"
+CALLS = "tests/integration/test_saga_calls.py"
 VERBS = "tests/integration/test_saga_verbs.py"
 OUTBOX = "tests/integration/test_outbox.py"
 WORKER = "tests/integration/test_worker.py"
@@ -137,7 +138,7 @@ SAGA = [
         "saga/log.sql",
         "    ON sagas.id = mine.id AND sagas.token = mine.token\n WHERE lease_until IS NOT NULL AND state",
         "    ON sagas.id = mine.id\n WHERE lease_until IS NOT NULL AND state",
-        _of(ENGINE, "test_a_late_answer_is_refused_by_the_fencing_token"),
+        _of(CALLS, "test_a_late_answer_is_refused_by_the_fencing_token"),
     ),
     Mutant(
         "nobody looks whether the lease was ended",
@@ -151,7 +152,7 @@ SAGA = [
         "saga/log.sql",
         "CASE WHEN given.is_leased THEN 1 ELSE 0 END",
         "0",
-        _of(ENGINE, "test_the_intent_is_committed_before_the_call_and_nothing_is_open_during_it"),
+        _of(CALLS, "test_the_intent_is_committed_before_the_call_and_nothing_is_open_during_it"),
     ),
     Mutant(
         "a claim does not lock",
@@ -179,7 +180,7 @@ SAGA = [
         "saga/log.sql",
         "     WHERE lease_until IS NOT NULL ORDER BY sagas.id FOR UPDATE OF sagas SKIP LOCKED\n)",
         "     WHERE lease_until IS NOT NULL ORDER BY sagas.id FOR UPDATE OF sagas\n)",
-        _of(ENGINE, "test_the_heartbeat_waits_for_no_lock"),
+        _of(CALLS, "test_the_heartbeat_waits_for_no_lock"),
     ),
     Mutant(
         "each attempt has a key of its own",

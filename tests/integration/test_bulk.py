@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from test_saga_engine import A, Stage, by_hand, engine, pump, stage
 
 from comanda.bulk import bulks, chunks, filters, selection
 from comanda.bulk.bulks import Bulk
@@ -20,6 +19,7 @@ from comanda.messaging.dead_letters import DeadLetter, bury
 from comanda.messaging.queues import QUEUES
 from comanda.saga import Done, Failed, Refused, Saga, verbs
 from comanda.sentences import Sentence
+from saga_stage import A, Stage, by_hand, engine, pump, stage
 
 pytestmark = pytest.mark.usefixtures("_logs")
 

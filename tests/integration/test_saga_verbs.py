@@ -8,13 +8,13 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from test_saga_engine import AT_ONCE, LEASE, A, B, C, Stage, by_hand, called, engine, pump, stage
 
 from comanda.audit import acts
 from comanda.saga import Done, Failed, Later, Refused, Saga, verbs
 from comanda.saga.batch import Result
 from comanda.saga.engine import Engine
 from comanda.saga.verbs import Acted, Verb
+from saga_stage import AT_ONCE, LEASE, A, B, C, Stage, by_hand, called, engine, pump, stage
 from shop import until
 
 pytestmark = pytest.mark.usefixtures("_logs")

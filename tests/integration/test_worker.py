@@ -1,4 +1,4 @@
-"""When a worker lets go of its messages."""
+"""A worker: when it lets go of its messages, and what holds it back."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -7,10 +7,11 @@ from uuid import UUID
 
 import pytest
 from redis.asyncio import Redis
-from test_saga_engine import A, B, Stage, stage, working
 
+from comanda.messaging import switches
 from comanda.messaging.streams import GROUP, Streams, stream_of
 from comanda.saga import Saga
+from saga_stage import A, B, C, Stage, stage, working
 from shop import until
 
 pytestmark = pytest.mark.usefixtures("_logs")
@@ -108,3 +109,70 @@ async def _is_read(redis: Redis, stream: str) -> bool:
 
 async def _is_empty(redis: Redis, stream: str) -> bool:
     return bool(await redis.xlen(stream) == 0)
+
+
+async def test_a_paused_queue_does_nothing_until_it_is_resumed(stage: Stage, redis_url: str) -> None:
+    saga, other = Saga("s", [stage.local("one", A), stage.local("two", C)]), Saga("t", [stage.local("other", B)])
+    async with stage.database.connection() as tx:
+        await switches.set_paused(tx, A, is_paused=True, actor="ana")
+    subjects = await stage.begin(saga, 5)
+    streams = Streams.open(redis_url, name="test")
+    row = [(await stage.saga(subject))["id"] for subject in subjects]
+    await streams.offer(A, row)
+    # What a dead worker had read, too: taking over is work.
+    await streams._create_groups(A)
+    await streams.read(A, "dead", 10)
+    await streams.close()
+    async with working(stage, redis_url, saga, other):
+        # Others are served meanwhile, again and again: the worker has had its time to look.
+        for _ in range(4):
+            (free,) = await stage.begin(other)
+            await until(partial(stage.effects, free))
+        idle = await stage.saga(subjects[0])
+        await until(
+            lambda: stage.ask("SELECT 1 WHERE clock_timestamp() > $1::timestamptz + interval '1.2 s'", idle["clock"])
+        )
+        assert await stage.ask("SELECT 1 FROM effects WHERE what = 'one'") == []
+        async with stage.database.connection() as tx:
+            await switches.set_paused(tx, A, is_paused=False, actor="ana")
+        await until(lambda: stage.ask("SELECT 1 FROM effects WHERE what = 'two' HAVING count(*) = 5"))
+
+
+async def test_a_limit_holds_and_can_be_lifted_while_workers_run(stage: Stage, redis_url: str) -> None:
+    saga = Saga("s", [stage.local("one")])
+    rate = 10
+    async with stage.database.connection() as tx:
+        await switches.set_limit(tx, A, rate, actor="ana")
+    await stage.begin(saga, 200)
+    ((begun,),) = await stage.ask("SELECT clock_timestamp()")
+    async with working(stage, redis_url, saga):
+        ((count, took),) = await until(
+            lambda: stage.ask(
+                "SELECT count(*), extract(epoch FROM max(at) - $1)::float FROM effects HAVING count(*) >= 25", begun
+            )
+        )
+        assert count <= rate + rate * took, "a burst of one second, then so many a second"
+        async with stage.database.connection() as tx:
+            await switches.set_limit(tx, A, None, actor="ana")
+        ((last,),) = await until(lambda: stage.ask("SELECT max(at) FROM effects HAVING count(*) = 200"))
+    assert (last - begun).total_seconds() < 15, "200 at the old limit would take 19 s"
+
+
+async def test_an_unreadable_message_becomes_a_dead_letter_and_is_gone(stage: Stage, redis_url: str) -> None:
+    saga = Saga("s", [stage.local("one")])
+    redis = Redis.from_url(redis_url)
+    (subject,) = await stage.begin(saga)
+    await redis.xadd(stream_of(A, 1), {"ids": b"not sixteen bytes"})
+    await redis.xadd(stream_of(A, 1), {"nonsense": b"x"})
+    await redis.xadd(stream_of(A, 1), {"ids": (await stage.saga(subject))["id"].bytes})
+    async with working(stage, redis_url, saga):
+        letters = await until(
+            lambda: stage.ask("SELECT * FROM dead_letters WHERE (SELECT count(*) FROM dead_letters) = 2")
+        )
+        await until(lambda: stage.effects(subject))
+        await until(partial(_is_empty, redis, stream_of(A, 1)))
+    assert {(letter["queue"], letter["step"], letter["error"]) for letter in letters} == {
+        (A, "read", "unreadable message")
+    }
+    assert any("not sixteen bytes" in letter["payload"] for letter in letters)
+    await redis.aclose()
