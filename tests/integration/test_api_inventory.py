@@ -5,7 +5,7 @@ import json
 from typing import Any
 from uuid import UUID, uuid4
 
-from api_client import Client, Person
+from api_client import Client, Person, Reply
 
 MOST = 10**12
 
@@ -22,6 +22,12 @@ async def _stocked(api: Client, admin: Person, units: int, **fields: Any) -> str
 async def _change(api: Client, admin: Person, verb: str, product_id: str, units: int, **more: Any) -> Any:
     body = {"productId": product_id, "quantity": units, **more}
     return await api.post(f"/api/v1/inventory/{verb}-stock", body, token=admin.token)
+
+
+async def _keyed(api: Client, admin: Person, verb: str, product_id: str, units: int, key: str) -> Reply:
+    body = {"productId": product_id, "quantity": units}
+    headers = {"Idempotency-Key": key}
+    return await api.post(f"/api/v1/inventory/{verb}-stock", body, token=admin.token, headers=headers)
 
 
 async def _stock(api: Client, product_id: str) -> tuple[int, int, int]:
@@ -113,6 +119,31 @@ async def test_changes_at_once_are_all_counted(api: Client) -> None:
     removed = sum(reply.status == 200 for reply in replies[10:])
     assert all(reply.status in {200, 409} for reply in replies)
     assert await _stock(api, product_id) == (25 - 3 * removed, 0, 25 - 3 * removed)
+
+
+async def test_a_change_under_a_key_is_made_once_however_often_it_is_sent(api: Client) -> None:
+    admin = await api.person("admin")
+    product_id = await _stocked(api, admin, 10)
+    for verb, units, left in (("add", 5, 15), ("remove", 2, 13)):
+        replies = await asyncio.gather(*(_keyed(api, admin, verb, product_id, units, verb) for _ in range(5)))
+        assert {one.status for one in replies} == {200}
+        assert all(one.body == replies[0].body for one in replies)
+        assert replies[0].body["physicalStock"] == left
+        assert sum("Idempotent-Replayed" not in one.headers for one in replies) == 1
+        assert await _stock(api, product_id) == (left, 0, left)
+    for other in (_keyed(api, admin, "add", product_id, 6, "add"), _keyed(api, admin, "remove", product_id, 5, "add")):
+        reply = await other
+        assert (reply.status, reply.body["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")
+
+
+async def test_a_refused_change_is_not_remembered(api: Client) -> None:
+    admin = await api.person("admin")
+    product_id = await _stocked(api, admin, 3)
+    reply = await _keyed(api, admin, "remove", product_id, 4, "sold at the counter")
+    assert (reply.status, reply.body["code"]) == (409, "STOCK_HELD")
+    assert (await _change(api, admin, "add", product_id, 1)).status == 200
+    assert (await _keyed(api, admin, "remove", product_id, 4, "sold at the counter")).status == 200
+    assert await _stock(api, product_id) == (0, 0, 0)
 
 
 async def test_availability_is_told_without_holding_anything(api: Client) -> None:

@@ -4,7 +4,8 @@ from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Query, Response
+from fastapi import Query, Request, Response
+from pydantic import BaseModel
 
 from comanda import telemetry
 from comanda.accounts.accounts import Account
@@ -34,10 +35,12 @@ from comanda.api.bodies import (
 )
 from comanda.api.conditional import TAGGED, Asked, single
 from comanda.api.document import answers
+from comanda.api.once import Did, OptionalKey, answered, once
 from comanda.api.paging import Cursor, Numbers, cursor_of, next_link, read_cursor
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
 from comanda.api.security import Admin, Reader, Staff, router
+from comanda.db import Tx
 from comanda.failpoints import Boundary
 from comanda.field_errors import field_error
 from comanda.inventory import admin, reservations
@@ -60,6 +63,8 @@ CHANGE = Boundary("stock.change")
 RESERVE = Boundary("stock.reserve")
 END_RESERVATION = Boundary("stock.end_reservation")
 
+_KEYED = ("IDEMPOTENCY_KEY_REUSED", "IDEMPOTENCY_KEY_IN_USE")
+
 routes = router("/inventory", "inventory")
 
 
@@ -78,18 +83,26 @@ async def create(account: Admin, body: StockBody, parts: Given) -> StockAnswer:
             return _answer(stock)
 
 
-@routes.post("/add-stock", responses=answers("STOCK_NOT_FOUND", "STOCK_TOO_LARGE"))
-async def add_stock(account: Admin, body: AddStockBody, parts: Given) -> StockAnswer:
-    """Units that came in."""
+@routes.post("/add-stock", response_model=StockAnswer, responses=answers("STOCK_NOT_FOUND", "STOCK_TOO_LARGE", *_KEYED))
+async def add_stock(account: Admin, key: OptionalKey, body: AddStockBody, parts: Given, request: Request) -> Response:
+    """Units that came in.
+
+    With an `Idempotency-Key` a repeat is answered as the first one was, and nothing comes in twice.
+    """
     change = Change(body.product_id, body.quantity, body.movement_type, body.location, body.reason)
-    return await _change(parts, account, change)
+    return await _change(parts, account, key, request, body, change)
 
 
-@routes.post("/remove-stock", responses=answers("STOCK_NOT_FOUND", "STOCK_HELD"))
-async def remove_stock(account: Admin, body: RemoveStockBody, parts: Given) -> StockAnswer:
-    """Units that are gone. What orders hold can't go."""
+@routes.post("/remove-stock", response_model=StockAnswer, responses=answers("STOCK_NOT_FOUND", "STOCK_HELD", *_KEYED))
+async def remove_stock(
+    account: Admin, key: OptionalKey, body: RemoveStockBody, parts: Given, request: Request
+) -> Response:
+    """Units that are gone. What orders hold can't go.
+
+    With an `Idempotency-Key` a repeat is answered as the first one was, and nothing goes twice.
+    """
     change = Change(body.product_id, -body.quantity, body.movement_type, body.location, body.reason)
-    return await _change(parts, account, change)
+    return await _change(parts, account, key, request, body, change)
 
 
 @routes.post("/check-availability", responses=answers("PRODUCT_UNKNOWN"))
@@ -267,18 +280,25 @@ def _answer(stock: Stock) -> StockAnswer:
     )
 
 
-async def _change(parts: Parts, account: Account, change: Change) -> StockAnswer:
+async def _change(
+    parts: Parts, account: Account, key: str | None, request: Request, body: BaseModel, change: Change
+) -> Response:
+    async def work(tx: Tx) -> Did:
+        (changed,) = await admin.change(tx, [change], actor=account.id, correlation_id=telemetry.correlation_id())
+        match changed:
+            case NoStock():
+                raise Problem("STOCK_NOT_FOUND")
+            case HeldStock(free):
+                raise Problem("STOCK_HELD", Sentence("Only {free} units are free to go", free=free))
+            case TooMuchStock():
+                raise Problem("STOCK_TOO_LARGE")
+        return Did(change.product_id, _answer(changed), f"/api/v1/inventory/product/{change.product_id}")
+
+    if key is not None:
+        return await once(parts, account, key, request, body, work, status=200)
     async with parts.database.transaction(CHANGE) as tx:
-        changed = await admin.change(tx, [change], actor=account.id, correlation_id=telemetry.correlation_id())
-    match changed[0]:
-        case NoStock():
-            raise Problem("STOCK_NOT_FOUND")
-        case HeldStock(free):
-            raise Problem("STOCK_HELD", Sentence("Only {free} units are free to go", free=free))
-        case TooMuchStock():
-            raise Problem("STOCK_TOO_LARGE")
-        case stock:
-            return _answer(stock)
+        did = await work(tx)
+    return answered(did, status=200)
 
 
 async def _places(parts: Parts, product_id: UUID) -> list[Stock] | None:
