@@ -188,11 +188,11 @@ def test_a_header_names_what_there_is() -> None:
 @pytest.mark.parametrize(
     ("values", "field", "message"),
     [
-        ({"sku": "A", "price": "12.50"}, "price", "Input should be a valid integer"),
-        ({"sku": "A", "isActive": "yes"}, "isActive", "Input should be a valid boolean"),
-        ({"sku": "A", "attributes": "{]"}, "attributes", "Input should be a valid dictionary"),
-        ({"sku": "A", "weight": "1e3"}, "weight", "Input should be a valid number"),
-        ({"name": "x", "price": "x"}, "price", "Input should be a valid integer; sku: Field required"),
+        ({"sku": "A", "price": "12.50"}, "price", "A whole number is needed"),
+        ({"sku": "A", "isActive": "yes"}, "isActive", "true or false is needed"),
+        ({"sku": "A", "attributes": "{]"}, "attributes", "An object is needed"),
+        ({"sku": "A", "weight": "1e3"}, "weight", "A number is needed"),
+        ({"name": "x", "price": "x"}, "price", "A whole number is needed; sku: This field is required"),
     ],
 )
 def test_a_rejection_says_what_is_wrong(values: dict[str, str], field: str, message: str) -> None:

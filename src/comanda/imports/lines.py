@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from comanda.catalog.bodies import ProductPatch
+from comanda.field_errors import of_pydantic
 from comanda.fields import Body, Location, Sku
 from comanda.imports.files import Format, Head, Line, Malformed, json_of
 from comanda.inventory.admin import MOST
@@ -125,7 +126,7 @@ def judge(line: Line, kind: Kind, format_: Format) -> ProductLine | StockLine | 
     try:
         return LINES[kind].model_validate(values)
     except ValidationError as refused:
-        field, message = _told(refused.errors(include_url=False, include_context=False, include_input=False))
+        field, message = _told(refused.errors(include_url=False, include_input=False))
         return Rejection(line.number, line.text, field, "VALIDATION_FAILED", message)
 
 
@@ -136,10 +137,9 @@ def refused(line: Line, field: str, code: str, message: str) -> Rejection:
 def _told(errors: Sequence[Any]) -> tuple[str, str]:
     """The first wrong field, and what is wrong with each."""
     said = []
-    for error in errors[:_MOST_SAID]:
+    for error, told in zip(errors[:_MOST_SAID], of_pydantic(errors[:_MOST_SAID]), strict=True):
         place = _storable(".".join(str(part) for part in error["loc"]))[:_LONGEST_NAME]
-        message = "This field is not known" if error["type"] == "extra_forbidden" else error["msg"]
-        said.append((place, message.removeprefix("Value error, ")))
+        said.append((place, told.message))
     first, message = said[0]
     more = [f"{place}: {text}" if place else text for place, text in said[1:]]
     return first, _storable("; ".join([message, *more]))
