@@ -16,6 +16,7 @@ from comanda.payments.gateway import HttpGateway, InstantGateway
 from comanda.proof import invariants
 from comanda.saga.definition import Direction
 from comanda.settings import Settings
+from crash_drives import DRIVES
 from crash_scene import OBSTACLES, SETTINGS, UNITS, Pager, Scene
 from up import Up, eventually
 
@@ -82,20 +83,20 @@ async def scene(_running: _Running) -> AsyncIterator[Scene]:
 
 
 def test_every_boundary_has_something_that_leads_to_it() -> None:
-    assert sorted(_all()) == sorted(Scene.DRIVES)
+    assert sorted(_all()) == sorted(DRIVES)
 
 
-@pytest.mark.parametrize("name", sorted(Scene.DRIVES))
+@pytest.mark.parametrize("name", sorted(DRIVES))
 async def test_a_crash_there_loses_nothing(scene: Scene, name: str) -> None:
     """Whoever gets there dies before it; whoever comes again does it, and dies of that."""
     before, after = (scene.failpoints / f"{name}.{moment}" for moment in ("before", "after"))
     before.touch()
     after.touch()
-    await Scene.DRIVES[name](scene)
+    await DRIVES[name](scene)
     await eventually(lambda: not before.exists(), 20)
     await _mended(scene)
     if after.exists():  # nobody had to come again
-        await Scene.DRIVES[name](scene)
+        await DRIVES[name](scene)
         await eventually(lambda: not after.exists(), 20)
         await _mended(scene)
     await _check(scene)
