@@ -11,6 +11,10 @@ SELECT uuid_v7(), 'order', 1, uuid_v7(), 'RUNNING', 'process_payment', 'forward'
 -- name: vacuum
 VACUUM ANALYZE sagas;
 
+-- name: vacuums
+-- How many tables are being vacuumed or analyzed now.
+SELECT count(*) AS n FROM pg_stat_activity WHERE backend_type = 'autovacuum worker';
+
 -- name: rows
 -- The twelve largest tables; a partitioned one counts as one.
 SELECT whole.relname AS name, sum(greatest(part.reltuples, 0))::bigint AS rows
