@@ -70,7 +70,7 @@ async def fill(url: str, folder: Path, orders: int, fates: Sequence[int] = FATES
 
 
 async def _insert(url: str, waiting: list[str]) -> None:
-    # Rows that fit together as they are made: to look each reference up takes half of the time.
+    # Rows that fit together as they are made, as the doctor sees afterwards: no reference has to be looked up.
     settings = {"synchronous_commit": "off", "work_mem": "256MB", "session_replication_role": "replica"}
     connection = await asyncpg.connect(url, server_settings=settings)
     while waiting:

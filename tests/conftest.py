@@ -100,13 +100,14 @@ async def streams(redis_url: str) -> AsyncIterator[Streams]:
     await streams.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def _logs() -> None:
+    """As the processes write them. The library's own way draws each fault with all that is around it, for seconds."""
     telemetry.configure(level="warning", directory=None, process="tests")
 
 
 @pytest.fixture
-async def api(_logs: None, database_url: str, redis_url: str) -> AsyncIterator[Client]:
+async def api(database_url: str, redis_url: str) -> AsyncIterator[Client]:
     """The API as a client meets it. Orders are accepted, and nothing works on them."""
     async with running_api(database_url, redis_url) as client:
         yield client

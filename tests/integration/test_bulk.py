@@ -21,8 +21,6 @@ from comanda.saga import Done, Failed, Refused, Saga, verbs
 from comanda.sentences import Sentence
 from saga_stage import A, Stage, by_hand, engine, pump, stage
 
-pytestmark = pytest.mark.usefixtures("_logs")
-
 __all__ = ["stage"]
 
 FAST = Pace(rate=1000, crowd=100_000)

@@ -56,7 +56,7 @@ async def _api(pair: tuple[str, Standby], redis_url: str, lag: float = LAG, **se
 
 
 @pytest.fixture
-async def api(_logs: None, pair: tuple[str, Standby], standby: Standby, redis_url: str) -> AsyncIterator[Client]:
+async def api(pair: tuple[str, Standby], standby: Standby, redis_url: str) -> AsyncIterator[Client]:
     assert standby.running is not None
     async with _api(pair, redis_url) as client:
         await _until(client, is_used=True)

@@ -17,8 +17,6 @@ from comanda.saga.engine import Engine
 from saga_stage import LEASE, A, B, C, Outside, Stage, called, engine, pump, stage
 from shop import until
 
-pytestmark = pytest.mark.usefixtures("_logs")
-
 __all__ = ["stage"]
 
 

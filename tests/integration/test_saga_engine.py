@@ -17,8 +17,6 @@ from comanda.saga import Done, Failed, Later, Outcome, Refused, Saga, Start, sta
 from comanda.saga.definition import Direction
 from saga_stage import A, Answer, B, C, Stage, by_hand, engine, pump, stage
 
-pytestmark = pytest.mark.usefixtures("_logs")
-
 __all__ = ["stage"]
 
 

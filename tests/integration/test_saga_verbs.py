@@ -17,8 +17,6 @@ from comanda.saga.verbs import Acted, Verb
 from saga_stage import AT_ONCE, LEASE, A, B, C, Stage, by_hand, called, engine, pump, stage
 from shop import until
 
-pytestmark = pytest.mark.usefixtures("_logs")
-
 __all__ = ["stage"]
 
 BROKEN = Failed("the printer is on fire")

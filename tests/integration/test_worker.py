@@ -5,7 +5,6 @@ from contextlib import AsyncExitStack
 from functools import partial
 from uuid import UUID
 
-import pytest
 from redis.asyncio import Redis
 
 from comanda.messaging import switches
@@ -13,8 +12,6 @@ from comanda.messaging.streams import GROUP, Streams, stream_of
 from comanda.saga import Saga
 from saga_stage import A, B, C, Stage, stage, working
 from shop import until
-
-pytestmark = pytest.mark.usefixtures("_logs")
 
 __all__ = ["stage"]
 

@@ -12,7 +12,6 @@ STEPS = 10_000
 MOST_WALKS = 3
 
 
-@pytest.mark.usefixtures("_logs")
 @pytest.mark.parametrize("name", PLANS)
 def test_the_machine_finds_nothing(name: str, database_url: str, redis_url: str) -> None:
     plan, tally = PLANS[name], Tally()
