@@ -9,7 +9,7 @@ from fastapi import Depends, Request, Response
 from comanda.accounts.accounts import OPERATORS, Account
 from comanda.api.bodies import CancelBody, NoteBody, RefundBody, ReturnBody, ShipmentBody, UnitsBody
 from comanda.api.document import answers
-from comanda.api.once import Did, Key, OptionalKey, answered, hint, once
+from comanda.api.once import KEY_REFUSED, Did, Key, OptionalKey, answered, hint, once
 from comanda.api.order_answers import (
     NoteAnswer,
     OrderStatusAnswer,
@@ -55,7 +55,7 @@ NOTE = Boundary("orders.note")
 routes = router("/orders/{order_id}", "orders after the order")
 
 _STATE = ("ORDER_NOT_FOUND", "ORDER_STATE")
-_KEYED = ("IDEMPOTENCY_KEY_REQUIRED", "IDEMPOTENCY_KEY_REUSED", "IDEMPOTENCY_KEY_IN_USE")
+_KEYED = ("IDEMPOTENCY_KEY_REQUIRED", *KEY_REFUSED)
 _UNITS = ("ITEM_UNKNOWN", "UNITS_EXCEEDED", "NOTHING_LEFT")
 
 
@@ -121,7 +121,7 @@ async def cancel(
     "/shipments",
     status_code=201,
     response_model=ShipmentAnswer,
-    responses=answers(*_STATE, *_UNITS, "IDEMPOTENCY_KEY_REUSED", "IDEMPOTENCY_KEY_IN_USE"),
+    responses=answers(*_STATE, *_UNITS, *KEY_REFUSED),
 )
 async def ship(
     account: Operator,

@@ -35,7 +35,7 @@ from comanda.api.bodies import (
 )
 from comanda.api.conditional import TAGGED, Asked, single
 from comanda.api.document import answers
-from comanda.api.once import Did, OptionalKey, answered, once
+from comanda.api.once import KEY_REFUSED, Did, OptionalKey, answered, once
 from comanda.api.paging import Cursor, Numbers, cursor_of, next_link, read_cursor
 from comanda.api.parts import Given, Parts
 from comanda.api.problems import Problem
@@ -63,8 +63,6 @@ CHANGE = Boundary("stock.change")
 RESERVE = Boundary("stock.reserve")
 END_RESERVATION = Boundary("stock.end_reservation")
 
-_KEYED = ("IDEMPOTENCY_KEY_REUSED", "IDEMPOTENCY_KEY_IN_USE")
-
 routes = router("/inventory", "inventory")
 
 
@@ -83,7 +81,9 @@ async def create(account: Admin, body: StockBody, parts: Given) -> StockAnswer:
             return _answer(stock)
 
 
-@routes.post("/add-stock", response_model=StockAnswer, responses=answers("STOCK_NOT_FOUND", "STOCK_TOO_LARGE", *_KEYED))
+@routes.post(
+    "/add-stock", response_model=StockAnswer, responses=answers("STOCK_NOT_FOUND", "STOCK_TOO_LARGE", *KEY_REFUSED)
+)
 async def add_stock(account: Admin, key: OptionalKey, body: AddStockBody, parts: Given, request: Request) -> Response:
     """Units that came in.
 
@@ -93,7 +93,9 @@ async def add_stock(account: Admin, key: OptionalKey, body: AddStockBody, parts:
     return await _change(parts, account, key, request, body, change)
 
 
-@routes.post("/remove-stock", response_model=StockAnswer, responses=answers("STOCK_NOT_FOUND", "STOCK_HELD", *_KEYED))
+@routes.post(
+    "/remove-stock", response_model=StockAnswer, responses=answers("STOCK_NOT_FOUND", "STOCK_HELD", *KEY_REFUSED)
+)
 async def remove_stock(
     account: Admin, key: OptionalKey, body: RemoveStockBody, parts: Given, request: Request
 ) -> Response:

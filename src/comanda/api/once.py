@@ -22,6 +22,8 @@ from comanda.saga.definition import Due
 from comanda.saga.rescue import by_queue
 
 ONCE = Boundary("orders.follow_up")
+KEY_REFUSED = ("IDEMPOTENCY_KEY_REUSED", "IDEMPOTENCY_KEY_IN_USE")
+"""What may be wrong with a key that was given, for the `responses` of a route."""
 
 _LOOKS = 3
 _HINT_SECONDS = 0.1
