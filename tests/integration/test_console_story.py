@@ -6,12 +6,16 @@ import re
 import sys
 from html import unescape
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 from test_console_pages import scene
 
+from comanda.accounts import accounts
+from comanda.accounts.accounts import Account, Registration
 from comanda.checkout import story
+from comanda.orders import notes
+from comanda.orders.notes import Draft
 from shop import Shop, until
 
 
@@ -74,6 +78,22 @@ async def test_what_a_step_publishes_stands_after_its_attempt(database_url: str,
         )  # fmt: skip
         lines = await told(open_shop, none_left)
         assert lines.index("OrderCancelled") > max(n for n, line in enumerate(lines) if line.startswith("verify_stock"))
+
+
+async def test_a_note_is_told_with_the_address_of_who_wrote_it(database_url: str, redis_url: str) -> None:
+    async with scene(database_url, redis_url) as (_, open_shop, _):
+        coffee = (await open_shop.sells(coffee=5))["coffee"]
+        order_id = await open_shop.order({coffee: 1}, "pm_success")
+        async with open_shop.assembly.database.transaction() as tx:
+            (known,) = await accounts.register(tx, [Registration("rosa@example.com", "none", "Rosa", "Ruiz")])
+            assert isinstance(known, Account)
+            nobody = uuid4()
+            drafts = [Draft(order_id, "rings twice", is_public=False, actor=one) for one in (known.id, nobody)]
+            await notes.write(tx, drafts)
+            found = await story.tell(tx, order_id)
+        assert found is not None
+        written = [(line.what, line.who) for line in found.lines if line.source == "note"]
+        assert written == [("rings twice", "rosa@example.com"), ("rings twice", str(nobody))]
 
 
 async def test_the_command_line_and_the_page_tell_the_same_lines_in_the_same_order(

@@ -1,7 +1,8 @@
 """What a client has seen already: ETag, If-None-Match and If-Match (RFC 9110, 13).
 
 The tag of one thing is made of how it is shown, with the time of its last change, which never stands still: so it is a
-strong one. What may not be kept by anybody between (orders, accounts, webhooks) says so, as every answer does.
+strong one, and who sees more of it than others has another. What may not be kept by anybody between (orders, accounts,
+webhooks) says so, as every answer does.
 """
 
 import re
@@ -110,17 +111,16 @@ def marked(response: Response, shown: Shown) -> Shown:
     return shown
 
 
-def single(asked: Request, shown: Answer, *, tag: str | None = None, is_public: bool = False) -> Response:
+def single(asked: Request, shown: Answer, *, is_public: bool = False) -> Response:
     """One thing with its tag; 304 when the client has it.
 
     Args:
         asked: the request.
         shown: the answer.
-        tag: where it is shown to others otherwise, the tag of what everybody sees.
         is_public: may be kept, and asked about before each use.
     """
     content = _written(shown)
-    answer = tagged(asked, tag or _tag_of(content), content)
+    answer = tagged(asked, _tag_of(content), content)
     if not is_public:
         answer.headers["Cache-Control"] = "no-store"
     return answer

@@ -10,7 +10,7 @@ from fastapi import Query, Request, Response
 from comanda.accounts.accounts import Account
 from comanda.api.answers import AdminProductAnswer, AdminProductPage, ProductAnswer, ProductPage, numbered
 from comanda.api.bodies import Bound, Limit, Page, QueryTags, Search
-from comanda.api.conditional import SEEN, TAGGED, Asked, IfMatch, single, tag_of, tagged, unchanged
+from comanda.api.conditional import SEEN, TAGGED, Asked, IfMatch, marked, single, tagged, unchanged
 from comanda.api.document import answers
 from comanda.api.paging import around
 from comanda.api.parts import Given, Parts
@@ -52,7 +52,7 @@ async def create(_account: Admin, body: ProductBody, parts: Given, response: Res
             case product:
                 pass
     response.headers["Location"] = f"/api/v1/products/{product.id}"
-    return _told(product, response)
+    return marked(response, AdminProductAnswer.model_validate(product))
 
 
 @routes.get(
@@ -115,10 +115,9 @@ async def read(admin: AdminIfAny, product_id: UUID, parts: Given, asked: Asked) 
         product = (await products.find(tx, [product_id]))[0]
     if product is None:
         raise Problem("PRODUCT_NOT_FOUND")
-    shown = ProductAnswer.model_validate(product)
     if admin is None:
-        return single(asked, shown, is_public=True)
-    return single(asked, AdminProductAnswer.model_validate(product), tag=tag_of(shown))
+        return single(asked, ProductAnswer.model_validate(product), is_public=True)
+    return single(asked, AdminProductAnswer.model_validate(product))
 
 
 @routes.patch("/{product_id}", responses=answers("PRODUCT_NOT_FOUND", "CATEGORY_UNKNOWN"))
@@ -127,7 +126,7 @@ async def change(
 ) -> AdminProductAnswer:
     """Change some fields of a product. Orders keep the name and price that they were placed with."""
     async with parts.database.transaction(CHANGE) as tx:
-        await unchanged(tx, if_match, products.locked, product_id, ProductAnswer)
+        await unchanged(tx, if_match, products.locked, product_id, AdminProductAnswer)
         product = (await products.change(tx, [(product_id, body.changes())]))[0]
         if isinstance(product, CategoryUnknown):
             raise _unknown_category()
@@ -138,7 +137,7 @@ async def change(
 async def delete(_account: Admin, product_id: UUID, parts: Given, if_match: IfMatch) -> Response:
     """Take a product off the catalogue."""
     async with parts.database.transaction(DELETE) as tx:
-        await unchanged(tx, if_match, products.locked, product_id, ProductAnswer)
+        await unchanged(tx, if_match, products.locked, product_id, AdminProductAnswer)
         is_gone = (await products.delete(tx, [product_id]))[0]
     if not is_gone:
         raise Problem("PRODUCT_NOT_FOUND")
@@ -152,7 +151,7 @@ async def activate(
 ) -> AdminProductAnswer:
     """Put a product on sale."""
     async with parts.database.transaction(ACTIVATE) as tx:
-        await unchanged(tx, if_match, products.locked, product_id, ProductAnswer)
+        await unchanged(tx, if_match, products.locked, product_id, AdminProductAnswer)
         product = (await products.set_active(tx, [product_id], is_active=True))[0]
     return _changed(parts, product_id, product, response)
 
@@ -163,7 +162,7 @@ async def deactivate(
 ) -> AdminProductAnswer:
     """Take a product off sale."""
     async with parts.database.transaction(DEACTIVATE) as tx:
-        await unchanged(tx, if_match, products.locked, product_id, ProductAnswer)
+        await unchanged(tx, if_match, products.locked, product_id, AdminProductAnswer)
         product = (await products.set_active(tx, [product_id], is_active=False))[0]
     return _changed(parts, product_id, product, response)
 
@@ -172,13 +171,7 @@ def _changed(parts: Parts, product_id: UUID, product: Product | None, response: 
     if product is None:
         raise Problem("PRODUCT_NOT_FOUND")
     parts.catalogue.forget([product_id])
-    return _told(product, response)
-
-
-def _told(product: Product, response: Response) -> AdminProductAnswer:
-    """What a change answers with; the tag is the one that it is read with from now on."""
-    response.headers["ETag"] = tag_of(ProductAnswer.model_validate(product))
-    return AdminProductAnswer.model_validate(product)
+    return marked(response, AdminProductAnswer.model_validate(product))
 
 
 def _unknown_category() -> Problem:

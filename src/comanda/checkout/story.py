@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from comanda.accounts import accounts
 from comanda.audit import acts
 from comanda.checkout import causes
 from comanda.checkout.causes import Tried
@@ -101,8 +102,10 @@ async def tell(tx: Tx, order_id: UUID) -> Story | None:
         Line(one["at"], "operator", one["act"], _change(one["detail"]), one["reason"], one["actor"])
         for one in await acts.of_subjects(tx, named)
     ]
-    for note in (await notes.of_orders(tx, [order_id], is_for_staff=True))[order_id]:
-        first.append(Line(note.created_at, "note", note.text, who=str(note.actor)))
+    written = (await notes.of_orders(tx, [order_id], is_for_staff=True))[order_id]
+    writers = await accounts.find(tx, [one.actor for one in written])
+    for note, writer in zip(written, writers, strict=True):
+        first.append(Line(note.created_at, "note", note.text, who=writer.email if writer else str(note.actor)))
     first += [_attempt(row, about.get(subjects[row["saga_id"]], "")) for row in history]
     effects = [
         Line(move.at, "state", f"{move.from_state or '—'} → {move.to_state}", "", move.reason, move.actor)
