@@ -19,7 +19,7 @@ WEBHOOKS = "tests/acceptance/test_webhooks.py"
 FILES = "tests/integration/test_imports.py"
 WATCHING = "tests/acceptance/test_watching.py"
 HANGING = "tests/integration/test_webhooks.py"
-STREAMS = "tests/integration/test_streams.py"
+FEED = "tests/integration/test_feed.py"
 REPLICA = "tests/integration/test_replica.py"
 QUOTAS = "tests/unit/test_limits.py"
 RATES = "tests/unit/test_rate_limits.py"
@@ -150,9 +150,30 @@ SAGA = [
     Mutant(
         "a lease does not raise the token",
         "saga/log.sql",
-        "CASE WHEN given.is_leased THEN 1 ELSE 0 END",
+        "CASE WHEN there.is_leased THEN 1 ELSE 0 END",
         "0",
         _of(CALLS, "test_the_intent_is_committed_before_the_call_and_nothing_is_open_during_it"),
+    ),
+    Mutant(
+        "an order that waits for an operator has failed",
+        "saga/settling.py",
+        'one.direction, "stuck", move.reason',
+        'one.direction, "exhausted", move.reason',
+        _of(ORDER, "test_an_order_whose_charge_took_its_workers_away_is_as_it_was_until_an_operator_decides"),
+    ),
+    Mutant(
+        "nobody looks after orphans while a queue is busy",
+        "saga/rescue.py",
+        "if one.is_orphan or one.queue not in busy",
+        "if one.queue not in busy",
+        _of(WORKER, "test_what_a_dead_worker_had_in_hand_is_offered_however_busy_its_queue_is"),
+    ),
+    Mutant(
+        "a paused queue goes on with what was read",
+        "worker.py",
+        "while ids and not stop.is_set() and not self._is_paused(queue):",
+        "while ids and not stop.is_set():",
+        _of(WORKER, "test_a_queue_that_is_paused_begins_nothing_more_of_what_a_worker_has_in_hand"),
     ),
     Mutant(
         "a claim does not lock",
@@ -370,9 +391,16 @@ ACCEPTANCE = [
     Mutant(
         "a key that was taken is a verdict",
         "checkout/place_order.py",
-        'decided = [row for row in rows if row["verdict"] != "taken"]',
+        'decided = [row for row in rows if row["verdict"] not in _PERHAPS_KNOWN]',
         "decided = rows",
         _of(PLACING, "test_a_key_that_was_taken_is_no_verdict_before_it_is_looked_up"),
+    ),
+    Mutant(
+        "who has too many under way is not looked up",
+        "checkout/place_order.py",
+        'frozenset({"taken", "full"})',
+        'frozenset({"taken"})',
+        _of(PLACING, "test_who_asks_again_for_the_last_that_was_allowed_is_told_that_it_was_accepted"),
     ),
     Mutant(
         "a key is good for any body",
@@ -622,21 +650,21 @@ EVENTS_TO_OTHERS = [
         "api/feed.py",
         "            self.end()\n            return\n        self._told.add",
         "            return\n        self._told.add",
-        _of(STREAMS, "test_who_resumes_and_reads_too_slowly_is_sent_away_and_misses_nothing"),
+        _of(FEED, "test_who_resumes_and_reads_too_slowly_is_sent_away_and_misses_nothing"),
     ),
     Mutant(
         "what comes meanwhile overtakes what was missed",
         "api/feed.py",
         "for event in (*missed, *early):",
         "for event in (*early, *missed):",
-        _of(STREAMS, "test_who_resumes_and_reads_too_slowly_is_sent_away_and_misses_nothing"),
+        _of(FEED, "test_who_resumes_and_reads_too_slowly_is_sent_away_and_misses_nothing"),
     ),
     Mutant(
         "who resumes is told again what was seen",
         "api/feed.py",
         "        self._told.update(known)\n",
         "",
-        _of(STREAMS, "test_what_was_read_from_postgresql_is_not_told_again_by_redis"),
+        _of(FEED, "test_what_was_read_from_postgresql_is_not_told_again_by_redis"),
     ),
     Mutant(
         "a page outlives the product on it",

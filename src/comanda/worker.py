@@ -203,7 +203,7 @@ class Worker:
 
     async def _look(self, queue: str, stop: asyncio.Event) -> None:
         """Claim from PostgreSQL itself, as long as there is something."""
-        while not stop.is_set():
+        while not stop.is_set() and not self._is_paused(queue):
             limit = await self._granted(queue, max(0, min(_BATCH, self._room(queue))))
             if limit == 0:
                 return
@@ -218,12 +218,12 @@ class Worker:
 
         `is_again`: another worker had them before, and may have died of them.
 
-        What is left when the worker is told to stop is hinted at again, for the others.
+        What is left when the worker is told to stop, or the queue to pause, is hinted at again.
         """
         ids = list(dict.fromkeys(one for hint in hints for one in hint.ids or []))
         self._lanes.in_hand[queue] += len(ids)
         try:
-            while ids and not stop.is_set():
+            while ids and not stop.is_set() and not self._is_paused(queue):
                 self._lanes.freed.clear()
                 limit = await self._granted(queue, self._worthwhile(queue, len(ids)))
                 if limit <= 0:

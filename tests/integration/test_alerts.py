@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_network
+from uuid import uuid4
 
 import pytest
 
 from comanda.errors import DependencyFault
 from comanda.notifications.alerts import Webhook
+from comanda.webhooks.sender import NotSent, Request, Sender
 
 
 @asynccontextmanager
@@ -67,3 +70,18 @@ async def test_nobody_there_is_said() -> None:
     async with Webhook("http://127.0.0.1:1/hook", timeout=1) as webhook:
         with pytest.raises(DependencyFault, match=r"does not answer: .+"):
             await webhook.post(b"{}", "key-1")
+
+
+async def test_what_is_no_http_is_told_without_the_path_which_may_be_a_secret() -> None:
+    """Viewers read it, at the queue and at the job; addresses are for admins alone."""
+    async with answering(b"no such protocol") as (url, asked):
+        secret = f"{url}/T0PSECRET?key=s3cr3t"
+        async with Webhook(secret, timeout=5) as webhook, Sender(timeout=5, allowed=[ip_network("127.0.0.0/8")]) as one:
+            with pytest.raises(DependencyFault, match=r"does not answer: .+http://127\.0\.0\.1:\d+") as alert:
+                await webhook.post(b"{}", "key-1")
+            with pytest.raises(NotSent, match=r"http://127\.0\.0\.1:\d+") as event:
+                await one.post(Request(secret, "message", "{}", (b"s" * 32,), uuid4()))
+    assert len(asked) == 2
+    assert all(b"T0PSECRET" in one for one in asked)
+    assert "SECRET" not in f"{alert.value} {event.value}"
+    assert "s3cr3t" not in f"{alert.value} {event.value}"

@@ -42,6 +42,22 @@ async def test_nothing_is_sent_to_what_is_switched_off(api: Client) -> None:
     assert (await api.post(f"{path}/redeliver", since, token=admin.token)).body == {"deliveries": 1}
 
 
+async def test_who_sent_something_stands_in_the_audit(api: Client) -> None:
+    admin = await api.person("admin")
+    path = await made(api, admin)
+    delivery = await pinged(api, admin, path)
+    await ended(api)
+    await api.post(f"{delivery}/redeliver", None, token=admin.token)
+    await api.post(f"{path}/redeliver", {"since": rfc3339(now() - timedelta(hours=1))}, token=admin.token)
+    async with api.database.connection() as tx:
+        told = await tx.fetch("SELECT act, actor, subject, detail::text AS detail FROM audit ORDER BY id")
+    endpoint, sent = path.rpartition("/")[2], delivery.rpartition("/")[2]
+    assert {(row["actor"], row["subject"]) for row in told} == {(admin.email, endpoint)}
+    assert [row["act"] for row in told] == ["webhook.create", "webhook.test", "webhook.redeliver", "webhook.redeliver"]
+    assert sent in told[2]["detail"]
+    assert told[3]["detail"] == '{"deliveries": 1}'
+
+
 async def test_what_is_deleted_is_gone_with_its_log(api: Client) -> None:
     admin = await api.person("admin")
     path = await made(api, admin)

@@ -380,7 +380,13 @@ async def test_webhooks_are_sent_again_with_a_reason(api: Client) -> None:
         async with api.database.connection() as tx:
             assert await tx.fetchval("SELECT count(*) FROM webhook_deliveries WHERE is_again") == 1
             assert await tx.fetchval("SELECT reason FROM audit WHERE act = 'webhook.redeliver'") == "they are back"
-        assert "OrderCreated" in (await one.get(f"/admin/webhooks/{endpoint.id}")).text
+        page = (await one.get(f"/admin/webhooks/{endpoint.id}")).text
+        assert "OrderCreated" in page
+        assert path in page
+        async with api.database.transaction() as tx:
+            await tx.execute("UPDATE webhook_endpoints SET is_active = false, disabled_reason = 'GONE'")
+        assert path not in (await one.get(f"/admin/webhooks/{endpoint.id}")).text, "nothing is sent to what is off"
+        assert (await one.post(path, {"reason": "they are back"})).status == 409
 
 
 def test_every_text_of_the_templates_is_spoken_in_spanish() -> None:

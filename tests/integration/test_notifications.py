@@ -29,3 +29,20 @@ async def test_a_confirmation_that_was_retracted_during_its_call_is_not_tried_ag
             # If it went out all the same, that is what is true.
             await delivery.record(tx, jobs, ["provider-1"])
             assert await tx.fetchval("SELECT state FROM notifications") == "SENT"
+
+
+async def test_a_confirmation_that_was_given_up_on_is_not_sent_round_again_once_its_order_is_cancelled(
+    database_url: str, redis_url: str
+) -> None:
+    async with shop(database_url, redis_url, workers=0, has_relay=False) as here:
+        order_id = await here.order({(await here.sells(apple=1))["apple"]: 1})
+        delivery = Delivery(provider := MockProvider(here.database))
+        notifications = Notifications(delivery_saga(provider, Policy()))
+        async with here.database.transaction() as tx:
+            await notifications.confirm(tx, [order_id])
+            ((message,),) = await tx.fetch("SELECT id FROM notifications")
+            jobs = [Job(message, message, "k", 1, time.time())]
+            await tx.execute("UPDATE notifications SET state = 'FAILED', error = 'given up on'")
+            assert isinstance((await delivery.prepare(tx, jobs))[0], Outgoing), "who redrives its letter sends it"
+            await notifications.retract(tx, [order_id])
+            assert await delivery.prepare(tx, jobs) == [Done()]

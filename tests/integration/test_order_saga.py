@@ -1,6 +1,7 @@
 """An order's whole way, on real engines: confirmed, or wholly undone."""
 
 import asyncio
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -8,6 +9,9 @@ import pytest
 from comanda.checkout.place_order import Accepted, Rejected
 from comanda.inventory import stock
 from comanda.saga import verbs
+from comanda.saga.batch import Result
+from comanda.saga.engine import Engine
+from comanda.saga.verbs import Verb
 from shop import FakeGateway, shop, until
 
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -303,6 +307,41 @@ async def test_a_refund_that_fails_is_stuck_visible_and_can_be_redriven(database
         who = await here.ask("SELECT worker, detail FROM saga_attempts WHERE outcome = 'operator'")
         assert [(row["worker"], row["detail"]) for row in who] == [("ana", "retry: gateway repaired")]
         assert await here.value("SELECT redriven_by FROM dead_letters") == "ana"
+
+
+@pytest.mark.parametrize("verb", ["retry", "skip"])
+async def test_an_order_whose_charge_took_its_workers_away_is_as_it_was_until_an_operator_decides(
+    database_url: str, redis_url: str, verb: Verb
+) -> None:
+    async with shop(database_url, redis_url, workers=0, has_relay=False) as here:
+        goods = await here.sells(apple=10)
+        order_id = await here.order({goods["apple"]: 1})
+        stands = "SELECT sagas.state, orders.state FROM sagas JOIN orders ON orders.saga_id = sagas.id"
+
+        async def begin(queue: str, lease: timedelta = timedelta(0)) -> Result:
+            sagas = here.assembly.sagas
+            one = Engine(here.database, sagas, worker="w", lease=lease, serves=lambda _: True, room=lambda _: 1)
+            return await one.run_again(queue, None, 10)
+
+        await begin("order-processing")
+        # Whoever begins the call dies of it.
+        while (await here.ask(stands))[0][0] == "RUNNING":
+            await begin("payment-processing")
+        assert tuple((await here.ask(stands))[0]) == ("COMPENSATION_FAILED", "PAYMENT_PENDING")
+        assert await here.value("SELECT reason FROM sagas WHERE subject = $1", order_id) == "WORKERS_LOST"
+        assert "OrderFailed" not in await here.events(order_id), "nobody has given it up"
+        async with here.database.transaction() as tx:
+            await verbs.act(tx, here.by_hand, [order_id], verb, actor="ana", reason="the worker is mended")
+        for queue in ("payment-processing", "inventory-management", "order-processing"):
+            for call in (await begin(queue, timedelta(seconds=30))).calls:
+                engine = Engine(
+                    here.database, here.assembly.sagas, worker="w", lease=timedelta(seconds=30),
+                    serves=lambda _: True, room=lambda _: 1,
+                )  # fmt: skip
+                await engine.call(call)
+        (order,) = await here.ended(order_id)
+        assert (order["state"], order["failure_reason"]) == ("CONFIRMED", None)
+        assert here.gateway.kept(order_id) == (1000 if verb == "retry" else 0)
 
 
 async def test_two_hundred_customers_at_once_for_twenty_pieces(database_url: str, redis_url: str) -> None:

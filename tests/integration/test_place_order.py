@@ -44,6 +44,27 @@ async def test_nobody_has_more_orders_under_way_than_allowed(database_url: str, 
         await most.drain()
 
 
+async def test_who_asks_again_for_the_last_that_was_allowed_is_told_that_it_was_accepted(
+    database_url: str, redis_url: str
+) -> None:
+    async with shop(database_url, redis_url, workers=0, has_relay=False) as here:
+        (product,) = (await here.sells(apple=100)).values()
+        assembly = here.assembly
+        most = PlaceOrder(here.database, assembly.streams, assembly.catalogue, assembly.order, most_open=1)
+        first = await here.place({product: 1}, key="lost", at=most)
+        assert isinstance(first, Accepted)
+        again = await here.place({product: 1}, key="lost", at=most)
+        assert again == Accepted(first.order_id, first.answer, is_replay=True)
+        codes = [
+            one.code
+            for one in (await here.place({product: 2}, key="lost", at=most), await here.place({product: 1}, at=most))
+            if isinstance(one, Rejected)
+        ]
+        assert codes == ["IDEMPOTENCY_KEY_REUSED", "TOO_MANY_OPEN_ORDERS"]
+        assert await here.value("SELECT count(*) FROM orders") == 1
+        await most.drain()
+
+
 async def test_a_disabled_account_orders_nothing(database_url: str, redis_url: str) -> None:
     async with shop(database_url, redis_url, workers=0, has_relay=False) as here:
         (product,) = (await here.sells(apple=100)).values()

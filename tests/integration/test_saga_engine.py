@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from comanda.db import Tx
-from comanda.messaging import dead_letters
 from comanda.resilience.backoff import Policy
 from comanda.saga import Done, Failed, Later, Outcome, Refused, Saga, Start, start, verbs
 from comanda.saga.definition import Direction
@@ -189,9 +188,8 @@ async def test_a_compensation_that_fails_is_stuck_said_and_redriven(stage: Stage
     assert (await pump(one)).total() == 0, "it is nobody's to take"
     stage.answers["two", "backward"] = lambda _: Done()
     async with stage.database.transaction() as tx:
-        marked = await dead_letters.mark_redriven(tx, None, actor="ana", reason="repaired")
-        assert list(marked.values()) == [row["id"]]
-        acted, result = await verbs.act(tx, by_hand(saga), [row["id"]], "retry", actor="ana", reason="repaired")
+        acted, closed, result = await verbs.redrive(tx, by_hand(saga), None, actor="ana", reason="repaired", limit=10)
+    assert closed == {letter["id"]}
     assert [(one.saga_id, one.refusal) for one in acted] == [(row["id"], None)]
     assert result.onward == {(A, 1): [row["id"]]}
     await pump(one)

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
@@ -10,7 +11,8 @@ from redis.asyncio import Redis
 from comanda.messaging import switches
 from comanda.messaging.streams import GROUP, Streams, stream_of
 from comanda.saga import Saga
-from saga_stage import A, B, C, Stage, stage, working
+from comanda.saga.rescue import Rescuer
+from saga_stage import A, B, C, Stage, engine, stage, working
 from shop import until
 
 __all__ = ["stage"]
@@ -133,6 +135,54 @@ async def test_a_paused_queue_does_nothing_until_it_is_resumed(stage: Stage, red
         async with stage.database.connection() as tx:
             await switches.set_paused(tx, A, is_paused=False, actor="ana")
         await until(lambda: stage.ask("SELECT 1 FROM effects WHERE what = 'two' HAVING count(*) = 5"))
+
+
+async def test_a_queue_that_is_paused_begins_nothing_more_of_what_a_worker_has_in_hand(
+    stage: Stage, redis_url: str, redis: Redis
+) -> None:
+    saga = Saga("s", [stage.local("one", A)])
+    async with stage.database.connection() as tx:
+        await switches.set_limit(tx, A, 5, actor="ana")
+    async with working(stage, redis_url, saga) as streams:
+        await streams._create_groups(A)
+        await begun(stage, streams, saga, 100)
+        await until(partial(_is_read, redis, stream_of(A, 1)))
+        async with stage.database.connection() as tx:
+            await switches.set_paused(tx, A, is_paused=True, actor="ana")
+        # What it had in hand is there for whoever goes on, under a message that nobody has read.
+        await until(partial(_is_unread, redis, stream_of(A, 1)))
+        assert 0 < (await stage.states())["RUNNING"] < 100
+        async with stage.database.connection() as tx:
+            await switches.set_limit(tx, A, None, actor="ana")
+            await switches.set_paused(tx, A, is_paused=False, actor="ana")
+        await until(partial(_are_completed, stage, 100))
+
+
+async def _is_unread(redis: Redis, stream: str) -> bool:
+    (group,) = await redis.xinfo_groups(stream)
+    return bool(group["lag"] and not group["pending"])
+
+
+async def test_what_a_dead_worker_had_in_hand_is_offered_however_busy_its_queue_is(
+    stage: Stage, streams: Streams
+) -> None:
+    step, _ = stage.remote("pay", A)
+    saga = Saga("s", [step])
+    orphan, waits = await stage.begin(saga, 2)
+    ids = {subject: (await stage.saga(subject))["id"] for subject in (orphan, waits)}
+    await streams._create_groups(A)
+    await streams.offer(A, list(ids.values()))  # unread: the workers are behind
+    (call,) = (await engine(stage, saga, lease=timedelta(0)).run(A, [ids[orphan]], 1)).calls
+    assert call.job.subject == orphan
+    async with stage.database.transaction() as tx:
+        await tx.execute("UPDATE sagas SET updated_at = now() - interval '1 minute'")
+    rescuer = Rescuer(stage.database, streams)
+    assert await rescuer.offer_again(0.0) == 1
+    hints = await streams.read(A, "somebody", 10)
+    offered = [one for hint in hints for one in hint.ids or ()]
+    assert offered.count(ids[orphan]) == 2
+    assert offered.count(ids[waits]) == 1
+    assert await rescuer.offer_again(60.0) == 2, "once all is read, whatever is due is offered"
 
 
 async def test_a_limit_holds_and_can_be_lifted_while_workers_run(stage: Stage, redis_url: str) -> None:

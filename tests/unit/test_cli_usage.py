@@ -1,5 +1,6 @@
 """What the command line takes, and what it says where it can't go on."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,9 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from comanda.audit.acts import is_blank
+from comanda.cli.running import located
 from comanda.cli.table import app
 from comanda.errors import ConfigurationFault
 from comanda.proof import instance
+from comanda.proof.instance import Instance
 from comanda.settings import Settings
 
 UNSEEN = ["", "  ", "\t\n", "\u200b\u200d", "\ufeff \u2060", "\u3164", "\u2800"]
@@ -22,6 +25,30 @@ ENDPOINT = "00000000-0000-7000-8000-000000000001"
 def test_what_nobody_sees_is_no_reason(reason: str) -> None:
     assert is_blank(reason)
     assert not is_blank(f"{reason}.{reason}")
+
+
+@pytest.mark.parametrize("extra", [[], ["--dry-run"]])
+def test_a_report_is_never_written_over_the_file_that_is_read(tmp_path: Path, extra: list[str]) -> None:
+    file, link = tmp_path / "products.csv", tmp_path / "link.csv"
+    file.write_text("sku,name,price\nA,Apple,100\n")
+    link.symlink_to(file)
+    for report in (file, link):
+        ran = CliRunner().invoke(app, ["import", "products", str(file), "--rejections", str(report), *extra])
+        assert isinstance(ran.exception, ConfigurationFault)
+        assert "--rejections needs another" in str(ran.exception)
+    assert file.read_text() == "sku,name,price\nA,Apple,100\n"
+
+
+def test_parts_of_two_instances_are_none(tmp_path: Path) -> None:
+    here = {"api": "http://127.0.0.1:1", "gateway": "http://127.0.0.1:2", "databaseUrl": "postgresql://here/here",
+            "redisUrl": "redis://here"}  # fmt: skip
+    (tmp_path / instance.UP_FILE).write_text(json.dumps(here))
+    other = Settings(database_url="postgresql://shop/shop", redis_url="redis://shop")
+    assert located(other, tmp_path).gateway_url == "", "a refund of the one is nothing to the other's gateway"
+    with pytest.raises(ConfigurationFault, match="COMANDA_REDIS_URL"):
+        located(Settings(database_url="postgresql://shop/shop"), tmp_path)
+    for same in (Settings(), Settings(database_url=here["databaseUrl"])):
+        assert located(same, tmp_path) == Instance(*here.values())
 
 
 @pytest.mark.parametrize("reason", [None, *UNSEEN])

@@ -4,8 +4,10 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address, ip_network
 
 import pytest
+import yarl
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from comanda.networks import without_address
 from comanda.resilience.backoff import Policy
 from comanda.webhooks.model import is_signed, shown, signature, unshown, wrong_address, wrong_url
 
@@ -112,3 +114,18 @@ def test_a_schedule_is_followed_and_then_over() -> None:
     policy = Policy(schedule=(timedelta(seconds=5), timedelta(minutes=5)), jitter=0)
     assert [policy.wait(attempt, 0.5) for attempt in (1, 2)] == [timedelta(seconds=5), timedelta(minutes=5)]
     assert [policy.is_over(attempt, timedelta(days=9)) for attempt in (1, 2, 3)] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://Hooks.Example.com/services/T0PSECRET", "https://hooks.example.com"),
+        ("https://h.example:443/T0P SECRET/É?x=1", "https://h.example"),
+        ("http://h.example:8080/T0PSECRET", "http://h.example:8080"),
+        ("http://user:T0PSECRET@h.example/", "http://h.example"),
+    ],
+)
+def test_of_an_address_only_where_it_leads_is_told_however_it_is_spelt(url: str, origin: str) -> None:
+    for spelt in (url, str(yarl.URL(url)), yarl.URL(url).human_repr()):
+        assert without_address(TimeoutError(f"nobody answers at {spelt}"), url) == f"nobody answers at {origin}"
+    assert without_address(TimeoutError(), url) == "TimeoutError"

@@ -7,7 +7,7 @@ from comanda.resilience.loops import loop
 from comanda.saga import log
 
 _LOOK_EVERY = 0.25  # seconds
-_AT_LEISURE = ("webhook", "alert")  # what others are told, and when, is no reason to refuse an order
+_AT_LEISURE = ("webhook", "alert", "notification")  # who is told, and when, is no reason to refuse an order
 
 
 class Admission:

@@ -56,7 +56,7 @@ async def _expected(
         Header(alias="If-Match", description="The ETag that it had when you read it: has it changed since, 412"),
     ] = None,
 ) -> frozenset[str] | None:
-    given = _of(request, "if-match")
+    given = header_of(request, "if-match")
     # `*` asks for no more than that it is there, and what isn't is a 404.
     return None if given is None or given.strip() == "*" else strong(given)
 
@@ -129,9 +129,14 @@ def single(asked: Request, shown: Answer, *, is_public: bool = False) -> Respons
 def tagged(request: Request, tag: str, content: bytes) -> Response:
     """JSON with its tag; 304 without it when the client has that already."""
     headers = {"ETag": tag, "Cache-Control": "no-cache"}
-    if is_known(_of(request, "if-none-match"), tag):
+    if is_known(header_of(request, "if-none-match"), tag):
         return Response(status_code=304, headers=headers)
     return Response(content, headers=headers, media_type="application/json")
+
+
+def header_of(request: Request, header: str) -> str | None:
+    """A header that holds a list: its lines are one. None where there is none."""
+    return ", ".join(request.headers.getlist(header)) if header in request.headers else None
 
 
 def is_known(if_none_match: str | None, tag: str) -> bool:
@@ -140,11 +145,6 @@ def is_known(if_none_match: str | None, tag: str) -> bool:
         return False
     known = {one.strip().removeprefix("W/") for one in if_none_match.split(",")}
     return "*" in known or tag.removeprefix("W/") in known
-
-
-def _of(request: Request, header: str) -> str | None:
-    """Lines of one header are one list."""
-    return ", ".join(request.headers.getlist(header)) if header in request.headers else None
 
 
 def _written(shown: Answer) -> bytes:

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from comanda import telemetry
 from comanda.accounts.accounts import STAFF, Account
-from comanda.api.conditional import SEEN, Asked, is_known, tagged
+from comanda.api.conditional import SEEN, Asked, header_of, is_known, tagged
 from comanda.api.document import answers
 from comanda.api.feed import Feed, Told, Watch
 from comanda.api.order_answers import OrderStatusAnswer, status_answer
@@ -118,7 +118,7 @@ async def status(
 ) -> Response:
     """Where an order stands. With `wait` the answer comes when it has ended, or when `If-None-Match` is out of date."""
     found = await visible(parts, account, order_id)
-    known = request.headers.get("if-none-match")
+    known = header_of(request, "if-none-match")
     if wait and not _is_news(found, known) and parts.feed.has_room(account.id, _most(account)):
         request.scope["comanda.unhurried"] = request.scope["comanda.is_stream"] = True
         found = await _news(parts, account, request, found, known, wait)
@@ -152,7 +152,8 @@ def _is_news(found: Status, known: str | None) -> bool:
 
 
 def _tag(found: Status) -> str:
-    return f'"{found.updated_at.timestamp():.6f}-{found.saga_state}-{found.reached}"'
+    # `updated_at` is when a transaction began: one that began earlier may have ended later.
+    return f'"{found.updated_at.timestamp():.6f}-{found.state}-{found.saga_state}-{found.reached}"'
 
 
 def _most(account: Account) -> int | None:

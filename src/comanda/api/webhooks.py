@@ -176,7 +176,7 @@ async def rotate(account: Admin, webhook_id: UUID, parts: Given) -> WebhookSecre
 
 
 @routes.post("/{webhook_id}/test", status_code=202, responses=answers("WEBHOOK_NOT_FOUND", "WEBHOOK_DISABLED"))
-async def test(_account: Admin, webhook_id: UUID, parts: Given, response: Response) -> DeliveryAnswer:
+async def test(account: Admin, webhook_id: UUID, parts: Given, response: Response) -> DeliveryAnswer:
     """Send a `webhook.test`; look at its delivery for what came of it."""
     await _listening(parts, webhook_id)
     correlation_id = telemetry.correlation_id() or str(webhook_id)
@@ -184,6 +184,7 @@ async def test(_account: Admin, webhook_id: UUID, parts: Given, response: Respon
         saga = parts.assembly.definitions.webhook
         ids, due = await deliveries.ping(tx, saga, [webhook_id], correlation_id, now())
         (sent,) = await deliveries.find(tx, ids)
+        await acts.note(tx, [Act(account.email, "webhook.test", str(webhook_id))])
     await hint(parts, due)
     assert sent is not None  # it was written in this transaction
     response.headers["Location"] = f"/api/v1/webhooks/{webhook_id}/deliveries/{sent.id}"
@@ -231,7 +232,7 @@ async def delivery(_account: Admin, webhook_id: UUID, delivery_id: UUID, parts: 
     status_code=202,
     responses=answers("WEBHOOK_NOT_FOUND", "DELIVERY_NOT_FOUND", "WEBHOOK_DISABLED", "DELIVERY_UNDER_WAY"),
 )
-async def redeliver_one(_account: Admin, webhook_id: UUID, delivery_id: UUID, parts: Given) -> RedeliveryAnswer:
+async def redeliver_one(account: Admin, webhook_id: UUID, delivery_id: UUID, parts: Given) -> RedeliveryAnswer:
     """Send it once more, under the same id: a receiver that has it knows that it has."""
     await _listening(parts, webhook_id)
     found = await _sent(parts, webhook_id, delivery_id)
@@ -239,12 +240,15 @@ async def redeliver_one(_account: Admin, webhook_id: UUID, delivery_id: UUID, pa
         raise Problem("DELIVERY_UNDER_WAY")
     async with parts.database.transaction(SEND) as tx:
         made, due = await deliveries.send_again(tx, parts.assembly.definitions.webhook, webhook_id, ids=[delivery_id])
+        if made:
+            again = {"delivery": str(delivery_id), "again": str(made[0])}
+            await acts.note(tx, [Act(account.email, "webhook.redeliver", str(webhook_id), detail=again)])
     await hint(parts, due)
     return RedeliveryAnswer(deliveries=len(made))
 
 
 @routes.post("/{webhook_id}/redeliver", status_code=202, responses=answers("WEBHOOK_NOT_FOUND", "WEBHOOK_DISABLED"))
-async def redeliver(_account: Admin, webhook_id: UUID, body: RedeliverBody, parts: Given) -> RedeliveryAnswer:
+async def redeliver(account: Admin, webhook_id: UUID, body: RedeliverBody, parts: Given) -> RedeliveryAnswer:
     """Send a range of time once more, in the order that it had; 10,000 at the most. `until` itself is left out."""
     if body.until is not None and body.until <= body.since:
         raise Problem("VALIDATION_FAILED", errors=[field_error("until", "no_time_between", since=rfc3339(body.since))])
@@ -252,6 +256,8 @@ async def redeliver(_account: Admin, webhook_id: UUID, body: RedeliverBody, part
     async with parts.database.transaction(SEND) as tx:
         saga = parts.assembly.definitions.webhook
         made, due = await deliveries.send_again(tx, saga, webhook_id, since=body.since, until=body.until)
+        sent = {"deliveries": len(made)}
+        await acts.note(tx, [Act(account.email, "webhook.redeliver", str(webhook_id), detail=sent)])
     await hint(parts, due)
     return RedeliveryAnswer(deliveries=len(made))
 

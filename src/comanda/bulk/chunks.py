@@ -15,7 +15,6 @@ from comanda.bulk.selection import MOST, Selected
 from comanda.db import Database, Tx
 from comanda.errors import DependencyFault, Overrun
 from comanda.failpoints import Boundary
-from comanda.messaging import dead_letters
 from comanda.saga import verbs
 from comanda.saga.settling import Settling
 from comanda.sentences import Sentence
@@ -169,13 +168,13 @@ async def _redrive(
     tx: Tx, settling: Settling, items: Sequence[Item], *, actor: str, reason: str, bulk: UUID
 ) -> tuple[list[Came], Onward]:
     letters = [item.letter_id for item in items if item.letter_id is not None]
-    marked = await dead_letters.mark_redriven(tx, letters, actor=actor, reason=reason, limit=len(letters))
-    sagas = {saga: None for saga in marked.values() if saga is not None}
-    acted, result = await verbs.act(tx, settling, list(sagas), "retry", actor=actor, reason=reason, bulk=bulk)
+    acted, were_open, result = await verbs.redrive(
+        tx, settling, letters, actor=actor, reason=reason, limit=len(letters), bulk=bulk
+    )
     found = {one.saga_id: one for one in acted}
     came = []
     for item in items:
-        if item.letter_id not in marked:
+        if item.letter_id not in were_open:
             came.append(Came(item.position, "refused", said="somebody else has taken care of this letter"))
         elif item.saga_id is None:
             came.append(Came(item.position, "done", stands="closed: nobody could read it"))

@@ -95,6 +95,7 @@ _BARRED = Rejected("UNAUTHENTICATED", "This account is disabled.")
 _FULL = Rejected("TOO_MANY_OPEN_ORDERS", "Too many orders are under way: wait until some have ended.")
 _REUSED = Rejected("IDEMPOTENCY_KEY_REUSED", "This idempotency key was used with another body: use a new key.")
 _VERDICTS = {"stale": _STALE, "barred": _BARRED, "full": _FULL}
+_PERHAPS_KNOWN = frozenset({"taken", "full"})
 
 
 class PlaceOrder:
@@ -231,10 +232,10 @@ class PlaceOrder:
                             verdicts[row["id"]] = Accepted("", b"")
                     left = [draft for draft in in_order if draft.id not in verdicts]
                     rows = await ACCEPT.rows(tx, *self._columns(left)) if left else []
-                    # A key that was taken is no verdict yet: if its look-up fails, it has to be asked for again.
-                    decided = [row for row in rows if row["verdict"] != "taken"]
+                    # What a key may be known for is no verdict yet: if its look-up fails, it has to be asked for again.
+                    decided = [row for row in rows if row["verdict"] not in _PERHAPS_KNOWN]
                     verdicts |= {row["id"]: _VERDICTS.get(row["verdict"], Accepted("", b"")) for row in decided}
-                    await self._look_up_taken(tx, in_order, rows, verdicts)
+                    await self._look_up_known(tx, in_order, rows, verdicts)
                 break
             except DatabaseFault as fault:
                 if attempt == _COMMITS - 1:
@@ -253,17 +254,19 @@ class PlaceOrder:
         return [verdicts[draft.id] for draft in drafts]
 
     @staticmethod
-    async def _look_up_taken(
+    async def _look_up_known(
         tx: Any, drafts: Sequence[_Draft], rows: Sequence[Record], verdicts: dict[UUID, Any]
     ) -> None:
-        taken_ids = {row["id"] for row in rows if row["verdict"] == "taken"}
-        taken = [draft for draft in drafts if draft.id in taken_ids]
-        if not taken:
+        # Who has too many orders under way may be asking again for the last of them, whose answer was lost.
+        found = {row["id"]: row["verdict"] for row in rows if row["verdict"] in _PERHAPS_KNOWN}
+        asked = [draft for draft in drafts if draft.id in found]
+        if not asked:
             return
-        known = await keys.answers(tx, [(draft.wish.customer_id, draft.wish.key or "") for draft in taken])
-        for draft, answer in zip(taken, known, strict=True):
-            # A key that vanished between the two statements was deleted as too old just now.
-            verdicts[draft.id] = _STALE if answer is None else _replay(answer, draft.fingerprint)
+        known = await keys.answers(tx, [(draft.wish.customer_id, draft.wish.key or "") for draft in asked])
+        for draft, answer in zip(asked, known, strict=True):
+            # A key that was taken and has vanished between the two statements was deleted as too old just now.
+            unknown = _VERDICTS.get(found[draft.id], _STALE)
+            verdicts[draft.id] = unknown if answer is None else _replay(answer, draft.fingerprint)
 
     def _columns(self, drafts: Sequence[_Draft]) -> list[Any]:
         wishes = [draft.wish for draft in drafts]

@@ -208,9 +208,9 @@ def sentence(one: Standing) -> str:
         case "operator":
             return f"stuck at {at}, waits for an operator{said}"
         case "call":
-            return f"at {at}: {one.worker} is calling, until {one.until:%H:%M:%S} UTC at the latest"
+            return f"at {at}: {one.worker} is calling, until {one.until:%Y-%m-%d %H:%M:%S} UTC at the latest"
         case "time":
-            return f"at {at}: waits until {one.until:%H:%M:%S} UTC{said}"
+            return f"at {at}: waits until {one.until:%Y-%m-%d %H:%M:%S} UTC{said}"
         case _:
             return f"at {at}: due, waits for a worker of {one.queue}"
 

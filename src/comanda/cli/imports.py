@@ -46,7 +46,7 @@ def import_command(
     json: Annotated[bool, typer.Option("--json", help="NDJSON on stdout: rejected lines, then the result.")] = False,
 ) -> None:
     """Make or change products, or bring stock to where a file says; exit code 1 when lines were rejected."""
-    _check_report(rejections)
+    _check_report(rejections, file)
     with imports.spool() as spool:
         read = _read(kind, file, format or _SUFFIXES.get(file.suffix.lower()), spool)
 
@@ -63,11 +63,14 @@ def import_command(
         raise Fault(f"{len(rejected)} lines were rejected.")
 
 
-def _check_report(path: Path | None) -> None:
+def _check_report(path: Path | None, source: Path) -> None:
     """Before anything is imported: who could not be told afterwards would not know what was."""
+    if path is None:
+        return
     try:
-        if path is not None:
-            path.open("a").close()
+        path.open("a").close()
+        if source.exists() and source.samefile(path):
+            raise ConfigurationFault(f"Nothing was imported. {path} is the file itself: --rejections needs another.")
     except OSError as fault:
         raise ConfigurationFault(f"Nothing was imported. {path} can't be written: {fault.strerror}") from None
 

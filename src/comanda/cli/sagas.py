@@ -210,7 +210,7 @@ def _act(verb: verbs.Verb, sagas: list[UUID] | None, many: Many, reason: str, da
         seen = await _looked(database, sagas, verb, data_dir)
         async with database.transaction(ACT) as tx:
             acted, result = await verbs.act(tx, by_hand(database), sagas, verb, actor=actor(), reason=reason, seen=seen)
-        await streams.offer_all(result.onward)
+        await streams.hint(result.onward)
         return acted
 
     acted: list[verbs.Acted] = run(data_dir, work)

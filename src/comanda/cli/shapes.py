@@ -96,8 +96,8 @@ class Queue(Line, frozen=True, kw_only=True):
     oldest_seconds: Annotated[float, _is("s for which the oldest that is ready waits")]
     limit: Annotated[int | None, _is("jobs a second of all workers together; null: none")]
     paused: bool
-    completed: Annotated[int, _is("since Redis was last empty")]
-    failed: Annotated[int, _is("since Redis was last empty")]
+    completed: Annotated[int | None, _is("since Redis was last empty; null: it does not answer")]
+    failed: Annotated[int | None, _is("since Redis was last empty; null: it does not answer")]
 
 
 class Switch(Line, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from comanda import failpoints, settings
+from comanda import failpoints, settings, telemetry
 from comanda.assembly import definitions
 from comanda.audit import acts
 from comanda.cli import shapes
@@ -76,6 +76,7 @@ def run(data_dir: Path, work: Work) -> Any:
         if known.failpoints is not None:
             failpoints.switch_on(known.failpoints)
         where = located(known, data_dir)
+        telemetry.configure(level="warning", directory=None, process="cli")  # to stderr: stdout is the answer
         database = await Database.open(where.database_url, name="comanda-cli", size=2)
         streams = Streams.open(where.redis_url, name="cli")
         try:

@@ -166,13 +166,14 @@ def redeliver(
     async def work(database: Database, streams: Streams) -> Any:
         saga = definitions(settings.load(), database, InstantGateway(), None, None).webhook
         async with database.transaction(REDELIVER) as tx:
-            await _known(tx, endpoint)
+            if not (await _known(tx, endpoint)).is_active:
+                raise Fault(f"{endpoint} is off: PATCH /api/v1/webhooks/{endpoint} with isActive true first.")
             start = None if since is None else clock.now() - timedelta(hours=since)
             made, due = await deliveries.send_again(tx, saga, endpoint, ids=ids or None, since=start)
             if ids and not made:
                 raise Fault("None of these is there and has ended: nothing is sent.")
             await acts.record(tx, [Act(actor(), "webhook.redeliver", str(endpoint), reason, {"deliveries": len(made)})])
-        await streams.offer_all(by_queue(due))
+        await streams.hint(by_queue(due))
         return [{"delivery": one} for one in made]
 
     columns, empty = {"delivery": "delivery"}, "Nothing of that has ended."
@@ -186,10 +187,11 @@ def _state(status: str | None) -> State | None:
     raise ConfigurationFault(f"--status {status}: there are PENDING, DELIVERED and FAILED")
 
 
-async def _known(tx: Tx, endpoint: UUID) -> None:
+async def _known(tx: Tx, endpoint: UUID) -> endpoints.Endpoint:
     (found,) = await endpoints.find(tx, [endpoint])
     if found is None:
         raise Fault(f"There is no endpoint {endpoint}.")
+    return found
 
 
 def _row(one: endpoints.Endpoint, *, json: bool) -> Mapping[str, Any]:

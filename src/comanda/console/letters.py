@@ -85,7 +85,7 @@ async def redrive(ask: Ask) -> Response:
     shown = _shown(ask) if count != _AT_ONCE else []
     async with parts.database.transaction(ACT) as tx:
         ids = shown[:count] or [one["id"] for one in await dead_letters.alike(tx, fingerprint, count)]
-        acted, result = await verbs.redrive(tx, settling(ask), ids, actor=ask.actor, reason=reason, limit=count)
+        acted, _, result = await verbs.redrive(tx, settling(ask), ids, actor=ask.actor, reason=reason, limit=count)
     await hint_all(parts, result.onward)
     ask.desk.pulse.forget()
     refused = [one.refusal for one in acted if one.refusal is not None]

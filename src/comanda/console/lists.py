@@ -113,6 +113,11 @@ async def redeliver(ask: Ask) -> Response:
     """Send one delivery once more, under the same id."""
     endpoint_id, delivery_id, reason = ask.id_of("webhook_id"), ask.id_of("delivery_id"), ask.reason()
     async with ask.parts.database.transaction(ACT) as tx:
+        (endpoint,) = await endpoints.find(tx, [endpoint_id])
+        if endpoint is None:
+            raise Refusal(404, "There is no such endpoint.")
+        if not endpoint.is_active:
+            raise Refusal(409, "The endpoint is off: switch it on first.")
         saga = ask.parts.assembly.definitions.webhook
         made, due = await deliveries.send_again(tx, saga, endpoint_id, ids=[delivery_id])
         if made:

@@ -16,7 +16,8 @@ LISTED = _sql["listed"]
 ALIKE = _sql["alike"]
 FIND = _sql["find"]
 OPEN_COUNT = _sql["open_count"]
-MARK_REDRIVEN = _sql["mark_redriven"]
+STILL_OPEN = _sql["still_open"]
+CLOSE = _sql["close"]
 CLOSE_OF_SAGAS = _sql["close_of_sagas"]
 
 
@@ -72,11 +73,14 @@ async def open_count(tx: Tx) -> int:
     return count
 
 
-async def mark_redriven(
-    tx: Tx, ids: Sequence[UUID] | None, *, actor: str, reason: str, limit: int = 1000
-) -> dict[UUID, UUID | None]:
-    """Take dead letters out (all that are open, with None); each that was open with the saga that it is about."""
-    return {row["id"]: row["saga_id"] for row in await MARK_REDRIVEN.rows(tx, ids, actor, reason, limit)}
+async def still_open(tx: Tx, ids: Sequence[UUID] | None, *, limit: int) -> dict[UUID, UUID | None]:
+    """Those that nobody has taken care of (None: of all), each with the saga that it is about; the oldest first."""
+    return {row["id"]: row["saga_id"] for row in await STILL_OPEN.rows(tx, ids, limit)}
+
+
+async def close(tx: Tx, ids: Sequence[UUID], *, actor: str, reason: str) -> None:
+    """Somebody has taken care of these: they are no longer open. One that is about a saga is closed with that."""
+    await CLOSE.run(tx, ids, actor, reason)
 
 
 async def close_of_sagas(tx: Tx, saga_ids: Sequence[UUID], *, actor: str, reason: str) -> None:

@@ -26,12 +26,15 @@ SELECT id, saga_id, queue, step, direction, error, payload::text AS payload, cre
 -- name: open_count
 SELECT count(*) FROM dead_letters WHERE redriven_at IS NULL;
 
--- name: mark_redriven
--- Each letter is sent round once: whoever comes second gets nothing.
+-- name: still_open
+-- Those of these that nobody has taken care of (NULL: all), the oldest first.
+SELECT id, saga_id FROM dead_letters
+ WHERE redriven_at IS NULL AND ($1::uuid[] IS NULL OR id = ANY($1::uuid[])) ORDER BY id LIMIT $2;
+
+-- name: close
+-- Whoever comes second closes nothing.
 UPDATE dead_letters SET redriven_at = now(), redriven_by = $2, reason = $3
- WHERE id IN (SELECT id FROM dead_letters WHERE redriven_at IS NULL AND ($1::uuid[] IS NULL OR id = ANY($1::uuid[]))
-               ORDER BY id LIMIT $4 FOR UPDATE SKIP LOCKED)
-RETURNING id, saga_id;
+ WHERE id = ANY($1::uuid[]) AND redriven_at IS NULL;
 
 -- name: close_of_sagas
 UPDATE dead_letters SET redriven_at = now(), redriven_by = $2, reason = $3

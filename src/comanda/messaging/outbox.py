@@ -22,7 +22,7 @@ SETTLED_OF_ORDERS = _sql["settled_of_orders"]
 OF_ORDERS = _sql["of_orders"]
 
 FIRST = "0"  # comes before every transaction
-_EARLIER = 60_000 << 80  # a minute, as ids count time: nobody's clock is off by more
+_EARLIER = 86_400_000 << 80  # a day, as ids count time: by so much may the clocks of two machines differ
 
 Aggregate = Literal["order", "payment", "product", "reservation"]
 

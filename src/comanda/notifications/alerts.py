@@ -20,6 +20,7 @@ from comanda.db import Record, Tx, twin
 from comanda.errors import DependencyFault
 from comanda.failpoints import Boundary
 from comanda.messaging.dead_letters import DeadLetter
+from comanda.networks import without_address
 from comanda.resilience.backoff import Policy
 from comanda.saga import Done, Failed, Job, Outcome, Passage, Saga, Start, nothing, remote, start
 from comanda.saga.definition import Due
@@ -67,7 +68,8 @@ class Webhook:
                     if not 200 <= response.status < 300:  # a redirect is followed by nobody
                         raise DependencyFault(f"the alert webhook answers {response.status}")
         except (aiohttp.ClientError, TimeoutError, OSError) as fault:
-            raise DependencyFault(f"the alert webhook does not answer: {str(fault) or type(fault).__name__}") from fault
+            said = without_address(fault, self._url)
+            raise DependencyFault(f"the alert webhook does not answer: {said}") from fault
 
 
 def alert_saga(webhook: Webhook | None, retry: Policy) -> Saga:
@@ -149,5 +151,5 @@ def _body(row: Record) -> bytes:
 
 async def _give_up(_tx: Tx, passages: Sequence[Passage]) -> None:
     for one in passages:
-        if one.event == "exhausted":
+        if one.event in {"exhausted", "stuck"}:
             _log.error("an alert could not be delivered: see COMANDA_ALERT_WEBHOOK_URL", letter=str(one.subject))

@@ -131,7 +131,7 @@ async def correct(
     answers = [refused(stored, wish) for stored, wish in zip(found, wishes, strict=True)]
     letters = [wish.letter_id for wish, answer in zip(wishes, answers, strict=True) if answer is None]
     # Whoever comes second finds the letter closed: what was looked at is what is written over.
-    acted, result = await verbs.redrive(tx, settling, letters, actor=actor, reason=reason, limit=len(letters))
+    acted, _, result = await verbs.redrive(tx, settling, letters, actor=actor, reason=reason, limit=len(letters))
     refusals = {one.subject: one.refusal for one in acted}
     right: list[tuple[Stored, Wish]] = []
     for position, (stored, wish) in enumerate(zip(found, wishes, strict=True)):

@@ -150,7 +150,7 @@ class Delivery:
 
 
 async def _give_up(tx: Tx, passages: Sequence[Passage]) -> None:
-    failed = [one.subject for one in passages if one.event == "exhausted"]
+    failed = [one.subject for one in passages if one.event == "stuck"]
     if failed:
         count = len(failed)
         await SETTLE.run(tx, failed, ["FAILED"] * count, [None] * count, ["given up on"] * count)

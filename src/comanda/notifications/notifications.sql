@@ -101,6 +101,7 @@ UPDATE notifications SET state = given.state, provider_id = given.provider_id, e
  WHERE notifications.id = given.id AND (notifications.state <> 'RETRACTED' OR given.state = 'SENT');
 
 -- name: retract
--- Messages that have not gone out yet; those that have are followed by the message that the order was cancelled.
+-- Messages that have not gone out yet, those among them that were given up on: they would be sent round again. Those
+-- that have are followed by the message that the order was cancelled.
 UPDATE notifications SET state = 'RETRACTED'
- WHERE order_id = ANY($1::uuid[]) AND kind = 'order_confirmation' AND state = 'PENDING';
+ WHERE order_id = ANY($1::uuid[]) AND kind = 'order_confirmation' AND state IN ('PENDING', 'FAILED');

@@ -4,6 +4,7 @@ When it closes again, those that waited come back in a ramp: hardly faster than 
 """
 
 import random
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from comanda.resilience import breaker as rules
 from comanda.resilience import ramp as ramps
 from comanda.resilience.breaker import Breaker, Rule, State
 from comanda.resilience.ramp import Ramp
+from comanda.resilience.turns import Turns
 
 COUNT = Boundary("breaker.count")
 
@@ -43,6 +45,7 @@ class SharedBreaker:
     def __init__(self, database: Database, rule: Rule) -> None:
         self._database = database
         self._rule = rule
+        self._turns = Turns()
         self._counting: Batcher[bool, None] = Batcher(self._count, limit=1000)
 
     async def admit(self, tx: Tx, wanted: int) -> tuple[int, list[timedelta]]:
@@ -70,7 +73,8 @@ class SharedBreaker:
             longest = min(held / standing.ramp.pace(standing.now), self._rule.pause.total_seconds())
             return [max(_SHORTEST_WAIT, timedelta(seconds=longest * (n + 1) / held)) for n in range(held)]
         pause = max(_SHORTEST_WAIT, (standing.breaker.probe_at or standing.now) - standing.now)
-        return [pause + pause * random.uniform(0, 0.1) for _ in range(held)]  # noqa: S311 - jitter, no secret
+        waits = self._turns.next(held, pause.total_seconds(), time.monotonic(), random.random())  # noqa: S311 - jitter
+        return [timedelta(seconds=wait) for wait in waits]
 
     async def count(self, *, is_answer: bool) -> None:
         """Tell what a call came to: an answer (a decline is one), or a failure."""

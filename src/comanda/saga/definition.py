@@ -85,12 +85,15 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Passage(msgspec.Struct, frozen=True):
-    """That a subject passed a point of its process; told to `Saga.follow` in the transaction that moves it on."""
+    """That a subject passed a point of its process; told to `Saga.follow` in the transaction that moves it on.
+
+    `exhausted`: its patience is over, and it is undone; `stuck`: it stands there until an operator says how it goes on.
+    """
 
     subject: UUID
     step: str
     direction: Direction
-    event: Literal["begun", "done", "refused", "exhausted"]
+    event: Literal["begun", "done", "refused", "exhausted", "stuck"]
     reason: str | None = None
 
 

@@ -247,9 +247,15 @@ async def promote(tx: Tx, limit: int) -> list[Due]:
     return _due(await PROMOTE.rows(tx, limit))
 
 
-async def overdue(tx: Tx, age: timedelta, limit: int) -> list[Due]:
+class Overdue(Due, frozen=True):
+    """Due for long. `is_orphan`: its worker died with it in hand, and no message of it is anywhere."""
+
+    is_orphan: bool
+
+
+async def overdue(tx: Tx, age: timedelta, limit: int) -> list[Overdue]:
     """What has been due for longer than `age` without being taken."""
-    return _due(await OVERDUE.rows(tx, age, limit))
+    return [Overdue(**dict(row)) for row in await OVERDUE.rows(tx, age, limit)]
 
 
 async def backlog(tx: Tx, most: int, *, without: Sequence[str] = ()) -> int:

@@ -141,11 +141,11 @@ RETURNING id, queue, priority;
 
 -- name: overdue
 -- Due for longer than $1 and not taken: their hints were lost, or their worker died. So many of each priority, so that mails
--- and webhooks by the thousand don't hide an order.
-SELECT found.id, found.queue, found.priority
+-- and webhooks by the thousand don't hide an order. Nothing tells of one whose worker died but this.
+SELECT found.id, found.queue, found.priority, found.is_orphan
   FROM generate_series(0, 2) AS wanted (priority)
  CROSS JOIN LATERAL (
-    SELECT id, queue, priority FROM sagas
+    SELECT id, queue, priority, lease_until IS NOT NULL AS is_orphan FROM sagas
      WHERE waits_until IS NULL AND state IN ('RUNNING', 'COMPENSATING') AND sagas.priority = wanted.priority
        AND updated_at < now() - $1::interval AND (lease_until IS NULL OR lease_until < now())
      ORDER BY id LIMIT $2) AS found

@@ -11,6 +11,7 @@ from comanda.messaging.queues import QUEUES
 from comanda.messaging.streams import Streams
 from comanda.saga import log
 from comanda.saga.definition import Due
+from comanda.saga.log import Overdue
 
 PROMOTE = Boundary("saga.promote")
 
@@ -53,14 +54,13 @@ class Rescuer:
         async with self._database.connection() as tx:
             overdue = await log.overdue(tx, OVERDUE_AFTER, _BATCH)
         due = [one for one in overdue if one.id not in self._offered]
-        due = await self._unless_busy(due)
+        due = await self._that_nothing_tells_of(due)
         await self._streams.offer_all(by_queue(due))
         self._offered |= {one.id: now for one in due}
         return len(due)
 
-    async def _unless_busy(self, due: Sequence[Due]) -> list[Due]:
-        """Queues with unread messages have workers who are behind, not hints that are lost."""
-        busy = {
-            queue for queue in QUEUES if any(one.queue == queue for one in due) and await self._streams.unread(queue)
-        }
-        return [one for one in due if one.queue not in busy]
+    async def _that_nothing_tells_of(self, due: Sequence[Overdue]) -> list[Overdue]:
+        """Queues with unread messages have workers who are behind, not hints that are lost. Orphans have none there."""
+        queues = {one.queue for one in due if not one.is_orphan}
+        busy = {queue for queue in QUEUES if queue in queues and await self._streams.unread(queue)}
+        return [one for one in due if one.is_orphan or one.queue not in busy]

@@ -93,7 +93,7 @@ class Settling:
     def abandon(self, batch: Batch, one: Claimed, reason: str, error: str) -> None:
         """Don't even try: an operator has to look at it."""
         move = abandon(self.saga(one), one.standing(one.attempt), reason)
-        passage = Passage(one.subject, one.step, one.direction, "exhausted", move.reason)
+        passage = Passage(one.subject, one.step, one.direction, "stuck", move.reason)
         batch.passages[one.kind, one.version].append(passage)
         self._give_up(batch, one, one.attempt, error)
         batch.moves[one.id] = Moved(one.id, move, is_leased=False, note=error, claims=one.claims)

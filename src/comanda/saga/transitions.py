@@ -36,7 +36,7 @@ class Move(msgspec.Struct, frozen=True):
     reached: str
     reason: str | None
     is_new_step: bool
-    event: Literal["done", "refused", "exhausted"] | None = None
+    event: Literal["done", "refused", "exhausted", "stuck"] | None = None
 
     @property
     def is_ended(self) -> bool:
@@ -134,5 +134,5 @@ def _stuck(step: Step, at: Standing, reason: str | None) -> Move:
         at.reached,
         reason,
         False,
-        "exhausted",
+        "stuck",
     )

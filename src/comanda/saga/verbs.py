@@ -162,12 +162,38 @@ async def act(
 
 
 async def redrive(
-    tx: Tx, settling: Settling, letters: Sequence[UUID] | None, *, actor: str, reason: str, limit: int
-) -> tuple[list[Acted], Result]:
-    """Send dead letters round again (None: all that are open, `limit` at the most): their sagas are retried."""
-    marked = await dead_letters.mark_redriven(tx, letters, actor=actor, reason=reason, limit=limit)
-    sagas = [saga for saga in marked.values() if saga is not None]
-    return await act(tx, settling, sagas, "retry", actor=actor, reason=reason)
+    tx: Tx,
+    settling: Settling,
+    letters: Sequence[UUID] | None,
+    *,
+    actor: str,
+    reason: str,
+    limit: int,
+    bulk: UUID | None = None,
+) -> tuple[list[Acted], set[UUID], Result]:
+    """Send dead letters round again: their sagas are retried, and a letter stays open whose saga is refused.
+
+    Args:
+        tx: the transaction of the act.
+        settling: what settles.
+        letters: which; None: all that are open.
+        actor: who does it.
+        reason: why.
+        limit: so many letters at the most, the oldest.
+        bulk: the bulk act that this is a part of.
+
+    Returns:
+        What became of each saga, which of the letters were open still, and what is to be hinted at after the commit.
+    """
+    found = await dead_letters.still_open(tx, letters, limit=limit)
+    # Sagas are locked before letters, as by every verb: two operators at once would wait for one another for ever.
+    await log.claim_named(tx, [saga for saga in found.values() if saga is not None])
+    found = await dead_letters.still_open(tx, list(found), limit=limit)
+    sagas = {saga: None for saga in found.values() if saga is not None}
+    acted, result = await act(tx, settling, list(sagas), "retry", actor=actor, reason=reason, bulk=bulk)
+    unreadable = [letter for letter, saga in found.items() if saga is None]
+    await dead_letters.close(tx, unreadable, actor=actor, reason=reason)
+    return acted, set(found), result
 
 
 def refused(verb: Verb, one: Claimed, saga: Saga, seen: Seen | None = None) -> str | None:
@@ -178,7 +204,7 @@ def refused(verb: Verb, one: Claimed, saga: Saga, seen: Seen | None = None) -> s
     if one.state in ENDED:
         return Sentence("it has ended as {state}: what is left to do is a new order or a refund", state=one.state)
     if one.lease_until is not None and _is_live(one.lease_until, one.now):
-        until = f"{datetime.fromtimestamp(one.lease_until, UTC):%H:%M:%S}"
+        until = f"{datetime.fromtimestamp(one.lease_until, UTC):%H:%M:%S} UTC"
         return Sentence("a call is out until {until} at the latest: ask again then", until=until)
     match verb:
         case "retry" | "skip" if one.state != "COMPENSATION_FAILED" and not one.waits:

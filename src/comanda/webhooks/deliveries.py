@@ -1,5 +1,7 @@
 """Events on their way to the shop's systems: fanned out by the relay, each delivered by a saga of its own, in order."""
 
+import random
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from comanda.db import Database, Record, Tx, twin
 from comanda.failpoints import Boundary
 from comanda.messaging import outbox
 from comanda.resilience.backoff import Policy
+from comanda.resilience.turns import Turns
 from comanda.saga import Done, Failed, Job, Later, Outcome, Refused, Saga, Start, log, nothing, remote, start
 from comanda.saga.definition import Due
 from comanda.webhooks import endpoints
@@ -48,7 +51,7 @@ _BEHIND = timedelta(minutes=1)  # who comes next is woken; this is for when that
 _AT_ONCE = 250
 _AT_ONCE_TO_ONE = 50
 _AT_ONCE_TO_THE_MUTE = 2
-_FULL = timedelta(seconds=5)
+_FULL = 5.0  # seconds
 _NO_ID_IS_GREATER = UUID(int=2**128 - 1)
 
 State = Literal["PENDING", "DELIVERED", "FAILED"]
@@ -192,6 +195,7 @@ class _Posting:
     def __init__(self, sender: Sender | None) -> None:
         self._sender = sender
         self._out: Counter[UUID] = Counter()
+        self._turns = Turns()
         self._mute: set[UUID] = set()  # endpoints that did not answer the last call that has come back
 
     async def prepare(self, tx: Tx, jobs: Sequence[Job]) -> Sequence[Request | Outcome]:
@@ -203,7 +207,8 @@ class _Posting:
             one = _asked(rows[job.subject])
             if isinstance(one, Request):
                 if left <= 0 or room[one.endpoint_id] <= 0:
-                    one = Later("RECEIVER_BUSY", _FULL)
+                    (wait,) = self._turns.next(1, _FULL, time.monotonic(), random.random())  # noqa: S311 - jitter
+                    one = Later("RECEIVER_BUSY", timedelta(seconds=wait))
                 else:
                     room[one.endpoint_id] -= 1
                     left -= 1

@@ -25,7 +25,7 @@ import comanda
 from comanda import tracing
 from comanda.errors import DependencyFault
 from comanda.failpoints import Boundary
-from comanda.networks import Network
+from comanda.networks import Network, without_address
 from comanda.webhooks.model import signature, wrong_address, wrong_url
 
 POST = Boundary("webhook.post")
@@ -189,5 +189,5 @@ class Sender:
                     text = (await response.content.read(_MOST_ANSWER)).decode(errors="replace").replace("\x00", "")
                     return Answered(response.status, text, headers, (time.monotonic() - began) * 1000)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as fault:
-            said = str(fault) or type(fault).__name__
+            said = without_address(fault, request.url)
             raise NotSent(said, headers, (time.monotonic() - began) * 1000) from fault

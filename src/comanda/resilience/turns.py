@@ -1,0 +1,32 @@
+"""When a crowd that waits comes again: after a pause, and no more of them a second than costs little. Pure.
+
+Fifty thousand that look every five seconds whether they may go on are ten thousand looks a second, in the way of those
+who may.
+"""
+
+import math
+from collections.abc import Sequence
+
+_AT_ONCE = 500.0  # a second, by each who hands out turns
+_LONGEST = 60.0  # seconds
+
+
+class Turns:
+    """Hands out waits, in seconds."""
+
+    def __init__(self) -> None:
+        self._last = -math.inf
+
+    def next(self, count: int, pause: float, now: float, chance: float) -> Sequence[float]:
+        """The waits of so many, who come one after the other.
+
+        Args:
+            count: how many wait.
+            pause: seconds that each waits at least.
+            now: seconds of any monotonic clock.
+            chance: a draw from [0, 1): several that hand out turns don't fall into step.
+        """
+        first = max(self._last + 1 / _AT_ONCE, now + pause)
+        turns = [min(first + n / _AT_ONCE, now + max(pause, _LONGEST)) for n in range(count)]
+        self._last = turns[-1] if turns else self._last
+        return [(turn - now) * (1 + 0.1 * chance) for turn in turns]
