@@ -9,8 +9,10 @@ from functools import partial
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 from redis.asyncio import Redis
 
+from comanda.clock import new_id
 from comanda.db import Database, Record, Tx
 from comanda.db.listener import listen
 from comanda.errors import RedisFault
@@ -42,6 +44,17 @@ async def test_what_commits_late_is_not_missed(database: Database, streams: Stre
     await settled(database)
     assert await drained(database, streams) == 2
     assert [one["data"]["n"] for one in await published(redis)] == [1, 2]
+
+
+@pytest.mark.parametrize("hours", [-12, 12])
+async def test_what_a_machine_wrote_whose_clock_goes_wrong_is_told_too(database: Database, hours: int) -> None:
+    order_id = new_id()
+    odd = replace(event(n=1), aggregate_id=order_id, id=UUID(int=order_id.int + (hours * 3_600_000 << 80)))
+    async with database.transaction() as tx:
+        await outbox.append(tx, [odd])
+    await settled(database)
+    async with database.connection() as tx:
+        assert [row["id"] for _, row in await outbox.settled_of_orders(tx, [order_id])] == [odd.id]
 
 
 async def test_nothing_is_missed_while_many_commit_late(database_url: str, streams: Streams, redis: Redis) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from comanda.audit import acts
-from comanda.saga import Done, Failed, Later, Refused, Saga, verbs
+from comanda.saga import Done, Failed, Later, Refused, Saga, log, verbs
 from comanda.saga.batch import Result
 from comanda.saga.engine import Engine
 from comanda.saga.verbs import Acted, Verb
@@ -63,6 +63,41 @@ async def test_a_stuck_saga_ends_as_undone_by_each_verb(stage: Stage, verb: Verb
     )
     assert [tuple(letter) for letter in letters] == [("ana", f"{verb}: seen to")]
     assert ("two", "backward", 0, "operator") in await stage.history(subject)  # type: ignore[arg-type]
+
+
+async def test_who_redrives_a_letter_waits_for_who_acts_on_its_saga_and_then_finds_it_closed(stage: Stage) -> None:
+    saga = Saga("s", [stage.local("one"), stage.local("two"), stage.local("three")])
+    await stuck(stage, saga)
+    ((letter, saga_id),) = await stage.ask("SELECT id, saga_id FROM dead_letters")
+
+    async def redrive() -> tuple[list[Acted], set[UUID]]:
+        async with stage.database.transaction() as tx:
+            acted, were_open, _ = await verbs.redrive(
+                tx, by_hand(saga), [letter], actor="luis", reason="me too", limit=1
+            )
+            return acted, were_open
+
+    blocked = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with stage.database.transaction() as tx:
+        await log.claim_named(tx, [saga_id])  # as the first thing that every verb does
+        second = asyncio.ensure_future(redrive())
+        await until(partial(stage.ask, blocked))
+        await verbs.act(tx, by_hand(saga), [saga_id], "retry", actor="ana", reason="seen to")
+    assert await second == ([], set())
+    assert [tuple(row) for row in await stage.ask("SELECT redriven_by, reason FROM dead_letters")] == [
+        ("ana", "retry: seen to")
+    ]
+
+
+async def test_a_letter_stays_open_whose_saga_this_release_can_not_retry(stage: Stage) -> None:
+    saga = Saga("s", [stage.local("one"), stage.local("two"), stage.local("three")])
+    await stuck(stage, saga)
+    async with stage.database.transaction() as tx:
+        (acted,), were_open, _ = await verbs.redrive(tx, by_hand(), None, actor="ana", reason="?", limit=10)
+    assert "does not know s version 1" in str(acted.refusal)
+    assert [row["id"] for row in await stage.ask("SELECT id FROM dead_letters WHERE redriven_at IS NULL")] == [
+        *were_open
+    ]
 
 
 async def test_the_definition_is_told_that_it_was_undone_by_hand(stage: Stage) -> None:
