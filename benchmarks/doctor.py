@@ -14,14 +14,13 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
-from harness import report, say
+from harness import made_folder, on_disk, report, say
 
 from comanda import clock
 from comanda.cli.doctor import Report, examine
@@ -55,6 +54,7 @@ async def fill(url: str, folder: Path, orders: int, fates: Sequence[int] = FATES
         plan = plan.replace(f"${number}", str(value))
     await connection.execute(plan)
     await connection.execute("ANALYZE bench")
+    await connection.execute(_sql["packed"].text)
     for names in (FILLED, AFTER_LINES):
         waiting = list(names)
         await asyncio.gather(_insert(url, waiting), _insert(url, waiting))
@@ -62,6 +62,7 @@ async def fill(url: str, folder: Path, orders: int, fates: Sequence[int] = FATES
     await connection.execute(_sql["handed_on"].text)
     await _fill_ledger(connection, folder)
     await connection.execute(_sql["drop_plan"].text)
+    await connection.execute(_sql["unpacked"].text)
     began = time.monotonic()
     await connection.execute("VACUUM ANALYZE")
     await connection.execute("CHECKPOINT")
@@ -155,7 +156,9 @@ def main() -> None:
     arguments.add_argument("--orders", type=int, default=1_000_000)
     arguments.add_argument("--keep", type=Path, default=None)
     asked = arguments.parse_args()
-    folder = asked.keep or Path(tempfile.mkdtemp(prefix="comanda-bench-"))
+    folder = asked.keep or made_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    on_disk(folder)
     try:
         asyncio.run(measure(asked.orders, folder))
     finally:

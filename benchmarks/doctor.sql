@@ -58,6 +58,33 @@ SELECT n, at, bench_id(at, 3, n) AS id, bench_id(at, 4, n) AS saga_id, bench_id(
        AS goods,
        (SELECT array_agg(id ORDER BY id) AS ids FROM accounts WHERE email LIKE 'customer-%') AS customers;
 
+-- name: packed
+-- Pages of rows that have been through their updates are fuller than where new ones are put: those grow within theirs. Filled
+-- to the same mark, each page would have room for one new row more, and new orders would be strewn over all of the old ones.
+DO $$
+DECLARE
+    one record;
+BEGIN
+    CREATE TABLE bench_fillfactors AS
+    SELECT oid::regclass::text AS name, substring(reloption FROM '[0-9]+')::int AS fillfactor
+      FROM pg_class CROSS JOIN unnest(reloptions) AS reloption
+     WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND reloption LIKE 'fillfactor=%';
+    FOR one IN SELECT name, fillfactor FROM bench_fillfactors LOOP
+        EXECUTE format('ALTER TABLE %s SET (fillfactor = %s)', one.name, least(one.fillfactor + 10, 100));
+    END LOOP;
+END $$;
+
+-- name: unpacked
+DO $$
+DECLARE
+    one record;
+BEGIN
+    FOR one IN SELECT name, fillfactor FROM bench_fillfactors LOOP
+        EXECUTE format('ALTER TABLE %s SET (fillfactor = %s)', one.name, one.fillfactor);
+    END LOOP;
+    DROP TABLE bench_fillfactors;
+END $$;
+
 -- name: orders
 INSERT INTO orders (id, customer_id, saga_id, state, total_amount, currency, payment_method, shipping_address,
                     failure_reason, correlation_id, created_at, updated_at, ended_at)

@@ -158,9 +158,9 @@ async def _reset(assembly: Assembly) -> bool:
 async def _measure(database: Database) -> None:
     """How queues, outbox and breaker stand, for all of Comanda."""
     async with database.connection() as tx:
-        for depth in await log.depths(tx):
-            telemetry.QUEUE_LENGTH.labels(depth["queue"]).set(depth["ready"])
-            telemetry.OLDEST_DUE.labels(depth["queue"]).set(depth["oldest_seconds"])
+        for row in await log.ready(tx):
+            telemetry.QUEUE_LENGTH.labels(row["queue"]).set(row["ready"])
+            telemetry.OLDEST_DUE.labels(row["queue"]).set(row["oldest_seconds"])
         telemetry.STUCK.set(await log.stuck_count(tx))
         telemetry.DEAD_LETTERS.set(await dead_letters.open_count(tx))
         for sink in (SINK, deliveries.SINK):

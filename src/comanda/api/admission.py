@@ -7,7 +7,7 @@ from comanda.resilience.loops import loop
 from comanda.saga import log
 
 _LOOK_EVERY = 0.25  # seconds
-_AT_LEISURE = ("webhook", "alert", "notification")  # who is told, and when, is no reason to refuse an order
+_OF_ORDERS = 1  # priority: who is told of them, and when, is no reason to refuse one
 
 
 class Admission:
@@ -27,5 +27,5 @@ class Admission:
 
     async def _look(self) -> bool:
         async with self._database.connection() as tx:
-            self.is_open = await log.backlog(tx, self._most, without=_AT_LEISURE) < self._most
+            self.is_open = await log.backlog(tx, self._most, priority=_OF_ORDERS) < self._most
         return False

@@ -16,7 +16,7 @@ from comanda.payments import payments
 from comanda.saga import log
 
 _HOT = (place_order, cache, keys, stock, outbox, notifications, providers, orders, payments, log)
-_FOR_PEOPLE = ("log.LISTED", "log.SHOW", "log.DEPTHS")  # they end at a limit
+_FOR_PEOPLE = ("log.LISTED", "log.SHOW", "log.DEPTHS", "log.READY")  # they end at a limit
 _OF_WHAT_IS_OPEN = ("sagas_ready", "sagas_waiting", "sagas_stuck")  # small, however many have ended
 _SMALL = ("outbox_cursors", "queues", "breakers", "webhook_endpoints")
 _SCAN = re.compile(r"Seq Scan on (\w+)|Index (?:Only )?Scan(?: Backward)? using (\w+)|Bitmap Index Scan on (\w+)")

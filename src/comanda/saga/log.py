@@ -30,6 +30,7 @@ PROMOTE = _sql["promote"]
 OVERDUE = _sql["overdue"]
 BACKLOG = _sql["backlog"]
 DEPTHS = _sql["depths"]
+READY = _sql["ready"]
 SHOW = _sql["show"]
 HISTORY = _sql["history"]
 LISTED = _sql["listed"]
@@ -258,10 +259,15 @@ async def overdue(tx: Tx, age: timedelta, limit: int) -> list[Overdue]:
     return [Overdue(**dict(row)) for row in await OVERDUE.rows(tx, age, limit)]
 
 
-async def backlog(tx: Tx, most: int, *, without: Sequence[str] = ()) -> int:
-    """How many sagas could go on right now, but for some kinds; counted no further than `most`."""
-    count: int = await BACKLOG.value(tx, most, without)
+async def backlog(tx: Tx, most: int, *, priority: int) -> int:
+    """How many sagas of a priority could go on right now; counted no further than `most`."""
+    count: int = await BACKLOG.value(tx, priority, most)
     return count
+
+
+async def ready(tx: Tx) -> list[Record]:
+    """How many sagas of each queue are ready, and for how many seconds the oldest of them has been."""
+    return await READY.rows(tx)
 
 
 async def depths(tx: Tx) -> list[dict[str, Any]]:

@@ -27,13 +27,13 @@ SELECT id, kind, version, subject, state, step, direction, queue, priority, reac
    FOR UPDATE SKIP LOCKED;
 
 -- name: claim_due
--- What is due in this queue, hint or no hint: the oldest that wait for nothing, then those whose wait is over. Only at
--- steps that the worker knows ($3): what another release left behind would hold up everybody else.
+-- What is due in this queue, hint or no hint: the most urgent and oldest that wait for nothing, then those whose wait is over.
+-- Only at steps that the worker knows ($3): what another release left behind would hold up everybody else.
 WITH ready AS (
     SELECT * FROM sagas
      WHERE waits_until IS NULL AND state IN ('RUNNING', 'COMPENSATING') AND queue = $1
        AND (lease_until IS NULL OR lease_until <= now()) AND concat_ws(' ', kind, version, step) = ANY($3::text[])
-     ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
+     ORDER BY priority, id LIMIT $2 FOR UPDATE SKIP LOCKED
 ), waited AS (
     SELECT * FROM sagas
      WHERE waits_until <= now() AND state IN ('RUNNING', 'COMPENSATING') AND queue = $1
@@ -152,9 +152,19 @@ SELECT found.id, found.queue, found.priority, found.is_orphan
  ORDER BY found.priority, found.id;
 
 -- name: backlog
--- How many sagas could go on right now, counted up to $1; those of kinds in $2 close the shop to nobody.
+-- How many sagas of this priority could go on right now, counted up to $2.
 SELECT count(*) FROM (SELECT 1 FROM sagas WHERE waits_until IS NULL AND state IN ('RUNNING', 'COMPENSATING')
-                         AND kind <> ALL($2::text[]) LIMIT $1) AS ready;
+                         AND priority = $1::int LIMIT $2) AS ready;
+
+-- name: ready
+-- For each queue: what is ready, counted up to 100,000 in all, and the age of the oldest. Those that wait are not looked at: in
+-- an outage they are a million, and this is asked every few seconds.
+SELECT queues.name AS queue, count(open.queue) AS ready,
+       coalesce(extract(epoch FROM now() - min(open.updated_at)), 0)::float AS oldest_seconds
+  FROM queues LEFT JOIN (SELECT queue, updated_at, lease_until FROM sagas
+                          WHERE waits_until IS NULL AND state IN ('RUNNING', 'COMPENSATING') LIMIT 100000) AS open
+    ON open.queue = queues.name AND open.lease_until IS NULL
+ GROUP BY queues.name;
 
 -- name: depths
 -- For each queue: what is ready, what waits, what is under way, each counted up to 100,000 in all.
