@@ -1,9 +1,10 @@
 """What is old goes, and nothing that somebody still waits for."""
 
+import time
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from comanda.db import Database
+from comanda.db import Database, migrations
 from comanda.db.partitions import keep_partitions
 from comanda.idempotency import keys
 from comanda.idempotency.model import Remembered
@@ -30,6 +31,15 @@ async def weeks_ago(database: Database, count: int) -> str:
             bounds = f"FROM ('{week[begins]}') TO ('{week[ends]}')"
             await tx.execute(f"CREATE TABLE {table}_{week['name']} PARTITION OF {table} FOR VALUES {bounds}")
         return str(week["name"])
+
+
+async def missing(database: Database, count: int) -> list[str]:
+    """The last weeks that were made ahead, as if they had not been."""
+    weeks = sorted(await kept(database, "outbox"))[-count - 1 : -1]  # the last one is the rest
+    async with database.transaction() as tx:
+        for week in weeks:
+            await tx.execute(f"DROP TABLE outbox_{week}, saga_attempts_{week}")
+    return weeks
 
 
 async def happened(database: Database, week: str) -> None:
@@ -72,6 +82,51 @@ async def test_weeks_of_events_and_attempts_go_when_they_are_old(database: Datab
         assert not {oldest, old} & left
         assert len(left) >= 10, "those of the coming weeks are made"
     assert await swept(database) == [], "the second time nothing is left to go"
+
+
+async def test_weeks_wait_for_a_long_reader_and_nobody_waits_for_them(database: Database) -> None:
+    old = await weeks_ago(database, 30)
+    (coming,) = await missing(database, 1)
+    async with database.transaction() as reader:
+        await reader.execute("SELECT FROM outbox")
+        began = time.monotonic()
+        assert await swept(database) == [f"saga_attempts_{old}"]
+        await migrations.apply(database.url)
+        assert time.monotonic() - began < 2, "a lock is waited for no longer than a moment"
+        assert old in await kept(database, "outbox")
+        assert coming not in await kept(database, "outbox")
+        assert coming in await kept(database, "saga_attempts")
+    assert await swept(database) == [f"outbox_{old}"]
+    assert coming in await kept(database, "outbox")
+
+
+async def test_a_week_stays_in_the_rest_where_it_has_begun(database: Database) -> None:
+    begun, coming = await missing(database, 2)
+    async with database.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO outbox (id, type, aggregate_type, aggregate_id, payload)"
+            " VALUES (uuid_floor(to_date($1, 'IYYY\"w\"IW') + interval '3 days'),"
+            " 'OrderCreated', 'order', gen_random_uuid(), '{}')",
+            begun,
+        )
+        assert await tx.fetchval("SELECT count(*) FROM outbox_rest") == 1
+        week = "to_date($1, 'IYYY\"w\"IW')::timestamp AT TIME ZONE 'UTC'"
+        assert await tx.fetchval(f"SELECT make_partition('outbox', {week})", begun) == "held"
+    assert await swept(database) == []
+    assert await migrations.apply(database.url) == []
+    events, attempts = await kept(database, "outbox"), await kept(database, "saga_attempts")
+    assert begun not in events
+    assert {begun, coming} <= attempts
+    assert coming in events
+
+
+async def test_who_makes_the_partitions_of_a_server_elsewhere_makes_the_same_weeks(database: Database) -> None:
+    """In Madrid a week of October has an hour more."""
+    async with database.transaction() as tx:
+        await tx.execute("SET LOCAL timezone = 'Europe/Madrid'")
+        for week in ("2019-10-21", "2019-10-28"):
+            made = "SELECT make_partition('outbox', $1::text::timestamp AT TIME ZONE 'UTC')"
+            assert await tx.fetchval(made, week) == "made"
 
 
 async def test_a_week_stays_while_a_sink_has_not_passed_its_events(database: Database) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import comanda
 from comanda.db.database import connect, translated
+from comanda.db.partitions import make_partitions
 from comanda.errors import MigrationFault
 from comanda.failpoints import Boundary
 
@@ -93,7 +94,7 @@ async def apply(url: str, path: Path | None = None) -> list[Migration]:
                     MIGRATE.before()
                 MIGRATE.after()
                 ran.append(migration)
-            await connection.execute("SELECT ensure_partitions()")
+            await make_partitions(connection)
     finally:
         await connection.close()
     return ran

@@ -1,7 +1,13 @@
--- Outbox and saga history by week. See migrations/0005_outbox.sql.
+-- Outbox and saga history by week. See migrations/0027_partitions.sql.
 
--- name: ensure
-SELECT ensure_partitions();
+-- name: missing
+SELECT parent, week, name, is_held FROM missing_partitions();
+
+-- name: make
+SELECT make_partition($1::text, $2::timestamptz);
+
+-- name: old
+SELECT parent, name FROM old_partitions($1);
 
 -- name: drop
-SELECT name FROM drop_partitions($1) AS dropped (name);
+SELECT drop_partition($1::text);
