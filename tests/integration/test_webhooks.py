@@ -1,18 +1,23 @@
 """Webhooks beside everything else that a worker does, on real engines and sockets: who hangs holds up nobody."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from ipaddress import ip_network
+from typing import Any
 from uuid import UUID
 
 from comanda.clock import now
+from comanda.resilience.backoff import Policy
+from comanda.saga import Job, Later, verbs
 from comanda.saga.rescue import by_queue
 from comanda.webhooks import deliveries, endpoints
 from comanda.webhooks.endpoints import Draft
-from comanda.webhooks.sender import Sender
+from comanda.webhooks.sender import Request, Sender
 from shop import Shop, shop, until
 
 HANGING = 100
@@ -94,6 +99,82 @@ async def sent(here: Shop, ids: Sequence[UUID], times: int = 1) -> None:
     async with here.database.transaction() as tx:
         _, due = await deliveries.ping(tx, here.assembly.definitions.webhook, list(ids) * times, "test", now())
     await here.assembly.streams.offer_all(by_queue(due))
+
+
+async def asked(here: Shop, ids: Sequence[UUID]) -> list[Any]:
+    """What a worker that has just come up would do about these deliveries."""
+    action: Any = deliveries.webhook_saga(None, Policy()).first.action
+    async with here.database.transaction() as tx:
+        return list(await action.prepare(tx, [Job(one, one, "k", 1, time.time()) for one in ids]))
+
+
+async def of_one_lane(here: Shop, count: int, *, for_seconds: int) -> list[UUID]:
+    """Deliveries that are of one order and have waited for so long, in their order."""
+    receivers = Receivers(port=9)
+    await sent(here, await made(here, receivers, ["/"]), count)
+    return [
+        row["id"]
+        for row in await changed(
+            here,
+            "WITH lane AS (UPDATE webhook_deliveries SET lane = endpoint_id,"
+            " created_at = now() - $1::int * interval '1 second' RETURNING id, seq) SELECT id FROM lane ORDER BY seq",
+            for_seconds,
+        )
+    ]
+
+
+async def changed(here: Shop, statement: str, *arguments: Any) -> list[Any]:
+    async with here.database.transaction() as tx:
+        return list(await tx.fetch(statement, *arguments))
+
+
+async def test_what_was_skipped_counts_as_delivered_and_its_lane_goes_on(database_url: str, redis_url: str) -> None:
+    async with shop(database_url, redis_url, workers=0, has_relay=False) as here:
+        first, second, third = await of_one_lane(here, 3, for_seconds=0)
+        await changed(here, "UPDATE sagas SET waits_until = now() + interval '1 hour' WHERE kind = 'webhook'")
+        async with here.database.transaction() as tx:
+            (acted,), _ = await verbs.act(tx, here.by_hand, [first], "skip", actor="ana", reason="told by hand")
+        assert (acted.now, acted.refusal) == ("COMPLETED", None)
+        states = {row["id"]: row["state"] for row in await here.ask("SELECT id, state FROM webhook_deliveries")}
+        assert states == {first: "DELIVERED", second: "PENDING", third: "PENDING"}
+        waiting = await here.ask("SELECT subject FROM sagas WHERE kind = 'webhook' AND waits_until IS NOT NULL")
+        assert [row["subject"] for row in waiting] == [third], "whoever comes next is due"
+
+
+async def test_of_a_lane_the_next_looks_again_soon_and_those_behind_it_are_woken(
+    database_url: str, redis_url: str
+) -> None:
+    async with shop(database_url, redis_url, workers=0, has_relay=False) as here:
+        ids = await of_one_lane(here, 4, for_seconds=120)
+        first, second, *others = await asked(here, ids)
+        assert isinstance(first, Request)
+        assert second.after < timedelta(seconds=10)
+        assert others == [Later("WAITS_FOR_EARLIER", timedelta(hours=1))] * 2
+        await changed(here, "UPDATE webhook_deliveries SET created_at = now()")
+        _, *fresh = await asked(here, ids)
+        assert all(one.after < timedelta(seconds=10) for one in fresh), "they may have been ended before meanwhile"
+
+
+async def test_who_has_a_crowd_waiting_makes_no_other_wait(database_url: str, redis_url: str) -> None:
+    async with shop(database_url, redis_url, workers=0, has_relay=False) as here:
+        crowded, well = await made(here, Receivers(port=9), ["/crowded", "/well"])
+        await sent(here, [crowded], 3000)
+        await sent(here, [well], 60)
+        ids = [row["id"] for row in await here.ask("SELECT id FROM webhook_deliveries ORDER BY seq")]
+        waits = [one.after.total_seconds() for one in await asked(here, ids) if isinstance(one, Later)]
+        assert len(waits) == 3060 - 100
+        assert max(waits[:-10]) > 10
+        assert max(waits[-10:]) < 6
+
+
+async def test_who_took_nothing_since_is_found_by_an_index(database_url: str, redis_url: str) -> None:
+    async with shop(database_url, redis_url, workers=0, has_relay=False) as here:
+        await sent(here, await made(here, Receivers(port=9), ["/"]), 1000)
+        await changed(here, "UPDATE webhook_deliveries SET state = 'FAILED', ended_at = now()")
+        await changed(here, "ANALYZE webhook_deliveries")
+        ids = [row["id"] for row in await here.ask("SELECT id FROM webhook_deliveries LIMIT 50")]
+        plan = await here.ask(f"EXPLAIN {deliveries.MUTE_SINCE.text}", ids)
+        assert "webhook_deliveries_taken" in str(plan), "not one by one through all that it did not take"
 
 
 async def test_a_mail_is_sent_while_a_hundred_endpoints_hang(database_url: str, redis_url: str) -> None:

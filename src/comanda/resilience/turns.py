@@ -17,7 +17,11 @@ class Turns:
     def __init__(self) -> None:
         self._last = -math.inf
 
-    def next(self, count: int, pause: float, now: float, chance: float) -> Sequence[float]:
+    def are_out(self, now: float) -> bool:
+        """Whether somebody's turn is still to come."""
+        return self._last > now
+
+    def next(self, count: int, pause: float, now: float, chance: float, *, crowds: int = 1) -> Sequence[float]:
         """The waits of so many, who come one after the other.
 
         Args:
@@ -25,8 +29,10 @@ class Turns:
             pause: seconds that each waits at least.
             now: seconds of any monotonic clock.
             chance: a draw from [0, 1): several that hand out turns don't fall into step.
+            crowds: how many share the looks of a second, each with turns of its own.
         """
-        first = max(self._last + 1 / _AT_ONCE, now + pause)
-        turns = [min(first + n / _AT_ONCE, now + max(pause, _LONGEST)) for n in range(count)]
+        apart = crowds / _AT_ONCE
+        first = max(self._last + apart, now + pause)
+        turns = [min(first + n * apart, now + max(pause, _LONGEST)) for n in range(count)]
         self._last = turns[-1] if turns else self._last
         return [(turn - now) * (1 + 0.1 * chance) for turn in turns]

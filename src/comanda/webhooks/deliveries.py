@@ -3,7 +3,7 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from comanda.failpoints import Boundary
 from comanda.messaging import outbox
 from comanda.resilience.backoff import Policy
 from comanda.resilience.turns import Turns
-from comanda.saga import Done, Failed, Job, Later, Outcome, Refused, Saga, Start, log, nothing, remote, start
+from comanda.saga import Done, Failed, Job, Later, Outcome, Passage, Refused, Saga, Start, log, nothing, remote, start
 from comanda.saga.definition import Due
 from comanda.webhooks import endpoints
 from comanda.webhooks.model import TEST
@@ -45,7 +45,7 @@ SINK = "webhooks"
 MOST_AGAIN = 10_000
 _BATCH = 500
 _AFTER_THE_ORDERS = 2  # priority
-_BEHIND = timedelta(minutes=1)  # who comes next is woken; this is for when that is lost
+_BEHIND = timedelta(hours=1)  # who comes next is woken by whoever ends, and none of those behind it before
 # Calls that a worker has out. The places of its queue (500) are shared with the customers' mails, and who hangs takes
 # them for seconds: half of them is left to the mails, most of the other half to endpoints that answer.
 _AT_ONCE = 250
@@ -101,6 +101,7 @@ def webhook_saga(sender: Sender | None, retry: Policy) -> Saga:
             )
         ],
         undone=_given_up,
+        follow=_let_through,
     )
 
 
@@ -195,20 +196,21 @@ class _Posting:
     def __init__(self, sender: Sender | None) -> None:
         self._sender = sender
         self._out: Counter[UUID] = Counter()
-        self._turns = Turns()
+        self._turns: dict[UUID, Turns] = {}  # by endpoint: one's crowd is no reason for another's few to wait
         self._mute: set[UUID] = set()  # endpoints that did not answer the last call that has come back
 
     async def prepare(self, tx: Tx, jobs: Sequence[Job]) -> Sequence[Request | Outcome]:
         rows = {row["id"]: row for row in await DUE.rows(tx, [job.subject for job in jobs])}
         room = {row["endpoint_id"]: self._room(row["endpoint_id"]) for row in rows.values()}
         left = _AT_ONCE - self._out.total()
+        now = time.monotonic()
+        self._turns = {one: turns for one, turns in self._turns.items() if turns.are_out(now)}
         asked: list[Request | Outcome] = []
         for job in jobs:
-            one = _asked(rows[job.subject])
+            one = _asked(rows[job.subject], lambda endpoint_id: self._turn(endpoint_id, now))
             if isinstance(one, Request):
                 if left <= 0 or room[one.endpoint_id] <= 0:
-                    (wait,) = self._turns.next(1, _FULL, time.monotonic(), random.random())  # noqa: S311 - jitter
-                    one = Later("RECEIVER_BUSY", timedelta(seconds=wait))
+                    one = Later("RECEIVER_BUSY", self._turn(one.endpoint_id, now))
                 else:
                     room[one.endpoint_id] -= 1
                     left -= 1
@@ -218,6 +220,11 @@ class _Posting:
     def _room(self, endpoint_id: UUID) -> int:
         most = _AT_ONCE_TO_THE_MUTE if endpoint_id in self._mute else _AT_ONCE_TO_ONE
         return most - self._out[endpoint_id]
+
+    def _turn(self, endpoint_id: UUID, now: float) -> timedelta:
+        turns = self._turns.setdefault(endpoint_id, Turns())
+        (wait,) = turns.next(1, _FULL, now, random.random(), crowds=len(self._turns))  # noqa: S311 - jitter
+        return timedelta(seconds=wait)
 
     async def call(self, request: Request, key: str) -> Answered:  # noqa: ARG002 - the message has an id of its own
         if self._sender is None:
@@ -257,12 +264,13 @@ class _Posting:
         return outcomes
 
 
-def _asked(row: Record) -> Request | Outcome:
+def _asked(row: Record, turn: Callable[[UUID], timedelta]) -> Request | Outcome:
     if not row["is_wanted"]:
         return Refused("ENDPOINT_DISABLED")
     if row["is_behind"]:
         # As long as the first of its lane: an outage of days is not looked at each minute by all that wait.
-        return Later("WAITS_FOR_EARLIER", max(_BEHIND, row["first_waits"] or _BEHIND))
+        wait = turn(row["endpoint_id"]) if row["is_soon"] else _BEHIND
+        return Later("WAITS_FOR_EARLIER", max(wait, row["first_waits"] or wait))
     signers = (row["secret"], *([row["old_secret"]] if row["old_secret"] else []))
     return Request(row["url"], str(row["event_id"]), row["body"], signers, row["endpoint_id"])
 
@@ -295,11 +303,17 @@ async def _given_up(tx: Tx, delivery_ids: Sequence[UUID], reasons: Sequence[str]
     return await _end(tx, delivery_ids, "FAILED")
 
 
+async def _let_through(tx: Tx, passages: Sequence[Passage]) -> None:
+    """What counts as done by hand was recorded by nobody: it counts as delivered, and its lane goes on."""
+    done = [one.subject for one in passages if one.event == "done" and one.direction == "forward"]
+    await _end(tx, done, "DELIVERED")  # who comes next is due: a worker finds it by itself
+
+
 async def _end(tx: Tx, delivery_ids: Sequence[UUID], state: State) -> Sequence[Due]:
-    if not delivery_ids:
+    settled = [row["id"] for row in await SETTLE.rows(tx, delivery_ids, state)] if delivery_ids else []
+    if not settled:
         return ()
-    await SETTLE.run(tx, delivery_ids, state)
-    return await log.hurry(tx, [row["id"] for row in await FOLLOWING.rows(tx, delivery_ids)])
+    return await log.hurry(tx, [row["id"] for row in await FOLLOWING.rows(tx, settled)])
 
 
 async def _begin(tx: Tx, saga: Saga, rows: Sequence[Record]) -> Sequence[Due]:

@@ -41,13 +41,19 @@ RETURNING id, correlation_id, traceparent;
 
 -- name: due
 -- What to send, where, signed by what; and whether something before it in its lane has not ended, and how long that waits.
+-- `is_soon`: it looks again by itself. Whoever ends before this look is committed can't wake it: that may be the one right
+-- before it, or, of those that came in together, several at once.
 SELECT deliveries.id, deliveries.event_id, deliveries.event_type, deliveries.body, deliveries.endpoint_id, url, secret,
        CASE WHEN old_secret_until > now() THEN old_secret END AS old_secret,
        webhook_endpoints.is_active AND webhook_endpoints.deleted_at IS NULL AS is_wanted,
-       first.id IS NOT NULL AS is_behind, sagas.waits_until - now() AS first_waits
+       first.id IS NOT NULL AS is_behind, sagas.waits_until - now() AS first_waits,
+       deliveries.created_at > now() - interval '1 minute' OR NOT EXISTS (
+           SELECT 1 FROM webhook_deliveries AS nearer
+            WHERE nearer.endpoint_id = deliveries.endpoint_id AND nearer.lane = deliveries.lane
+              AND nearer.state = 'PENDING' AND nearer.seq > first.seq AND nearer.seq < deliveries.seq) AS is_soon
   FROM webhook_deliveries AS deliveries JOIN webhook_endpoints ON webhook_endpoints.id = endpoint_id
   LEFT JOIN LATERAL (
-    SELECT earlier.id FROM webhook_deliveries AS earlier
+    SELECT earlier.id, earlier.seq FROM webhook_deliveries AS earlier
      WHERE earlier.endpoint_id = deliveries.endpoint_id AND earlier.lane = deliveries.lane
        AND earlier.state = 'PENDING' AND earlier.seq < deliveries.seq
      ORDER BY earlier.seq LIMIT 1) AS first ON true
@@ -61,7 +67,8 @@ SELECT delivery_id, attempt, headers::jsonb, status, answer, error, duration_ms
        AS given (delivery_id, attempt, headers, status, answer, error, duration_ms);
 
 -- name: settle
-UPDATE webhook_deliveries SET state = $2, ended_at = now() WHERE id = ANY($1::uuid[]) AND state = 'PENDING';
+UPDATE webhook_deliveries SET state = $2, ended_at = now() WHERE id = ANY($1::uuid[]) AND state = 'PENDING'
+RETURNING id;
 
 -- name: following
 -- The sagas of those that come next in the lanes of these.
