@@ -6,7 +6,7 @@ from comanda.errors import DependencyFault
 from comanda.notifications.notifications import Delivery, Notifications, delivery_saga
 from comanda.notifications.providers import MockProvider, Outgoing
 from comanda.resilience.backoff import Policy
-from comanda.saga import Done, Job
+from comanda.saga import Done, Job, verbs
 from shop import shop
 
 
@@ -46,3 +46,24 @@ async def test_a_confirmation_that_was_given_up_on_is_not_sent_round_again_once_
             assert isinstance((await delivery.prepare(tx, jobs))[0], Outgoing), "who redrives its letter sends it"
             await notifications.retract(tx, [order_id])
             assert await delivery.prepare(tx, jobs) == [Done()]
+
+
+async def test_a_message_that_is_skipped_counts_as_sent(database_url: str, redis_url: str) -> None:
+    async with shop(database_url, redis_url, workers=0, has_relay=False) as here:
+        order_id = await here.order({(await here.sells(apple=1))["apple"]: 1})
+        async with here.database.transaction() as tx:
+            await here.assembly.definitions.notifications.confirm(tx, [order_id])
+            await tx.execute("UPDATE notifications SET state = 'FAILED', error = 'given up on'")
+            await tx.execute("UPDATE sagas SET state = 'COMPENSATION_FAILED', attempt = 9 WHERE kind = 'notification'")
+            ((message,),) = await tx.fetch("SELECT id FROM notifications")
+            (acted,), _ = await verbs.act(tx, here.by_hand, [message], "skip", actor="ana", reason="told by phone")
+        assert (acted.now, acted.refusal) == ("COMPLETED", None)
+        (row,) = await here.ask("SELECT state, error, sent_at IS NOT NULL AS is_timed FROM notifications")
+        assert tuple(row) == ("SENT", None, True)
+        async with here.database.transaction() as tx:  # one that was retracted stays so
+            await tx.execute("UPDATE notifications SET state = 'RETRACTED'")
+            await tx.execute(
+                "UPDATE sagas SET state = 'COMPENSATION_FAILED', ended_at = NULL WHERE kind = 'notification'"
+            )
+            await verbs.act(tx, here.by_hand, [message], "skip", actor="ana", reason="seen to")
+        assert await here.value("SELECT state FROM notifications") == "RETRACTED"

@@ -22,6 +22,7 @@ STORE_REFUNDED = _sql["store_refunded"]
 STORE_ACCOUNT = _sql["store_account"]
 PENDING = _sql["pending"]
 SETTLE = _sql["settle"]
+SKIP = _sql["skip"]
 RETRACT = _sql["retract"]
 
 _AFTER_THE_ORDERS = 2  # priority: a mail may wait while orders don't
@@ -49,7 +50,7 @@ def delivery_saga(provider: Provider, retry: Policy, token_of: TokenOf = _no_tok
                 exhausted="stuck",
             )
         ],
-        follow=_give_up,
+        follow=_follow,
     )
 
 
@@ -149,7 +150,10 @@ class Delivery:
         return Outgoing(row["channel"], row["recipient"], message.subject, message.text, message.html, row["order_id"])
 
 
-async def _give_up(tx: Tx, passages: Sequence[Passage]) -> None:
+async def _follow(tx: Tx, passages: Sequence[Passage]) -> None:
+    done = [one.subject for one in passages if one.event == "done" and one.direction == "forward"]
+    if done:
+        await SKIP.run(tx, done)
     failed = [one.subject for one in passages if one.event == "stuck"]
     if failed:
         count = len(failed)
