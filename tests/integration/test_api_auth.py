@@ -315,16 +315,26 @@ async def test_of_one_refresh_token_twice_in_a_batch_none_is_good(database: Data
         assert await sessions.forget(tx, 10) == 0
 
 
-async def test_what_a_refresh_under_way_answers_is_revoked_too(database: Database) -> None:
+@pytest.mark.parametrize("how", ["everywhere", "here", "used again"])
+async def test_what_a_refresh_under_way_answers_is_revoked_too(database: Database, how: str) -> None:
     hour = timedelta(hours=1)
     async with database.transaction() as tx:
         (made,) = await accounts.register(tx, [Registration("ana@example.com", "hash", "Ana", "Ruiz")])
         assert isinstance(made, Account)
-        (first,) = await sessions.begin(tx, [made.id], hour)
+        (used,) = await sessions.begin(tx, [made.id], hour)
+        (spent,) = await sessions.renew(tx, [used], hour)
+        assert isinstance(spent, Renewed)
+        first = spent.token
 
-    async def end_all() -> None:
+    async def end() -> None:
         async with database.transaction() as tx:
-            await sessions.revoke_all(tx, [made.id])
+            match how:
+                case "everywhere":
+                    await sessions.revoke_all(tx, [made.id])
+                case "here":
+                    await sessions.revoke(tx, made.id, [first])
+                case _:
+                    assert await sessions.renew(tx, [used], hour) == [Stale()]
 
     async def somebody_waits() -> bool:
         async with database.connection() as tx:
@@ -332,7 +342,7 @@ async def test_what_a_refresh_under_way_answers_is_revoked_too(database: Databas
 
     async with database.transaction() as tx:
         (renewed,) = await sessions.renew(tx, [first], hour)
-        ending = asyncio.create_task(end_all())
+        ending = asyncio.create_task(end())
         while not ending.done() and not await somebody_waits():
             await asyncio.sleep(0.01)
     await ending

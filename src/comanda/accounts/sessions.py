@@ -69,7 +69,8 @@ async def renew(tx: Tx, tokens: Sequence[str], lifetime: timedelta) -> list[Rene
 
 
 async def revoke(tx: Tx, account_id: UUID, tokens: Sequence[str]) -> None:
-    """Log out: the families of these tokens, as far as they are that account's."""
+    """Log out: the families of these tokens, as far as they are that account's. So is a refresh under way."""
+    await LOCK_OWNERS.run(tx, [account_id])
     await REVOKE_FAMILIES.run(tx, account_id, [_hash(token) for token in tokens])
 
 

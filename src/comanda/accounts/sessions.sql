@@ -6,11 +6,12 @@ SELECT given.token_hash, given.account_id, given.family_id, now() + $4::interval
   FROM unnest($1::bytea[], $2::uuid[], $3::uuid[]) AS given (token_hash, account_id, family_id);
 
 -- name: spend
--- Use up those that are good. Of two at once the second waits for the first, and finds the token used. Whoever ends all
--- sessions of an account holds its row: either they wait, and see the next token too, or this one is revoked.
+-- Use up those that are good. Of two at once the second waits for the first, and finds the token used. Whoever ends
+-- sessions of an account holds its row: either they wait, and see the next token too, or this one is revoked. So does
+-- whoever shows a used token meanwhile: that the family goes is true of the next token as well.
 WITH owners AS (
     SELECT id FROM accounts
-     WHERE id IN (SELECT account_id FROM refresh_tokens WHERE token_hash = ANY($1::bytea[])) ORDER BY id FOR SHARE
+     WHERE id IN (SELECT account_id FROM refresh_tokens WHERE token_hash = ANY($1::bytea[])) ORDER BY id FOR NO KEY UPDATE
 ), mine AS (
     SELECT token_hash FROM owners JOIN refresh_tokens ON account_id = owners.id
      WHERE token_hash = ANY($1::bytea[]) ORDER BY token_hash FOR UPDATE OF refresh_tokens
