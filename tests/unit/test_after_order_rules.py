@@ -33,7 +33,7 @@ def order(state: OrderState = OrderState.CONFIRMED, *, apples: int = 5, pears: i
 @pytest.mark.parametrize("state", [one for one in OrderState if one is not OrderState.CONFIRMED])
 def test_only_a_confirmed_order_is_shipped(state: OrderState) -> None:
     it = order(state)
-    if state is OrderState.SHIPPED:
+    if state in (OrderState.SHIPPED, OrderState.DELIVERED):
         it.sent, it.lines = 1, {APPLE: LineStanding(APPLE, 100, 5, shipped=5)}
     refused = model.ship(it, None)
     assert isinstance(refused, model.WrongState)
@@ -53,10 +53,13 @@ def test_what_is_left_is_shipped_and_no_more() -> None:
     assert model.ship(it, None) == NothingLeft()
 
 
-def test_what_was_to_be_put_back_and_was_not_is_shipped_after_all() -> None:
-    it = order(OrderState.SHIPPED)
+@pytest.mark.parametrize("state", [OrderState.SHIPPED, OrderState.DELIVERED])
+def test_what_was_to_be_put_back_and_was_not_is_shipped_after_all(state: OrderState) -> None:
+    it = order(state)
     it.sent, it.lines = 1, {APPLE: LineStanding(APPLE, 100, 3, shipped=2)}
+    it.delivered = 1 if state is OrderState.DELIVERED else 0
     assert model.ship(it, None) == {APPLE: 1}
+    assert model.progress(it) == [], "what has been delivered stays so"
 
 
 def test_what_was_withdrawn_is_not_shipped() -> None:

@@ -38,7 +38,8 @@ LEGAL = [(before, after) for before, targets in MOVES.items() for after in sorte
 BEFORE_CHARGE = (_S.PENDING, _S.PROCESSING)
 """While an order is in one of these, its customer may cancel it."""
 
-_SOLD = frozenset({_S.CONFIRMED, _S.SHIPPED, _S.DELIVERED})
+_GONE = frozenset({_S.SHIPPED, _S.DELIVERED})
+_SOLD = _GONE | {_S.CONFIRMED}
 
 _MARKS: dict[tuple[str, str, str], OrderState] = {
     ("verify_stock", "forward", "done"): _S.PROCESSING,
@@ -169,8 +170,8 @@ def wrong_state(standing: Standing) -> WrongState:
 
 def ship(standing: Standing, wanted: Units | None) -> Units | Refusal:
     """Units that leave the house now: these, or whatever is left."""
-    # Shipped, and yet something is left: it was to be put back, and that came to nothing.
-    is_open = standing.state == _S.CONFIRMED or (standing.state == _S.SHIPPED and not standing.is_shipped)
+    # Shipped, or even delivered, and yet something is left: it was to be put back, and that came to nothing.
+    is_open = standing.state == _S.CONFIRMED or (standing.state in _GONE and not standing.is_shipped)
     if not is_open or not standing.is_settled:
         return wrong_state(standing)
     if wanted is None:
