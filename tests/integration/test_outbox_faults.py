@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
 import pytest
@@ -199,6 +200,50 @@ async def test_what_the_listener_does_not_hear_is_published_by_the_poll_and_it_l
     await relay()
     assert await arrived(2)
     await database.close()
+
+
+async def test_a_connection_that_was_ended_is_made_anew_though_its_end_has_not_come_yet(database_url: str) -> None:
+    database = await Database.open(database_url, name="tests", size=2)
+    stop, heard = asyncio.Event(), asyncio.Event()
+    async with hanging_up_unheard(database_url) as url, asyncio.TaskGroup() as running:
+        running.create_task(listen(url, "comanda_outbox", heard, stop=stop, name="listener"))
+        try:
+            async with asyncio.timeout(20):
+                await heard.wait()  # it listens
+                heard.clear()
+                await ended_by_the_server(database, "listener")
+                await heard.wait()  # it listens again
+        finally:
+            stop.set()
+    await database.close()
+
+
+@asynccontextmanager
+async def hanging_up_unheard(url: str) -> AsyncIterator[str]:
+    """A way to PostgreSQL that passes on its last words, and not that it has hung up."""
+    parts = urlsplit(url)
+
+    async def carry(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await source.read(65536):
+                sink.write(data)
+                await sink.drain()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, ours = await asyncio.open_connection(parts.hostname, parts.port)
+        back = asyncio.create_task(carry(theirs, writer))
+        await carry(reader, ours)
+        ours.close()
+        await back
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    login = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
+    try:
+        yield urlunsplit(parts._replace(netloc=f"{login}127.0.0.1:{port}"))
+    finally:
+        server.close()
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import asyncpg
 
 from comanda import telemetry
-from comanda.db.database import connect
+from comanda.db.database import connect, translated
 from comanda.errors import DatabaseFault
 from comanda.resilience.loops import nap
 
@@ -27,12 +27,13 @@ async def listen(url: str, channel: str, *wakes: asyncio.Event, stop: asyncio.Ev
             await nap(_AGAIN_AFTER, stop)
             continue
         try:
-            await connection.add_listener(channel, lambda *_: _set(wakes))
-            _set(wakes)  # whatever came while nobody listened
-            while not stop.is_set():
-                await nap(_LOOK_EVERY, stop)
-                await connection.fetchval("SELECT 1", timeout=_LOOK_EVERY)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as fault:
+            with translated():
+                await connection.add_listener(channel, lambda *_: _set(wakes))
+                _set(wakes)  # whatever came while nobody listened
+                while not stop.is_set():
+                    await nap(_LOOK_EVERY, stop)
+                    await connection.fetchval("SELECT 1", timeout=_LOOK_EVERY)
+        except (asyncpg.PostgresError, DatabaseFault) as fault:
             _log.warning("stopped listening; listens again", channel=channel, error=str(fault))
         finally:
             connection.terminate()
