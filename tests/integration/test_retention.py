@@ -4,6 +4,7 @@ import time
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+from comanda.accounts import sessions
 from comanda.db import Database, migrations
 from comanda.db.partitions import keep_partitions
 from comanda.idempotency import keys
@@ -12,6 +13,7 @@ from comanda.messaging import outbox
 from comanda.messaging.relay import SINK
 from comanda.webhooks import deliveries
 from outbox_traffic import settled
+from shop import registered, shop, until
 
 AUDIT_DAYS = 60
 WEEK = """
@@ -171,3 +173,16 @@ async def test_keys_are_forgotten_in_batches_when_they_are_old(database: Databas
         assert [await keys.forget(tx, timedelta(hours=48), 2) for _ in range(4)] == [2, 2, 1, 0]
         assert await keys.answers(tx, old) == [None] * 5
         assert await keys.answers(tx, [*edge, *young]) == [answer] * 5
+
+
+async def test_a_sweep_that_found_its_fill_goes_on_at_once(database: Database, redis_url: str) -> None:
+    async with database.transaction() as tx:
+        (customer,) = await registered(tx, 1)
+        await sessions.begin(tx, [customer] * 600, timedelta(days=-2))
+
+    async def are_gone() -> bool:
+        async with database.connection() as tx:
+            return not await tx.fetchval("SELECT count(*) FROM refresh_tokens")
+
+    async with shop(database.url, redis_url, workers=0):
+        await until(are_gone)
