@@ -17,6 +17,8 @@ import aiohttp
 import pytest
 
 from api_client import Client, Person, running_api
+from comanda.catalog import products
+from comanda.catalog.products import Draft, Product
 from comanda.db import Database
 from comanda.db.database import connect
 from comanda.failpoints import DIED
@@ -506,3 +508,47 @@ async def test_a_product_that_somebody_else_makes_meanwhile_is_changed(
         ("A", "mine", 1), ("B", "x", 2),
     ]  # fmt: skip
     assert await _ask(api.database, "SELECT created, changed FROM imports") == [(1, 1)]
+
+
+async def test_an_import_and_somebody_who_makes_the_same_product_never_deadlock(api: Client, database_url: str) -> None:
+    admin = await api.person("admin")
+    await api.product(admin, sku="OLD")
+    assert (await _post(api, admin, "products", "sku,name,price\nOLD,changed,1\nNEW,mine,2\n")).status == 202
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    async def make() -> Product:
+        async with api.database.transaction() as tx:
+            (made,) = await products.create(tx, [Draft("theirs", "NEW", 9)])
+        assert isinstance(made, Product)
+        return made
+
+    async with api.database.transaction() as tx:  # who makes it stands between its row and the catalogue's version
+        await tx.execute(
+            "CREATE FUNCTION stand() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END $$"
+        )
+        await tx.execute(
+            "CREATE TRIGGER a_stop AFTER INSERT ON products FOR EACH ROW"
+            " WHEN (NEW.name = 'theirs') EXECUTE FUNCTION stand()"
+        )
+    stop = await connect(database_url, name="tests")
+    try:
+        await stop.execute("SELECT pg_advisory_lock(7)")
+        theirs = asyncio.create_task(make())
+        await until(lambda: _is(api.database, waiting, 1))
+        working = asyncio.create_task(batches.advance(api.database))
+        await until(lambda: _is(api.database, waiting, 2))
+        await stop.execute("SELECT pg_advisory_unlock(7)")
+        worked = await working
+        assert (await theirs).sku == "NEW"
+    finally:
+        stop.terminate()
+    assert worked is not None
+    assert worked.counts == {"changed": 2}
+    assert await _ask(api.database, "SELECT sku, name, price FROM products ORDER BY sku") == [
+        ("NEW", "mine", 2), ("OLD", "changed", 1),
+    ]  # fmt: skip
+
+
+async def _is(database: Database, statement: str, wanted: int) -> bool:
+    return await _ask(database, statement) == [(wanted,)]

@@ -245,12 +245,14 @@ async def upsert(
             continue
         standing[sku] = replace(was, **fields)
         answers.append(Upserted(was.id, "unchanged" if _is_same(was, standing[sku]) else "changed"))
+    # Who makes products waits for SKUs first and for the catalogue's version last: whoever has changed some holds the
+    # version, and would wait for the SKUs of somebody who waits for it.
+    drafts = [one for one in standing.values() if isinstance(one, Draft)]
+    made_now = await _made(tx, drafts) if drafts else {}
     # A statement that changes nothing would still count as a change of the catalogue.
     changed = [one for sku, one in standing.items() if sku in before and not _is_same(before[sku], one)]
     if changed:
         await REWRITE.rows(tx, [one.id for one in changed], *_columns(changed))
-    drafts = [one for one in standing.values() if isinstance(one, Draft)]
-    made_now = await _made(tx, drafts) if drafts else {}
     taken = {one.sku for one in drafts if one.id not in made_now}
     # Somebody else has made those meanwhile: they are there to be changed now.
     again = [position for position, (sku, _) in enumerate(wishes) if sku in taken]
