@@ -703,7 +703,7 @@ IMPORTS = [
     Mutant(
         "a line that raises holds the others",
         "imports/batches.py",
-        "return await _batch(tx, wanted, 1, _give_up)",
+        "return await _batch(tx, wanted, 1, _give_up, mark=tried)",
         "return await _batch(tx, wanted, 1, apply)",
         _of(FILES, "test_a_line_that_raises_is_rejected_and_holds_no_other"),
     ),

@@ -19,6 +19,7 @@ from comanda.messaging.dead_letters import DeadLetter, bury
 from comanda.messaging.queues import QUEUES
 from comanda.saga import Done, Failed, Refused, Saga, verbs
 from comanda.sentences import Sentence
+from overtaken import Overtaken
 from saga_stage import A, Stage, by_hand, engine, pump, stage
 
 __all__ = ["stage"]
@@ -225,6 +226,25 @@ async def test_one_that_raises_has_failed_and_holds_no_other(stage: Stage) -> No
     (left,) = await stage.ask("SELECT state FROM sagas WHERE subject = $1", subjects[1])
     assert left["state"] == "COMPENSATION_FAILED"
     assert Counter((await acts_of(stage)).values()) == {1: 4}
+
+
+async def test_an_item_has_failed_only_while_it_is_the_next(stage: Stage) -> None:
+    definition = saga(stage)
+    await stuck(stage, definition, 150)
+    await begun(stage)
+    async with stage.database.transaction() as tx:
+        await tx.execute("ALTER TABLE sagas ADD CONSTRAINT poison CHECK (state <> 'COMPENSATING')")
+
+    async def other() -> None:
+        """Whatever it was is over, and a chunk is done."""
+        async with stage.database.transaction() as tx:
+            await tx.execute("ALTER TABLE sagas DROP CONSTRAINT poison")
+        await advanced(stage, definition)
+
+    database: Any = Overtaken(stage.database, other)
+    await chunks.advance(database, lambda _: by_hand(definition), FAST)
+    await worked_off(stage, definition)
+    assert await outcomes(stage) == {"done": 150}
 
 
 async def test_it_keeps_its_pace(stage: Stage) -> None:

@@ -25,6 +25,7 @@ from comanda.failpoints import DIED
 from comanda.imports import batches, imports
 from comanda.proof import invariants
 from comanda.proof.ledger import NoLedger
+from overtaken import Overtaken
 from shop import shop, until
 from up import Ran, comanda
 
@@ -552,3 +553,22 @@ async def test_an_import_and_somebody_who_makes_the_same_product_never_deadlock(
 
 async def _is(database: Database, statement: str, wanted: int) -> bool:
     return await _ask(database, statement) == [(wanted,)]
+
+
+async def test_a_line_is_given_up_only_while_it_is_the_next(api: Client) -> None:
+    admin = await api.person("admin")
+    async with api.database.transaction() as tx:
+        await tx.execute("ALTER TABLE products ADD CONSTRAINT poison CHECK (sku <> 'S0')")
+    content = "sku,name,price\n" + "".join(f"S{n},x,1\n" for n in range(600))
+    assert (await _post(api, admin, "products", content)).status == 202
+
+    async def other() -> None:
+        """Whatever it was is over, and the lines are done."""
+        async with api.database.transaction() as tx:
+            await tx.execute("ALTER TABLE products DROP CONSTRAINT poison")
+        await batches.advance(api.database)
+
+    database: Any = Overtaken(api.database, other)
+    await batches.advance(database)
+    await _worked_off(api.database)
+    assert await _ask(api.database, "SELECT created, rejected FROM imports") == [(600, 0)]

@@ -113,10 +113,11 @@ async def _chunk(tx: Tx, by: By, pace: Pace) -> Worked | None:
 
 
 async def _alone(database: Database, by: By, pace: Pace) -> Worked | None:
+    tried: Bulk | None = None
     try:
         async with database.transaction(CHUNK) as tx:
-            one = await bulks.take(tx, is_eager=True)
-            return None if one is None else await _carry(tx, by, pace, one, 1)
+            tried = await bulks.take(tx, is_eager=True)
+            return None if tried is None else await _carry(tx, by, pace, tried, 1)
     except Overrun as fault:
         said = str(fault)
     except DependencyFault:
@@ -126,7 +127,11 @@ async def _alone(database: Database, by: By, pace: Pace) -> Worked | None:
         said = repr(fault)
     async with database.transaction(CHUNK) as tx:
         one = await bulks.take(tx, is_eager=True)
-        return None if one is None else await _give_up(tx, pace, one, said)
+        if one is None or tried is None:
+            return None
+        if (one.id, one.worked) != (tried.id, tried.worked):
+            return Worked(one, Counter(), {})  # somebody else had more luck with the item meanwhile
+        return await _give_up(tx, pace, one, said)
 
 
 async def _carry(tx: Tx, by: By, pace: Pace, one: Bulk, most: int) -> Worked:

@@ -61,15 +61,24 @@ async def advance(database: Database, wanted: UUID | None = None) -> Worked | No
 
 
 async def _one(database: Database, wanted: UUID | None) -> Worked | None:
+    tried: Import | None = None
+
+    async def attempt(tx: Tx, one: Import, lines: Sequence[Line]) -> list[Outcome | Rejection]:
+        nonlocal tried
+        tried = one
+        return await apply(tx, one, lines)
+
     try:
         async with database.transaction(BATCH) as tx:
-            return await _batch(tx, wanted, 1, apply)
+            return await _batch(tx, wanted, 1, attempt)
     except DependencyFault:
         raise
-    except Exception:  # noqa: BLE001 - the line is rejected, whatever it was
+    except Exception:
+        if tried is None:  # there is no line that it could be about
+            raise
         _log.exception("a line can't be imported")
     async with database.transaction(BATCH) as tx:
-        return await _batch(tx, wanted, 1, _give_up)
+        return await _batch(tx, wanted, 1, _give_up, mark=tried)
 
 
 class _Rehearsed(Exception):
@@ -93,10 +102,13 @@ _By = tuple[str, str, UUID]
 _Apply = Callable[[Tx, Import, Sequence[Line]], Awaitable[list[Outcome | Rejection]]]
 
 
-async def _batch(tx: Tx, wanted: UUID | None, most: int, apply_: _Apply) -> Worked | None:
+async def _batch(tx: Tx, wanted: UUID | None, most: int, apply_: _Apply, mark: Import | None = None) -> Worked | None:
+    """The next lines. `mark`: only as long as they are those that this one stood before."""
     one = await imports.take(tx, wanted)
     if one is None:
         return None
+    if mark is not None and (one.id, one.bytes_read) != (mark.id, mark.bytes_read):
+        return Worked(one, Counter())  # somebody else had more luck with them meanwhile
     content = await imports.window(tx, one, 2 * MOST_OF_RECORD)
     is_last = one.bytes_read + len(content) == one.bytes
     read = files.read(content, one.format, one.columns, number=one.lines_read + 1, is_last=is_last, most=most)
