@@ -12,9 +12,7 @@ import json
 import platform
 import re
 import shutil
-import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import programs
 from end_to_end import offered, settle
-from harness import HERE, Stand, ask, comanda_up, wrk
+from harness import HERE, Stand, ask, comanda_up, made_folder, wrk
 
 from comanda.db.statements import Twin
 
@@ -82,7 +81,7 @@ def spied(stand: Stand, seconds: float, folder: Path) -> Iterator[Callable[[], d
         raw = folder / f"{name}.raw"
         command = [str(SPY), "record", "--pid", str(stand.processes[name]), "--duration", f"{seconds:.0f}",
                    "--rate", "100", "--format", "raw", "--output", str(raw), NATIVE]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = programs.ran(command)
         if not raw.exists():
             sys.exit(f"py-spy said: {done.stderr}")
         stacks: Counter[str] = Counter()
@@ -135,7 +134,6 @@ def main() -> None:
     if not SPY.exists():
         sys.exit("py-spy is not installed: make peers")
     settings = {"GATEWAY": asked.gateway, "GATEWAY_LATENCY_MS": "0", "GATEWAY_OUTCOMES": "100/0/0"}
-    folder = Path(tempfile.mkdtemp(prefix="comanda-bench-"))
     with comanda_up("--workers", "1", **settings) as stand:
         wrk(stand, connections=16, seconds=3, pause_ms=50)
         settle(stand)
@@ -147,10 +145,13 @@ def main() -> None:
         orders = plain["offered"] * asked.seconds
         asked_for = statements(stand, orders)
         cpu = {name: round(1e6 * (spent - before[name]) / orders) for name, spent in stand.cpu().items()}
-        with spied(stand, asked.seconds, folder) as samples:
-            offered(stand, asked.rate, asked.seconds + 2)
-            functions = {name: hottest(stacks) for name, stacks in samples().items()}
-    shutil.rmtree(folder, ignore_errors=True)
+        folder = made_folder()
+        try:
+            with spied(stand, asked.seconds, folder) as samples:
+                offered(stand, asked.rate, asked.seconds + 2)
+                functions = {name: hottest(stacks) for name, stacks in samples().items()}
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     line = {
         "label": asked.label,
         "rate": round(plain["offered"]),

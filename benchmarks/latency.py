@@ -61,14 +61,11 @@ def main() -> None:
             f"idle_{name}", values, [IDLE_GOALS[name]] * len(values), 1.0,
             unit="ms from 202 to CONFIRMED", orders=asked.orders, gateway="mock, 0 ms", reference="the goal",
         )  # fmt: skip
-    posts = []
     with comanda_up("--workers", "1", GATEWAY="instant") as stand:
         wrk(stand, connections=16, seconds=3, pause_ms=50)
         settle(stand)
         best = asked.rate or best_rate(stand, [reference(stand, 5) * part for part in PARTS])
-        for _ in range(asked.runs):
-            posts.append(offered(stand, best / 2, asked.seconds)["post_p99_ms"])
-            settle(stand)
+        posts = [offered(stand, best / 2, asked.seconds)["post_p99_ms"] for _ in range(asked.runs)]
     report(
         "post_at_half_load", posts, [POST_GOAL] * len(posts), 1.0,
         unit="ms, p99 of POST", rate=round(best / 2), reference="the goal",

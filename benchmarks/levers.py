@@ -89,7 +89,6 @@ def main() -> None:
             connections=64,
             seconds=asked.seconds,
             reference="otherwise",
-            ratios=[round(pair[0] / pair[1], 3) for pair in pairs],
         )
 
 

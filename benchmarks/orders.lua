@@ -1,5 +1,6 @@
 -- wrk: orders of two lines, each with a key of its own.
--- Environment: TOKEN, PRODUCTS (ids, separated by commas), PAUSE_MS (between a connection's requests; 0: none).
+-- Environment: TOKEN, PRODUCTS (ids, separated by commas), PAUSE_MS (between a connection's requests; 0: none), TOLD (a
+-- file for the ids of the orders that were accepted; none: they are not kept).
 local token, products, pause = os.getenv("TOKEN"), {}, tonumber(os.getenv("PAUSE_MS") or "0")
 for id in string.gmatch(os.getenv("PRODUCTS"), "[^,]+") do products[#products + 1] = id end
 local threads = 0
@@ -13,6 +14,11 @@ function init()
     math.randomseed(os.time() * 100 + number)
     sent = 0
     run = string.format("%d-%d-%d", os.time(), number, math.random(1, 1e9))
+    local path = os.getenv("TOLD") or ""
+    if path ~= "" then
+        told = io.open(path, "a")
+        told:setvbuf("line")
+    end
 end
 
 function request()
@@ -34,9 +40,10 @@ if pause > 0 then
     end
 end
 
-statuses = {}
-function response(status)
-    if status ~= 202 then refused = (refused or 0) + 1 end
+if (os.getenv("TOLD") or "") ~= "" then
+    function response(status, _, body)
+        if status == 202 then told:write(string.match(body, '"orderId":"([^"]+)"'), "\n") end
+    end
 end
 
 function done(summary, latency)

@@ -9,12 +9,13 @@ A seed that fails can be repeated: `comanda chaos --seed SEED --orders … --fau
 import argparse
 import json
 import random
-import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+import programs
 
 COMANDA = (sys.executable, "-m", "comanda")
 SLOWEST_ALLOWED = 120.0  # seconds that a run of a thousand orders may take
@@ -24,7 +25,7 @@ def ran(seed: int, orders: int, faults: int) -> dict[str, Any]:
     """One run: its report, with the exit code and the seconds of the whole command."""
     began = time.monotonic()
     arguments = ["chaos", "--seed", str(seed), "--orders", str(orders), "--faults", str(faults), "--json"]
-    done = subprocess.run([*COMANDA, *arguments], capture_output=True, text=True, check=False)
+    done = programs.ran([*COMANDA, *arguments], env=programs.clean())
     try:
         report: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
@@ -57,6 +58,7 @@ def main() -> int:
     asked.add_argument("--long-faults", type=int, default=100)
     asked.add_argument("--out", type=Path, help="The same document into this file.")
     given = asked.parse_args()
+    programs.hear()
     plans = [(given.first + number, given.orders, given.faults) for number in range(given.seeds)]
     plans += [(given.first, given.long, given.long_faults)] if given.long else []
     reports = []

@@ -9,12 +9,11 @@ for each.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 from harness import comanda_up, report, say
-from rivals import PYTHON, has_npm, has_python, spent
+from rivals import PYTHON, has_npm, has_python, spent, version
 
 ENGINE = str(Path(__file__).with_name("engine_alone.py"))
 
@@ -29,14 +28,11 @@ def main() -> None:
     bullmq: list[float] = []
     celery: list[float] = []
     with comanda_up("--workers", "1", GATEWAY="instant") as stand:
-        redis_url = json.loads((stand.folder / "up.json").read_text())["redisUrl"]
-
-        command = [sys.executable, ENGINE, stand.database_url, redis_url, str(asked.jobs), "1"]
+        command = [sys.executable, ENGINE, stand.database_url, stand.redis_url, str(asked.jobs), "1"]
 
         def of_bullmq(concurrency: int) -> float:
-            rate: float = (
-                asked.jobs / spent(["node", "bullmq.mjs", redis_url, str(asked.jobs), str(concurrency)])["carry"]
-            )
+            took = spent(["node", "bullmq.mjs", stand.redis_url, str(asked.jobs), str(concurrency)])
+            rate: float = asked.jobs / took["carry"]
             return rate
 
         best = 0
@@ -50,13 +46,15 @@ def main() -> None:
                 bullmq.append(of_bullmq(best))
             if has_celery:
                 jobs = asked.jobs // 10
-                celery.append(jobs / spent([str(PYTHON), "celery_jobs.py", redis_url, str(jobs)])["carry"])
+                celery.append(jobs / spent([str(PYTHON), "celery_jobs.py", stand.redis_url, str(jobs)])["carry"])
             say(f"run {number}", ours=ours[-1], bullmq=bullmq[-1:], celery=celery[-1:])
     conditions = {"jobs": asked.jobs, "worker processes": 1}
     if bullmq:
-        report("jobs_bullmq", ours, bullmq, 1.0, **conditions, reference=f"BullMQ, concurrency {best}")
+        theirs = f"BullMQ {version('bullmq')} on Node {version('node')}, concurrency {best}"
+        report("jobs_bullmq", ours, bullmq, 1.0, **conditions, reference=theirs)
     if celery:
-        report("jobs_celery", ours, celery, 10, **conditions, reference="Celery, prefork of 1, acks late")
+        theirs = f"Celery {version('celery')}, prefork of 1, acks late"
+        report("jobs_celery", ours, celery, 10, **conditions, reference=theirs)
 
 
 if __name__ == "__main__":

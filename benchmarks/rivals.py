@@ -2,10 +2,11 @@
 
 import json
 import shutil
-import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import programs
 from harness import say
 
 ROOT = Path(__file__).parent.parent
@@ -29,10 +30,20 @@ def has_python() -> bool:
     return False
 
 
+def version(package: str) -> str:
+    """Of a peer that is there, or of Node itself."""
+    if package == "node":
+        return programs.ran(["node", "--version"]).stdout.strip().removeprefix("v")
+    if (about := PEERS / "node_modules" / package / "package.json").exists():
+        return str(json.loads(about.read_text())["version"])
+    asked = "import sys, importlib.metadata; print(importlib.metadata.version(sys.argv[1]))"
+    return programs.ran([str(PYTHON), "-c", asked, package]).stdout.strip()
+
+
 def spent(command: list[str], seconds: float = 300) -> dict[str, float]:
     """Run a program of theirs, or ours, to its end: what it printed last."""
-    done = subprocess.run(command, cwd=PEERS, capture_output=True, text=True, check=False, timeout=seconds)
+    done = programs.ran(command, cwd=PEERS, seconds=seconds)
     if done.returncode != 0:
-        raise SystemExit(f"{command[1]} failed:\n{done.stderr[-2000:]}")
+        sys.exit(f"{command[1]} failed:\n{done.stderr[-2000:]}")
     said: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return said

@@ -1,10 +1,12 @@
 """No-op jobs through Celery, one worker process: python celery_jobs.py REDIS_URL JOBS.
 
-Acknowledged late, as work that must not be lost is. Prints JSON: seconds to begin, seconds to carry.
+Acknowledged late, as work that must not be lost is, through a queue of their own. Prints JSON: seconds to begin,
+seconds to carry. The worker ends with it, whatever ends it.
 """
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,11 +15,13 @@ from pathlib import Path
 from celery import Celery
 from redis import Redis
 
-URL = os.environ.get("BENCHMARK_REDIS_URL") or sys.argv[1]
-DONE = "celery-benchmark-done"
+# The worker is started from here, and told where.
+URL = sys.argv[1] if __name__ == "__main__" else os.environ["BENCHMARK_REDIS_URL"]
+DONE = "comanda-benchmark-celery-done"
+QUEUE = "comanda-benchmark-celery"
 
 app = Celery("celery_jobs", broker=URL)
-app.conf.update(task_acks_late=True, task_ignore_result=True, worker_prefetch_multiplier=100)
+app.conf.update(task_acks_late=True, task_ignore_result=True, worker_prefetch_multiplier=100, task_default_queue=QUEUE)
 _redis = Redis.from_url(URL)
 
 
@@ -28,7 +32,9 @@ def nothing() -> None:
 
 def main() -> None:
     jobs = int(sys.argv[2])
-    _redis.delete(DONE, "celery")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    _redis.delete(DONE, QUEUE)
     began = time.monotonic()
     with app.producer_pool.acquire(block=True) as producer:
         for _ in range(jobs):
@@ -46,8 +52,12 @@ def main() -> None:
         carried = time.monotonic() - (first or begun)
     finally:
         worker.terminate()
-        worker.wait(60)
-    _redis.delete(DONE)
+        try:
+            worker.wait(60)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+        _redis.delete(DONE, QUEUE)
     print(json.dumps({"begin": begun - began, "carry": carried}))
 
 
