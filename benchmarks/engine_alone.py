@@ -1,8 +1,12 @@
 """One worker process of the saga engine, without the shop: begins so many sagas, then carries all of them to their end.
 
-    python benchmarks/engine_alone.py DATABASE_URL REDIS_URL SAGAS STEPS
+    python benchmarks/engine_alone.py DATABASE_URL REDIS_URL SAGAS STEPS [each]
 
-All steps are local and do nothing, so this is what keeping them costs. Prints JSON: seconds to begin, seconds to carry.
+All steps are local and do nothing, so this is what keeping them costs. They are of one queue, so a batch goes through
+all of them in one transaction. With `each`, every step is committed before the next one begins: steps take turns
+between two queues, and whoever works on one hands on to the other through Valkey. How many commits a saga took is
+counted afterwards. Either way a handler is called once for a whole batch. Prints JSON: seconds to begin, seconds to
+carry, and the fewest and most commits of a saga.
 """
 
 import asyncio
@@ -20,8 +24,13 @@ from comanda.saga import Done, Outcome, Saga, Start, local, nothing, start
 from comanda.saga.rescue import by_queue
 from comanda.worker import Worker
 
-QUEUE = "benchmark"  # which no other worker serves
+QUEUES = ("benchmark", "benchmark-2")  # which no other worker serves
 PACK = 1000
+LEFT = "SELECT count(*) FROM sagas WHERE kind = $1 AND state <> 'COMPLETED'"
+COMMITS = (
+    "SELECT min(n)::int AS fewest, max(n)::int AS most FROM (SELECT count(DISTINCT made.xmin::text) AS n FROM sagas"
+    "  JOIN saga_attempts AS made ON made.saga_id = sagas.id WHERE sagas.kind = $1 GROUP BY sagas.id) AS counted"
+)
 
 
 class Counter:
@@ -43,6 +52,7 @@ class Counter:
 
 async def main() -> None:
     database_url, redis_url, sagas, steps = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    queues = QUEUES if sys.argv[5:] == ["each"] else QUEUES[:1]
     counter = Counter(sagas)
     saga = Saga(
         f"benchmark-{new_id()}",
@@ -51,7 +61,7 @@ async def main() -> None:
                 f"step-{n}",
                 counter.count if n == steps else counter.pass_by,
                 compensate=nothing,
-                queue=QUEUE,
+                queue=queues[n % len(queues)],
                 reached=f"STEP_{n}",
             )
             for n in range(1, steps + 1)
@@ -65,20 +75,24 @@ async def main() -> None:
             due = await start(tx, [Start.of(saga, new_id(), "benchmark") for _ in range(min(PACK, sagas - at))])
         await streams.offer_all(by_queue(due))
     begun = time.monotonic()
-    worker = Worker(database, streams, [saga], name="engine-alone", queues=[QUEUE], lease=timedelta(seconds=10))
-    stop = asyncio.Event()
-    working = asyncio.create_task(worker.run(stop))
+    lease, stop = timedelta(seconds=10), asyncio.Event()
+    workers = [
+        Worker(database, streams, [saga], name=f"engine-alone-{queue}", queues=[queue], lease=lease) for queue in queues
+    ]
+    working = [asyncio.create_task(worker.run(stop)) for worker in workers]
     await counter.is_over.wait()
     left = 1
     while left:
         async with database.connection() as tx:
-            left = await tx.fetchval("SELECT count(*) FROM sagas WHERE kind = $1 AND state <> 'COMPLETED'", saga.name)
+            left = await tx.fetchval(LEFT, saga.name)
     carried = time.monotonic() - begun
     stop.set()
-    await working
+    await asyncio.gather(*working)
+    async with database.connection() as tx:
+        (commits,) = await tx.fetch(COMMITS, saga.name)
     await streams.close()
     await database.close()
-    print(json.dumps({"begin": begun - began, "carry": carried}))
+    print(json.dumps({"begin": begun - began, "carry": carried, **dict(commits)}))
 
 
 if __name__ == "__main__":
