@@ -1,25 +1,27 @@
 """Runs all benchmarks in turn and writes the page: docs/performance.md, its picture, and the JSON lines beside it.
 
-    python benchmarks/page.py [--only NAME …] [--runs N]
+    python benchmarks/page.py [--only NAME …] [--runs N] [--check]
 
 Each program's progress goes to stderr as it runs. Doctor, growth and traces run only when they are named. With
-`--only`, the other lines stay as they were measured before; so do those of a program that fails, and then the exit code
-is 1. With `--only` alone nothing runs, and the page is written anew.
+`--only`, the other lines stay as they were measured before. Those of a program that fails, or that finds a loss, are
+marked as failed with the date, and the exit code is 1. With `--only` alone nothing runs, and the page is written anew.
+With `--check` nothing is written either: the exit code is 1 where the page is not what the lines make.
 """
 
 import argparse
 import json
 import math
-import os
-import platform
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import Any
+
+import programs
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
@@ -33,8 +35,8 @@ PROGRAMS: dict[str, Sequence[str]] = {
     "latency": ("--orders", "100"),
     "queues": (),
     "sagas": (),
-    "overload": ("--runs", "1", "--seconds", "30"),
-    "reads": ("--runs", "1"),
+    "overload": (),
+    "reads": (),
     "watching": (),
     "doctor": (),
     "traces": (),
@@ -59,6 +61,9 @@ TITLES = {
     "sagas_by_hand": "sagas of six stored steps, against one at a time by hand",
     "sagas_dbos": "the same, against DBOS",
     "sagas_restate": "the same, against Restate",
+    "sagas_each_by_hand": "sagas with a commit for each of the six steps, against one at a time by hand",
+    "sagas_each_dbos": "the same, against DBOS",
+    "sagas_each_restate": "the same, against Restate",
     "overload_1.5": "goodput at 1.5 times capacity",
     "overload_3": "goodput at 3 times capacity",
     "reads_orders": "a customer's orders, against a route that reads nothing",
@@ -77,28 +82,60 @@ TITLES = {
 Line = dict[str, Any]
 
 
-def run(name: str, runs: int | None, best: float | None) -> list[Line] | None:
-    """The JSON lines of one program; None: it failed. `best`: the best sustained rate, where it is known."""
+def run(name: str, runs: int | None, best: float | None) -> tuple[list[Line], bool]:
+    """The JSON lines of one program, and whether it failed. `best`: the best sustained rate, where it is known."""
     program, options = name.partition(" ")[0], list(PROGRAMS[name])
     if best is not None and name in OF_THE_BEST:
         options += ["--rate", str(best)]
     if runs is not None:
         options += ["--runs", str(runs)]
     began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, str(HERE / f"{program}.py"), *options], stdout=subprocess.PIPE, text=True, check=False
-    )
-    print(f"{name}: {time.monotonic() - began:.0f} s, exit code {done.returncode}", file=sys.stderr, flush=True)
-    if done.returncode:
-        return None
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return [{**line, "program": name} for line in lines if "ratio" in line]
+    command = [sys.executable, str(HERE / f"{program}.py"), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        output, _ = process.communicate()
+    except BaseException:  # it ends what it started, which takes its time
+        programs.end(process, patience=2 * programs.PATIENCE)
+        raise
+    print(f"{name}: {time.monotonic() - began:.0f} s, exit code {process.returncode}", file=sys.stderr, flush=True)
+    lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    return [{**line, "program": name} for line in lines if "ratio" in line], process.returncode != 0
+
+
+def replaced(known: Sequence[Line], name: str, lines: Sequence[Line], failed: str = "") -> list[Line]:
+    """All lines, with these in the place of those that the program left before.
+
+    `failed`: when it did. What it did not come to is left as it was, but said to have failed.
+    """
+    others = [line for line in known if line["program"] != name]
+    if failed:
+        found = {line["benchmark"] for line in lines}
+        before = [line for line in known if line["program"] == name and line["benchmark"] not in found]
+        lines = [{**line, "failed": failed} for line in [*lines, *before]]
+    order = list(PROGRAMS)
+    return sorted([*others, *lines], key=lambda line: order.index(line["program"]))
 
 
 def reached(line: Line) -> float:
     """How far the goal was reached: 1 is met. Where less is better, the other way round."""
     share: float = line["ratio"] / line["goal"]
     return 1 / share if is_small_better(line) and share else share
+
+
+def over(line: Line) -> list[str]:
+    """The other bars of its row that it did not keep."""
+    bars, found = line.get("bars", {}), line["conditions"]
+    return [f"{name.replace('_', ' ')} {found[name]:g} of {bar:g}" for name, bar in bars.items() if found[name] > bar]
+
+
+def is_met(line: Line) -> bool:
+    return "failed" not in line and reached(line) >= 1 and not over(line)
+
+
+def verdict(line: Line) -> str:
+    if "failed" in line:
+        return f"**failed on {line['failed']}**"
+    return "met" if is_met(line) else ": ".join(["**missed**", *filter(None, [", ".join(over(line))])])
 
 
 def title(line: Line) -> str:
@@ -121,7 +158,7 @@ def picture(lines: Sequence[Line]) -> str:
     bars = []
     for number, line in enumerate(lines):
         y, share = 30 + row * number, reached(line)
-        color = "#2b7a78" if share >= 1 else "#c8553d"
+        color = "#2b7a78" if is_met(line) else "#c8553d"
         x, end = sorted((at(1), at(share)))
         bars.append(
             f'<text x="{left - 12}" y="{y + 13}" text-anchor="end">{escape(title(line))}</text>'
@@ -145,26 +182,31 @@ def page(lines: Sequence[Line]) -> str:
     """The table, with what it was measured on."""
     rows = []
     for line in lines:
-        verdict = "met" if reached(line) >= 1 else "**missed**"
         against = f"{figure(line['reference'])} ({line['conditions'].get('reference', 'the goal')})".strip()
         value, ratio, goal = (figure(line[name]) for name in ("value", "ratio", "goal"))
-        rows.append(row(title(line), value, against, ratio, goal, verdict, told(line["conditions"])))
-    when = sorted({f"{line['date']}, revision {line['revision']}" for line in lines})
+        of = f"{line['date']}, {line['revision']}"
+        rows.append(
+            row(title(line), value, against, ratio, goal, verdict(line), spread(line), of, told(line["conditions"]))
+        )
     return "\n".join(
         [
             "# How fast it is",
             "",
-            "Written by `make bench`: each program measures its reference in turn in the same run; values are medians,",
-            "ratios medians of the runs' ratios. Rates drift: read the ratios. Of times less is better.",
+            "Written by `make bench`: each program measures its reference in turn in the same run; values are medians",
+            "of so many runs as the row says, ratios medians of the runs' ratios, beside the least and the greatest.",
+            "Rates drift: read the ratios. Of times less is better. A goal is met where the row's other bars are, too.",
             "",
             "![How far each goal was reached](performance.svg)",
             "",
-            "| what | value | reference | ratio | goal | | conditions |",
-            "|---|---|---|---|---|---|---|",
+            "| what | value | reference | ratio | goal | | runs | date, revision | conditions |",
+            "|---|---|---|---|---|---|---|---|---|",
             *rows,
             "",
-            f"On {os.cpu_count()} cores ({platform.machine()}), everything on the same machine: {'; '.join(when)}.",
+            "Of sagas: ours call one handler for a whole batch, the others one for each saga. All six steps are of one",
+            "queue, so that a batch goes through them in one transaction; by hand, DBOS and Restate commit each step.",
+            "Where a row says that there is a commit for each step, ours have one too, shared by a batch.",
             "",
+            *machines(lines),
             *growth(lines),
             *hotspots(),
             *console(),
@@ -174,6 +216,33 @@ def page(lines: Sequence[Line]) -> str:
 
 def row(*cells: object) -> str:
     return f"| {' | '.join(str(cell) for cell in cells)} |"
+
+
+def spread(line: Line) -> str:
+    """How many runs, and their least and greatest ratio where they were kept."""
+    ratios = line.get("ratios", [])
+    return f"{line['runs']}" if len(ratios) < 2 else f"{line['runs']}: {min(ratios):g} to {max(ratios):g}"
+
+
+def machines(lines: Sequence[Line]) -> list[str]:
+    """What the lines were measured on."""
+    loads: dict[str, list[float]] = defaultdict(list)
+    revisions: dict[str, set[str]] = defaultdict(set)
+    for line in lines:
+        if "machine" in line:
+            about = dict(line["machine"])
+            cpu, load = about.pop("cpu"), about.pop("load")
+            what = f"{cpu}, {', '.join(f'{name} {version}' for name, version in about.items())}"
+            loads[what].append(load)
+            revisions[what].add(line["revision"])
+    cores = max(line["conditions"]["cpus"] for line in lines)
+    said = [f"On {cores} cores, everything on the same machine."]
+    for what, found in loads.items():
+        of = ", ".join(sorted(revisions[what]))
+        said.append(f"Rows of {of}: {what}; load of the machine before {min(found):g} to {max(found):g}.")
+    if not all("machine" in line for line in lines):
+        said.append("Rows of other revisions don't say on which." if loads else "The rows don't say on which.")
+    return [*said, ""]
 
 
 def figure(value: float | None) -> str:
@@ -188,6 +257,8 @@ def told(conditions: Mapping[str, Any]) -> str:
         match name, value:
             case "cpus" | "reference" | "unit" | "rows" | "mib", _:
                 continue
+            case "settings", dict():
+                said.append(f"set {' '.join(f'{setting}={given}' for setting, given in value.items())}")
             case "day", {"seconds": seconds}:
                 said.append(f"the last day's {value['orders']:,} in {seconds:g} s")
             case "checks", dict():
@@ -290,38 +361,50 @@ def console() -> list[str]:
     ]
 
 
+def made(lines: Sequence[Line]) -> dict[Path, str]:
+    """The files that these lines make."""
+    return {
+        LINES: json.dumps(lines, indent=1) + "\n",
+        DOCS / "performance.svg": picture(lines),
+        DOCS / "performance.md": page(lines),
+    }
+
+
 def write(lines: Sequence[Line]) -> None:
-    LINES.write_text(json.dumps(lines, indent=1) + "\n")
-    (DOCS / "performance.svg").write_text(picture(lines))
-    (DOCS / "performance.md").write_text(page(lines))
+    for file, text in made(lines).items():
+        file.write_text(text)
 
 
 def main() -> None:
-
+    programs.hear()
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--only", nargs="*", choices=list(PROGRAMS))
     arguments.add_argument("--runs", type=int)
+    arguments.add_argument("--check", action="store_true")
     asked = arguments.parse_args()
     known: list[Line] = json.loads(LINES.read_text()) if LINES.exists() else []
-    revision = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
-    ).stdout.strip()
+    if asked.check:
+        if wrong := [file.name for file, text in made(known).items() if file.read_text() != text]:
+            sys.exit(f"not what the lines make: {', '.join(wrong)} (benchmarks/page.py --only)")
+        return
+    # With `-dirty` where something of it was not committed.
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]
+    revision = subprocess.run(describe, cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()
     stamp = {"date": datetime.now(UTC).date().isoformat(), "revision": revision}
     failed = []
     best = None
     for name in [name for name in PROGRAMS if name not in BY_NAME] if asked.only is None else asked.only:
-        lines = run(name, asked.runs, best)
-        if lines is None:
+        lines, has_failed = run(name, asked.runs, best)
+        lines = [{**line, **stamp} for line in lines]
+        known = replaced(known, name, lines, stamp["date"] if has_failed else "")
+        write(known)
+        if has_failed:
             failed.append(name)
             continue
         best = next((one["conditions"]["asked_a_second"] for one in lines if name == "end_to_end"), best)
-        known = [line for line in known if line["program"] != name] + [{**line, **stamp} for line in lines]
-        order = list(PROGRAMS)
-        known.sort(key=lambda line: order.index(line["program"]))
-        write(known)
     write(known)
     if failed:
-        sys.exit(f"These failed, and their lines are those of an earlier run, if any: {', '.join(failed)}")
+        sys.exit(f"These failed, and their lines say so: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

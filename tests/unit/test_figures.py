@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections import defaultdict
 from functools import reduce
 from pathlib import Path
@@ -82,3 +84,10 @@ def test_the_readme_says_how_large_the_large_shop_was() -> None:
     assert (conditions["orders"], conditions["waiting"], conditions["few"]) == (10_000_000, 1_000_000, 10_000)
     assert "with 10 million orders stored and a million processes waiting, against 10,000 stored" in said
     assert MEASURED["growth_memory"]["conditions"]["through"] >= 1_000_000
+
+
+def test_the_page_is_what_its_lines_make() -> None:
+    """`benchmarks/page.py --only` writes it anew."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "page.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
