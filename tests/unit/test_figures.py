@@ -1,5 +1,6 @@
 """What the README says that was measured is what was measured."""
 
+import importlib
 import json
 import re
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from collections import defaultdict
 from functools import reduce
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -91,3 +93,36 @@ def test_the_page_is_what_its_lines_make() -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "page.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("page")
+
+
+def _line(**more: Any) -> dict[str, Any]:
+    line = {"benchmark": "overload_3", "program": "overload", "value": 95, "reference": 100, "ratio": 0.95, "goal": 0.9}
+    return {**line, "runs": 3, "conditions": {"lost": 0, "refusal_p99_ms": 60.5}, **more}
+
+
+def test_a_goal_is_met_where_the_other_bars_of_its_row_are(page: ModuleType) -> None:
+    assert page.verdict(_line(bars={"lost": 0, "refusal_p99_ms": 100})) == "met"
+    assert page.verdict(_line(bars={"lost": 0, "refusal_p99_ms": 50})) == "**missed**: refusal p99 ms 60.5 of 50"
+    assert page.verdict(_line(ratio=0.8)) == "**missed**"
+
+
+def test_a_program_that_fails_leaves_no_line_as_if_it_were_met(page: ModuleType) -> None:
+    before = [_line(), _line(benchmark="overload_1.5"), _line(benchmark="accept", program="accept")]
+    after = page.replaced(before, "overload", [_line(ratio=1.1)], failed="2026-12-01")
+    verdicts = {line["benchmark"]: page.verdict(line) for line in after}
+    assert verdicts == {
+        "accept": "met",
+        "overload_3": "**failed on 2026-12-01**",
+        "overload_1.5": "**failed on 2026-12-01**",
+    }
+    assert [page.verdict(line) for line in page.replaced(after, "overload", [_line()])] == ["met", "met"]
+
+
+def test_a_row_says_how_many_runs_and_their_range(page: ModuleType) -> None:
+    assert page.spread(_line(ratios=[0.95, 0.91, 1.02])) == "3: 0.91 to 1.02"
