@@ -102,6 +102,21 @@ async def test_weeks_wait_for_a_long_reader_and_nobody_waits_for_them(database: 
     assert coming in await kept(database, "outbox")
 
 
+async def test_a_release_before_this_one_makes_and_drops_them_too(database: Database) -> None:
+    old = await weeks_ago(database, 30)
+    coming = await missing(database, 2)
+    async with database.transaction() as reader:
+        await reader.execute("SELECT FROM outbox")
+        async with database.connection() as tx:
+            assert await tx.fetch("SELECT drop_partitions($1)", AUDIT_DAYS) == []
+            assert await tx.fetchval("SELECT ensure_partitions()") == 0
+    async with database.connection() as tx:
+        dropped = await tx.fetch("SELECT name FROM drop_partitions($1) AS dropped (name)", AUDIT_DAYS)
+        assert [row["name"] for row in dropped] == [f"outbox_{old}", f"saga_attempts_{old}"]
+        assert await tx.fetchval("SELECT ensure_partitions()") == 4
+    assert {*coming} <= await kept(database, "outbox")
+
+
 async def test_a_week_stays_in_the_rest_where_it_has_begun(database: Database) -> None:
     begun, coming = await missing(database, 2)
     async with database.transaction() as tx:
