@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import aiohttp
 import msgspec
+import programs
 import uvloop
 from harness import report, say
 
@@ -91,8 +92,7 @@ def main() -> None:
                 ours.append(uvloop.run(with_aiohttp(url, asked.calls)))
                 theirs.append(uvloop.run(with_httpx(url, asked.calls)))
         finally:
-            gateway.terminate()
-            gateway.wait(10)
+            programs.end(gateway)
     report("http_client", ours, theirs, 1.0, unit="CPU µs a call", under_way=UNDER_WAY, reference="httpx")
 
 

@@ -126,3 +126,9 @@ def test_a_program_that_fails_leaves_no_line_as_if_it_were_met(page: ModuleType)
 
 def test_a_row_says_how_many_runs_and_their_range(page: ModuleType) -> None:
     assert page.spread(_line(ratios=[0.95, 0.91, 1.02])) == "3: 0.91 to 1.02"
+
+
+def test_no_benchmark_hears_of_a_shop_of_the_users_own(page: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("COMANDA_DATABASE_URL", "comanda_redis_url"):
+        monkeypatch.setenv(name, "a shop of the user's own")
+    assert "a shop of the user's own" not in page.programs.clean().values()
