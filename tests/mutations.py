@@ -192,8 +192,8 @@ SAGA = [
     Mutant(
         "a claim without hints waits for others",
         "saga/log.sql",
-        "     ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED",
-        "     ORDER BY id LIMIT $2 FOR UPDATE",
+        "     ORDER BY priority, id LIMIT $2 FOR UPDATE SKIP LOCKED",
+        "     ORDER BY priority, id LIMIT $2 FOR UPDATE",
         _of(ENGINE, "test_a_claim_takes_what_nobody_holds_and_waits_for_nobody"),
     ),
     Mutant(
