@@ -122,7 +122,7 @@ def test_a_schedule_is_followed_and_then_over() -> None:
         ("https://Hooks.Example.com/services/T0PSECRET", "https://hooks.example.com"),
         ("https://h.example:443/T0P SECRET/É?x=1", "https://h.example"),
         ("http://h.example:8080/T0PSECRET", "http://h.example:8080"),
-        ("http://user:T0PSECRET@h.example/", "http://h.example"),
+        ("http://user:T0PSECRET@h.example/", "http://h.example"),  # pragma: allowlist secret
     ],
 )
 def test_of_an_address_only_where_it_leads_is_told_however_it_is_spelt(url: str, origin: str) -> None:
