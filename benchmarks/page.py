@@ -149,7 +149,7 @@ def is_small_better(line: Line) -> bool:
 
 def picture(lines: Sequence[Line]) -> str:
     """Bars: how far each goal was reached, on a logarithmic scale around 1."""
-    row, left, width = 26, 470, 380
+    row, left, width = 26, 590, 380
     height = row * len(lines) + 40
 
     def at(share: float) -> float:
