@@ -151,9 +151,9 @@ class Delivery:
 
 
 async def _follow(tx: Tx, passages: Sequence[Passage]) -> None:
-    done = [one.subject for one in passages if one.event == "done" and one.direction == "forward"]
-    if done:
-        await SKIP.run(tx, done)
+    skipped = [one.subject for one in passages if one.is_by_hand and one.direction == "forward"]
+    if skipped:
+        await SKIP.run(tx, skipped)
     failed = [one.subject for one in passages if one.event == "stuck"]
     if failed:
         count = len(failed)

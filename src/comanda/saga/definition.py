@@ -32,11 +32,12 @@ class Due(msgspec.Struct, frozen=True):
 class Done(msgspec.Struct, frozen=True):
     """It happened. `started`: the sagas that it started, so that they are hinted at after the commit.
 
-    `rest`: what the step's `finish` is given for it.
+    `rest`: what the step's `finish` is given for it. `is_by_hand`: an operator says so, and no handler has recorded it.
     """
 
     started: tuple[Due, ...] = ()
     rest: Any = None
+    is_by_hand: bool = False
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -88,6 +89,7 @@ class Passage(msgspec.Struct, frozen=True):
     """That a subject passed a point of its process; told to `Saga.follow` in the transaction that moves it on.
 
     `exhausted`: its patience is over, and it is undone; `stuck`: it stands there until an operator says how it goes on.
+    `is_by_hand`: it is done, says an operator.
     """
 
     subject: UUID
@@ -95,6 +97,7 @@ class Passage(msgspec.Struct, frozen=True):
     direction: Direction
     event: Literal["begun", "done", "refused", "exhausted", "stuck"]
     reason: str | None = None
+    is_by_hand: bool = False
 
 
 LocalAction = Callable[["Tx", Sequence[UUID]], Awaitable[Sequence[Outcome]]]

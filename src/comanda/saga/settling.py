@@ -182,7 +182,9 @@ class Settling:
                 batch.result.completed[queue] += 1
         if move.event is not None:
             reason = move.reason if move.event != "done" else None
-            batch.passages[one.kind, one.version].append(Passage(one.subject, step.name, direction, move.event, reason))
+            is_by_hand = isinstance(outcome, Done) and outcome.is_by_hand
+            passage = Passage(one.subject, step.name, direction, move.event, reason, is_by_hand)
+            batch.passages[one.kind, one.version].append(passage)
         if move.is_ended:
             batch.ended.append((one.kind, move.state, one.id))
         if move.is_stuck:

@@ -229,7 +229,7 @@ async def _do(tx: Tx, settling: Settling, batch: Batch, one: Claimed, saga: Saga
             _hint(batch, due)
             one.state = "RUNNING" if one.direction == "forward" else "COMPENSATING"
         case "skip":
-            await _settle(tx, settling, batch, one, Done())
+            await _settle(tx, settling, batch, one, Done(is_by_hand=True))
         case "compensate":
             is_unsure = saga[one.step].is_remote and one.attempt > 0
             await _settle(tx, settling, batch, one, Refused(CANCELLED, is_unsure))

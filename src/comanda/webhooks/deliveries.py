@@ -305,8 +305,8 @@ async def _given_up(tx: Tx, delivery_ids: Sequence[UUID], reasons: Sequence[str]
 
 async def _let_through(tx: Tx, passages: Sequence[Passage]) -> None:
     """What counts as done by hand was recorded by nobody: it counts as delivered, and its lane goes on."""
-    done = [one.subject for one in passages if one.event == "done" and one.direction == "forward"]
-    await _end(tx, done, "DELIVERED")  # who comes next is due: a worker finds it by itself
+    skipped = [one.subject for one in passages if one.is_by_hand and one.direction == "forward"]
+    await _end(tx, skipped, "DELIVERED")  # who comes next is due: a worker finds it by itself
 
 
 async def _end(tx: Tx, delivery_ids: Sequence[UUID], state: State) -> Sequence[Due]:
